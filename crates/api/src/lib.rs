@@ -1,0 +1,1 @@
+//! The public words of Sidewall: custom resources, annotations, names.

@@ -1,0 +1,1 @@
+//! Flows and verdicts, the words that rules and logs share.

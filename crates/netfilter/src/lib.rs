@@ -1,0 +1,1 @@
+//! Rulesets in the kernel: nftables over netlink, read-back, NFLOG, conntrack.

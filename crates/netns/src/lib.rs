@@ -1,0 +1,1 @@
+//! Network namespaces, guarded threads, cgroup ids, links, launched processes.

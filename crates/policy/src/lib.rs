@@ -1,0 +1,1 @@
+//! Policies resolved, compiled, evaluated and explained, without any I/O.

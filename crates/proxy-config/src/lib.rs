@@ -1,0 +1,1 @@
+//! The front proxy configuration: plain data that serde reads.

@@ -1,0 +1,1 @@
+//! The front proxy: authenticates every request before the application sees it.

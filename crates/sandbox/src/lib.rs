@@ -1,0 +1,1 @@
+//! Pods on this machine, from an ordinary Pod manifest.
