@@ -1,0 +1,195 @@
+//! What a rule can look at.
+
+/// The byte order in which the kernel holds a field's value in a register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ByteOrder {
+    /// The machine's own.
+    Host,
+    /// Big endian.
+    Network,
+}
+
+/// The kind of a value, as a set's key has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// A conntrack mark.
+    Mark,
+    /// An IPv4 address.
+    Ipv4,
+    /// An IPv6 address.
+    Ipv6,
+    /// A transport protocol's number.
+    Protocol,
+    /// A transport port.
+    Port,
+    /// A user.
+    Uid,
+    /// A group.
+    Gid,
+    /// A cgroup v2's id: its directory's inode.
+    Cgroup,
+    /// An ICMP type.
+    IcmpType,
+    /// An ICMPv6 type.
+    Icmpv6Type,
+    /// A packet type: for this host, broadcast, multicast, …
+    PacketType,
+    /// The type of an address, as the routing tables tell it.
+    FibType,
+    /// A single byte of another meaning.
+    Byte,
+    /// A 16-bit number in network order.
+    Short,
+    /// A 32-bit number in host order.
+    Number,
+}
+
+impl Kind {
+    /// How many bytes a value has.
+    pub const fn width(self) -> usize {
+        match self {
+            Self::Protocol | Self::IcmpType | Self::Icmpv6Type | Self::PacketType | Self::Byte => 1,
+            Self::Port | Self::Short => 2,
+            Self::Mark | Self::Ipv4 | Self::Uid | Self::Gid | Self::FibType | Self::Number => 4,
+            Self::Cgroup => 8,
+            Self::Ipv6 => 16,
+        }
+    }
+
+    /// How the kernel holds it.
+    pub const fn order(self) -> ByteOrder {
+        match self {
+            Self::Ipv4 | Self::Ipv6 | Self::Port | Self::Short => ByteOrder::Network,
+            _ => ByteOrder::Host,
+        }
+    }
+}
+
+/// What a statement loads from a packet, its socket or its connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Field {
+    /// `meta nfproto`: 2 for IPv4, 10 for IPv6.
+    NfProtocol,
+    /// `meta l4proto`.
+    Protocol,
+    /// `meta iif`, the index of the device it came from; 1 is `lo` in every namespace.
+    InputDevice,
+    /// `meta oif`, the index of the device it leaves by.
+    OutputDevice,
+    /// `meta length`, the packet's length in bytes from the IP header on.
+    Length,
+    /// `meta pkttype`.
+    PacketType,
+    /// `meta protocol`, the EtherType, in network order.
+    EtherType,
+    /// `meta rtclassid`: absent from a packet without a route.
+    RouteClass,
+    /// `meta skuid` of the sending socket.
+    SocketUid,
+    /// `meta skgid` of the sending socket.
+    SocketGid,
+    /// `socket cgroupv2 level`: the id of the socket's cgroup at that depth.
+    SocketCgroup {
+        /// The depth below the root of the hierarchy; its children have 1.
+        level: u8,
+    },
+    /// `socket wildcard`: 0 or 1 for a full socket, absent from others.
+    SocketWildcard,
+    /// `socket transparent`: 0 or 1 for a full, TIME_WAIT or request socket, absent where there is none.
+    SocketTransparent,
+    /// `ct state`, bits of [`Field::CT_NEW`] and its like.
+    CtState,
+    /// `ct direction`: 0 original, 1 reply.
+    CtDirection,
+    /// `ct mark`.
+    CtMark,
+    /// `ct original ip saddr`: who opened the flow.
+    CtOriginalSource4,
+    /// `ct original ip6 saddr`.
+    CtOriginalSource6,
+    /// `ct original ip daddr`: whom the flow was meant for.
+    CtOriginalDestination4,
+    /// `ct original ip6 daddr`.
+    CtOriginalDestination6,
+    /// `fib saddr type`.
+    FibSourceType,
+    /// `fib daddr type`.
+    FibDestinationType,
+    /// The first byte of the network header: version and, for IPv4, the header's length in words.
+    NetworkHeaderStart,
+    /// `ip saddr`.
+    Ipv4Source,
+    /// `ip daddr`.
+    Ipv4Destination,
+    /// `ip6 saddr`.
+    Ipv6Source,
+    /// `ip6 daddr`.
+    Ipv6Destination,
+    /// `ip6 nexthdr`: the first header after the fixed one.
+    Ipv6NextHeader,
+    /// `ip6 hoplimit`.
+    HopLimit,
+    /// `icmp type`.
+    IcmpType,
+    /// `icmpv6 type`.
+    Icmpv6Type,
+    /// `th sport`.
+    SourcePort,
+    /// `th dport`.
+    DestinationPort,
+    /// `tcp flags`.
+    TcpFlags,
+    /// 1 where the IPv4 packet has the loose source route option (RFC 791), else 0.
+    LooseSourceRoute,
+    /// 1 where the IPv4 packet has the strict source route option (RFC 791), else 0.
+    StrictSourceRoute,
+    /// 1 where the IPv6 packet has a routing header (RFC 8200), else 0.
+    RoutingHeader,
+}
+
+impl Field {
+    /// `ct state invalid`.
+    pub const CT_INVALID: u32 = 1;
+    /// `ct state established`.
+    pub const CT_ESTABLISHED: u32 = 2;
+    /// `ct state related`.
+    pub const CT_RELATED: u32 = 4;
+    /// `ct state new`.
+    pub const CT_NEW: u32 = 8;
+    /// `ct state untracked`.
+    pub const CT_UNTRACKED: u32 = 64;
+
+    /// The kind of its value.
+    pub const fn kind(self) -> Kind {
+        match self {
+            Self::Protocol | Self::Ipv6NextHeader => Kind::Protocol,
+            Self::PacketType => Kind::PacketType,
+            Self::EtherType => Kind::Short,
+            Self::SocketUid => Kind::Uid,
+            Self::SocketGid => Kind::Gid,
+            Self::SocketCgroup { .. } => Kind::Cgroup,
+            Self::CtMark => Kind::Mark,
+            Self::CtOriginalSource4 | Self::CtOriginalDestination4 | Self::Ipv4Source | Self::Ipv4Destination => {
+                Kind::Ipv4
+            }
+            Self::CtOriginalSource6 | Self::CtOriginalDestination6 | Self::Ipv6Source | Self::Ipv6Destination => {
+                Kind::Ipv6
+            }
+            Self::FibSourceType | Self::FibDestinationType => Kind::FibType,
+            Self::IcmpType => Kind::IcmpType,
+            Self::Icmpv6Type => Kind::Icmpv6Type,
+            Self::SourcePort | Self::DestinationPort => Kind::Port,
+            Self::InputDevice | Self::OutputDevice | Self::Length | Self::RouteClass | Self::CtState => Kind::Number,
+            Self::NfProtocol
+            | Self::SocketWildcard
+            | Self::SocketTransparent
+            | Self::CtDirection
+            | Self::NetworkHeaderStart
+            | Self::HopLimit
+            | Self::TcpFlags
+            | Self::LooseSourceRoute
+            | Self::StrictSourceRoute
+            | Self::RoutingHeader => Kind::Byte,
+        }
+    }
+}
