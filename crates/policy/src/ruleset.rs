@@ -24,7 +24,11 @@ impl Generation {
 
     /// The generation of a number in 1 to 31.
     pub const fn new(number: u8) -> Option<Self> {
-        if number >= 1 && number <= Self::COUNT { Some(Self(number)) } else { None }
+        if number >= 1 && number <= Self::COUNT {
+            Some(Self(number))
+        } else {
+            None
+        }
     }
 
     /// 1 to 31.

@@ -1,7 +1,8 @@
 //! A ruleset as text, in the manner of `nft`: for golden files and for people, not for loading.
 
 use super::{
-    Chain, Compare, Element, Family, Field, HookPoint, Kind, Rule, Ruleset, Set, Statement, Table, Verdict,
+    Chain, Compare, Element, Family, Field, HookPoint, Kind, Rule, Ruleset, Set, Statement, Table,
+    Verdict,
 };
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -9,7 +10,9 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 impl fmt::Display for Ruleset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# generation {}", self.generation)?;
-        self.tables.iter().try_for_each(|table| write!(f, "{table}"))
+        self.tables
+            .iter()
+            .try_for_each(|table| write!(f, "{table}"))
     }
 }
 
@@ -24,7 +27,9 @@ impl fmt::Display for Table {
             writeln!(f, "  counter {}", counter.name)?;
         }
         self.sets.iter().try_for_each(|set| write!(f, "{set}"))?;
-        self.chains.iter().try_for_each(|chain| write!(f, "{chain}"))?;
+        self.chains
+            .iter()
+            .try_for_each(|chain| write!(f, "{chain}"))?;
         writeln!(f, "}}")
     }
 }
@@ -32,9 +37,18 @@ impl fmt::Display for Table {
 impl fmt::Display for Set {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.map { "map" } else { "set" };
-        let key: Vec<String> = self.key.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
+        let key: Vec<String> = self
+            .key
+            .iter()
+            .map(|kind| format!("{kind:?}").to_lowercase())
+            .collect();
         let interval = if self.interval { " interval" } else { "" };
-        writeln!(f, "  {what} {} {{ # {}{interval}", self.name, key.join(" . "))?;
+        writeln!(
+            f,
+            "  {what} {} {{ # {}{interval}",
+            self.name,
+            key.join(" . ")
+        )?;
         for element in &self.elements {
             writeln!(f, "    {}", element_text(element, &self.key))?;
         }
@@ -43,7 +57,12 @@ impl fmt::Display for Set {
 }
 
 fn element_text(element: &Element, key: &[Kind]) -> String {
-    let mut parts: Vec<String> = element.key.iter().zip(key).map(|(value, kind)| value_text(*kind, *value)).collect();
+    let mut parts: Vec<String> = element
+        .key
+        .iter()
+        .zip(key)
+        .map(|(value, kind)| value_text(*kind, *value))
+        .collect();
     if let (Some(last), Some(kind), Some(first)) = (element.last, key.first(), parts.first_mut())
         && element.key.first() != Some(&last)
     {
@@ -67,7 +86,11 @@ impl fmt::Display for Chain {
                 HookPoint::DeviceEgress(device) => format!("egress device {device}"),
             };
             let policy = if hook.accept { "accept" } else { "drop" };
-            writeln!(f, "    type filter hook {point} priority {}; policy {policy}", hook.priority)?;
+            writeln!(
+                f,
+                "    type filter hook {point} priority {}; policy {policy}",
+                hook.priority
+            )?;
         }
         for rule in &self.rules {
             writeln!(f, "    {rule}")?;
@@ -90,22 +113,48 @@ impl fmt::Display for Rule {
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Match { field, mask, compare, value } => {
+            Self::Match {
+                field,
+                mask,
+                compare,
+                value,
+            } => {
                 let compare = match compare {
                     Compare::Equal => "==",
                     Compare::NotEqual => "!=",
                     Compare::AtMost => "<=",
                     Compare::AtLeast => ">=",
                 };
-                write!(f, "{} {compare} {}", loaded(&[*field], *mask), match_value(*field, *value))
+                write!(
+                    f,
+                    "{} {compare} {}",
+                    loaded(&[*field], *mask),
+                    match_value(*field, *value)
+                )
             }
-            Self::Lookup { fields, mask, set, negate } => {
-                write!(f, "{} {}@{set}", loaded(fields, *mask), if *negate { "!= " } else { "" })
+            Self::Lookup {
+                fields,
+                mask,
+                set,
+                negate,
+            } => {
+                write!(
+                    f,
+                    "{} {}@{set}",
+                    loaded(fields, *mask),
+                    if *negate { "!= " } else { "" }
+                )
             }
-            Self::Dispatch { fields, mask, map } => write!(f, "{} vmap @{map}", loaded(fields, *mask)),
-            Self::SetMark { keep, set } => write!(f, "ct mark set ct mark & {keep:#010x} | {set:#010x}"),
+            Self::Dispatch { fields, mask, map } => {
+                write!(f, "{} vmap @{map}", loaded(fields, *mask))
+            }
+            Self::SetMark { keep, set } => {
+                write!(f, "ct mark set ct mark & {keep:#010x} | {set:#010x}")
+            }
             Self::Count(name) => write!(f, "counter {name}"),
-            Self::Limit { per_second, burst } => write!(f, "limit {per_second}/second burst {burst}"),
+            Self::Limit { per_second, burst } => {
+                write!(f, "limit {per_second}/second burst {burst}")
+            }
             Self::Log(decision) => write!(f, "log \"{decision}\" group {}", Self::LOG_GROUP),
             Self::RejectTcpReset => f.write_str("reject with tcp reset"),
             Self::RejectProhibited => f.write_str("reject with icmpx admin-prohibited"),
@@ -157,6 +206,7 @@ fn field_name(field: Field) -> String {
         Field::CtOriginalSource6 => "ct original ip6 saddr",
         Field::CtOriginalDestination4 => "ct original ip daddr",
         Field::CtOriginalDestination6 => "ct original ip6 daddr",
+        Field::CtOriginalDestinationPort => "ct original proto-dst",
         Field::FibSourceType => "fib saddr type",
         Field::FibDestinationType => "fib daddr type",
         Field::NetworkHeaderStart => "@nh,0,8",
