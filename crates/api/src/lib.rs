@@ -1,1 +1,29 @@
-//! The public words of Sidewall: custom resources, annotations, names.
+//! The public words of Sidewall.
+//!
+//! What an author writes and what a program shows: the custom resources with their schemas and CEL
+//! rules, the same rules in Rust, the names, and the reading of files. This crate knows Kubernetes'
+//! types but no client, no kernel and no clock.
+//!
+//! - [`policy`]: [`ContainerNetworkPolicy`], its peers, ports and status.
+//! - [`proxy`]: [`SidecarProxy`].
+//! - [`selector`]: label selectors that refuse what they do not know.
+//! - [`names`]: the group, the annotations, what a name may look like.
+//! - [`problem`]: one finding about one field.
+//! - [`crd`]: the CustomResourceDefinitions.
+
+#![forbid(unsafe_code)]
+
+pub mod crd;
+pub mod names;
+pub mod policy;
+pub mod problem;
+pub mod proxy;
+pub mod selector;
+
+pub use policy::{
+    ContainerNetworkPolicy, ContainerNetworkPolicySpec, ContainerNetworkPolicyStatus, EgressRule,
+    Entity, IngressRule, IpBlock, Mode, Peer, PeerKind, PolicyPort, PolicyType, PortProtocol,
+};
+pub use problem::{FieldPath, Problem, Segment, Severity};
+pub use proxy::{SidecarProxy, SidecarProxySpec};
+pub use selector::{LabelSelector, Operator, Requirement};
