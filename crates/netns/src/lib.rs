@@ -1,1 +1,27 @@
-//! Network namespaces, guarded threads, cgroup ids, links, launched processes.
+//! Network namespaces, guarded threads, cgroup ids, links, launched processes: what Sidewall asks of the kernel
+//! beside packet rules, and the one crate of the workspace in which `unsafe` may stand.
+//!
+//! - [`NetNs`] owns a network namespace by descriptor and runs closures inside it, each on a thread of its own.
+//! - [`Cgroup`] is a directory of the cgroup v2 tree, with the id and level that netfilter's `socket cgroupv2` compares.
+//! - [`Links`] makes veth pairs, addresses and routes; [`sysctl`] writes a namespace's network settings.
+//! - [`Launch`] starts a process in a cgroup and a namespace, under another identity, without capabilities.
+//!
+//! Nearly everything here needs root. A missing privilege is an error, never a silent omission.
+
+#![deny(unsafe_op_in_unsafe_fn)]
+#![deny(clippy::undocumented_unsafe_blocks)]
+
+mod capability;
+mod cgroup;
+mod error;
+mod launch;
+mod link;
+mod ns;
+pub mod sysctl;
+
+pub use capability::Capability;
+pub use cgroup::{Cgroup, CgroupId, Cgroups};
+pub use error::{Error, Result};
+pub use launch::{Launch, Process, Step};
+pub use link::{Link, Links, Route};
+pub use ns::{NetNs, NsId};
