@@ -21,8 +21,8 @@ pub mod proxy;
 pub mod selector;
 
 pub use policy::{
-    ContainerNetworkPolicy, ContainerNetworkPolicySpec, ContainerNetworkPolicyStatus, EgressRule,
-    Entity, IngressRule, IpBlock, Mode, Peer, PeerKind, PolicyPort, PolicyType, PortProtocol,
+    ContainerNetworkPolicy, ContainerNetworkPolicySpec, ContainerNetworkPolicyStatus, EgressRule, Entity, IngressRule,
+    IpBlock, Mode, Peer, PeerKind, PolicyPort, PolicyType, PortProtocol,
 };
 pub use problem::{FieldPath, Problem, Segment, Severity};
 pub use proxy::{SidecarProxy, SidecarProxySpec};

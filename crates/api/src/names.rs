@@ -45,9 +45,8 @@ pub const LABEL_PART_MAX: usize = 63;
 
 /// Whether a label or annotation key is one of ours, which only Sidewall may write.
 pub fn is_reserved_key(key: &str) -> bool {
-    key.split_once('/').is_some_and(|(prefix, _)| {
-        prefix == GROUP || prefix.strip_suffix(GROUP).is_some_and(|p| p.ends_with('.'))
-    })
+    key.split_once('/')
+        .is_some_and(|(prefix, _)| prefix == GROUP || prefix.strip_suffix(GROUP).is_some_and(|p| p.ends_with('.')))
 }
 
 /// Whether `name` is a DNS label as Kubernetes has it (RFC 1123): 1 to 63 of `a-z`, `0-9` and `-`,
@@ -80,9 +79,7 @@ pub fn is_dns_subdomain(name: &str) -> bool {
 pub fn is_port_name(name: &str) -> bool {
     let bytes = name.as_bytes();
     (1..=PORT_NAME_MAX).contains(&bytes.len())
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
         && bytes.iter().any(u8::is_ascii_lowercase)
         && !name.starts_with('-')
         && !name.ends_with('-')
@@ -108,9 +105,7 @@ fn is_label_part(part: &str) -> bool {
     bytes.len() <= LABEL_PART_MAX
         && bytes.first().is_some_and(u8::is_ascii_alphanumeric)
         && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && bytes.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
 }
 
 #[cfg(test)]
@@ -142,16 +137,7 @@ mod tests {
         for good in ["http", "h2", "a-1", "abcdefghijklmno"] {
             assert!(is_port_name(good), "{good}");
         }
-        for bad in [
-            "",
-            "80",
-            "-a",
-            "a-",
-            "a--b",
-            "HTTP",
-            "a.b",
-            "abcdefghijklmnop",
-        ] {
+        for bad in ["", "80", "-a", "a-", "a--b", "HTTP", "a.b", "abcdefghijklmnop"] {
             assert!(!is_port_name(bad), "{bad}");
         }
     }
@@ -161,16 +147,7 @@ mod tests {
         for good in ["app", "app.kubernetes.io/name", "A_b.c-d", "9"] {
             assert!(is_label_key(good), "{good}");
         }
-        for bad in [
-            "",
-            "/a",
-            "a/",
-            "a/b/c",
-            "-a",
-            "B.io/a",
-            "a b",
-            &"x".repeat(64),
-        ] {
+        for bad in ["", "/a", "a/", "a/b/c", "-a", "B.io/a", "a b", &"x".repeat(64)] {
             assert!(!is_label_key(bad), "{bad}");
         }
         assert!(is_label_value(""));

@@ -21,7 +21,10 @@ pub use status::{ContainerNetworkPolicyStatus, PodCounts};
 pub const CONTAINERS_MAX: usize = 60;
 
 /// The most rules of one direction.
-pub const RULES_MAX: usize = 64;
+///
+/// These limits keep the cost of the CEL rules, which the API server estimates from them, inside its budget. Policies
+/// add up, so that what does not fit into one goes into two.
+pub const RULES_MAX: usize = 32;
 
 /// The most peers of one rule.
 pub const PEERS_MAX: usize = 256;
@@ -30,7 +33,7 @@ pub const PEERS_MAX: usize = 256;
 pub const PORTS_MAX: usize = 64;
 
 /// The most exceptions of one IP block.
-pub const EXCEPT_MAX: usize = 64;
+pub const EXCEPT_MAX: usize = 20;
 
 /// The longest textual form of an IPv6 network: 39 for the address, `/` and three digits.
 pub const CIDR_MAX: usize = 43;
@@ -51,26 +54,10 @@ pub const CIDR_MAX: usize = 43;
     doc = "Says which containers of the selected pods may talk to whom. NetworkPolicy v1 semantics at the grain of a container.",
     printcolumn(name = "Mode", type_ = "string", json_path = ".spec.mode"),
     printcolumn(name = "Containers", type_ = "string", json_path = ".spec.containers"),
-    printcolumn(
-        name = "Selected",
-        type_ = "integer",
-        json_path = ".status.pods.selected"
-    ),
-    printcolumn(
-        name = "Enforced",
-        type_ = "integer",
-        json_path = ".status.pods.enforced"
-    ),
-    printcolumn(
-        name = "Accepted",
-        type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Accepted\")].status"
-    ),
-    printcolumn(
-        name = "Age",
-        type_ = "date",
-        json_path = ".metadata.creationTimestamp"
-    )
+    printcolumn(name = "Selected", type_ = "integer", json_path = ".status.pods.selected"),
+    printcolumn(name = "Enforced", type_ = "integer", json_path = ".status.pods.enforced"),
+    printcolumn(name = "Accepted", type_ = "string", json_path = ".status.conditions[?(@.type==\"Accepted\")].status"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 // Fields that this version does not know stay in the object, so that an agent sees that it does not
@@ -125,9 +112,7 @@ pub struct ContainerNetworkPolicySpec {
 
 /// A direction that a policy isolates.
 // Variants have no doc comments: the schema would turn them into a oneOf, which is not structural.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub enum PolicyType {
     Ingress,
@@ -135,20 +120,7 @@ pub enum PolicyType {
 }
 
 /// Whether a policy denies or only tells.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub enum Mode {
     #[default]
@@ -205,10 +177,7 @@ pub struct EgressRule {
 pub struct Peer {
     /// A container of the same pod, reached by loopback or by the pod's own address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub container: Option<String>,
 
     /// Pods with these labels, in the namespaces of `namespaceSelector`, or in the policy's own
@@ -233,12 +202,13 @@ pub struct Peer {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
+// The list of one element is a variable: the range is parsed once, not for every exception.
 #[x_kube(validation = Rule::new(
-    "!has(self.except) || !isCIDR(self.cidr) || self.except.all(e, !isCIDR(e) || (cidr(self.cidr).containsCIDR(e) && cidr(e).prefixLength() > cidr(self.cidr).prefixLength()))"
+    "!has(self.except) || !isCIDR(self.cidr) || [cidr(self.cidr)].all(c, self.except.all(e, e != self.cidr && c.containsCIDR(e)))"
 ).message("each exception must be a smaller range inside cidr").field_path(".except"))]
 pub struct IpBlock {
     /// The range in CIDR form, IPv4 or IPv6: `10.0.0.0/8`, `2001:db8::/32`.
-    #[schemars(length(min = 1, max = CIDR_MAX))]
+    #[schemars(length(min = 1, max = CIDR_MAX), extend("format" = "cidr"))]
     #[x_kube(validation = Rule::new("isCIDR(self)").message("must be a network in CIDR form, such as 10.0.0.0/8 or 2001:db8::/32"))]
     pub cidr: String,
 
@@ -246,19 +216,18 @@ pub struct IpBlock {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(
         length(max = EXCEPT_MAX),
-        inner(length(min = 1, max = CIDR_MAX)),
-        extend("x-kubernetes-list-type" = "atomic")
+        extend(
+            "items" = {"type": "string", "format": "cidr", "minLength": 1, "maxLength": CIDR_MAX},
+            "x-kubernetes-list-type" = "atomic"
+        )
     )]
-    #[x_kube(validation = Rule::new("self.all(e, isCIDR(e))").message("each exception must be a network in CIDR form"))]
     pub except: Vec<String>,
 }
 
 /// Somebody who has no labels: ClusterDNS, the cluster's DNS service (egress only); KubeAPIServer;
 /// Node, the pod's own node; PortForward, the runtime's port-forward (ingress only); World, every
 /// address that is no pod, node, Service or link-local one.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub enum Entity {
     ClusterDNS,
@@ -269,20 +238,7 @@ pub enum Entity {
 }
 
 /// A transport protocol as Kubernetes spells it.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    Serialize,
-    Deserialize,
-    JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum PortProtocol {

@@ -106,10 +106,7 @@ impl Serialize for FieldPath {
 }
 
 fn is_word(key: &str) -> bool {
-    !key.is_empty()
-        && key
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+    !key.is_empty() && key.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
 }
 
 /// A finding about one field of an object.
@@ -126,20 +123,12 @@ pub struct Problem {
 impl Problem {
     /// A problem that makes its object unusable.
     pub fn error(path: FieldPath, message: impl Into<String>) -> Self {
-        Self {
-            path,
-            severity: Severity::Error,
-            message: message.into(),
-        }
+        Self { path, severity: Severity::Error, message: message.into() }
     }
 
     /// A problem that its author should hear of.
     pub fn warning(path: FieldPath, message: impl Into<String>) -> Self {
-        Self {
-            path,
-            severity: Severity::Warning,
-            message: message.into(),
-        }
+        Self { path, severity: Severity::Warning, message: message.into() }
     }
 
     /// Whether the object is unusable because of it.
@@ -164,26 +153,12 @@ mod tests {
 
     #[test]
     fn paths_read_as_an_author_writes_them() {
-        let path = FieldPath::spec()
-            .key("egress")
-            .index(0)
-            .key("to")
-            .index(1)
-            .key("ipBlock");
+        let path = FieldPath::spec().key("egress").index(0).key("to").index(1).key("ipBlock");
         assert_eq!(path.to_string(), "spec.egress[0].to[1].ipBlock");
-        let label = FieldPath::root()
-            .key("metadata")
-            .key("labels")
-            .key("app.kubernetes.io/name");
-        assert_eq!(
-            label.to_string(),
-            r#"metadata.labels["app.kubernetes.io/name"]"#
-        );
+        let label = FieldPath::root().key("metadata").key("labels").key("app.kubernetes.io/name");
+        assert_eq!(label.to_string(), r#"metadata.labels["app.kubernetes.io/name"]"#);
         assert_eq!(FieldPath::root().to_string(), "");
-        assert_eq!(
-            FieldPath::root().key("\u{1b}[0m").to_string(),
-            r#"["\u{1b}[0m"]"#
-        );
+        assert_eq!(FieldPath::root().key("\u{1b}[0m").to_string(), r#"["\u{1b}[0m"]"#);
     }
 
     #[test]

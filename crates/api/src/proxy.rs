@@ -26,10 +26,7 @@ pub struct SidecarProxySpec {
 
     /// The container of those pods that is the proxy.
     #[serde(default = "default_container_name")]
-    #[schemars(
-        length(min = 1, max = 63),
-        regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$")
-    )]
+    #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub container_name: String,
 
     /// Where the proxy listens, and where it forwards to.

@@ -15,21 +15,19 @@ use crate::names::{is_label_key, is_label_value};
 use crate::problem::{FieldPath, Problem};
 
 /// The most labels or requirements that one selector may name.
-pub const SELECTOR_TERMS_MAX: usize = 64;
+pub const SELECTOR_TERMS_MAX: usize = 32;
 
 /// The most values of one requirement.
 pub const SELECTOR_VALUES_MAX: usize = 64;
 
 /// Selects objects by their labels. All terms must hold; one without terms selects everything.
-#[derive(
-    Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, KubeSchema,
-)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct LabelSelector {
     /// Labels that must be there with exactly this value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    #[schemars(extend("maxProperties" = SELECTOR_TERMS_MAX))]
+    #[schemars(extend("maxProperties" = SELECTOR_TERMS_MAX, "additionalProperties" = {"type": "string", "maxLength": 63}))]
     pub match_labels: BTreeMap<String, String>,
 
     /// Requirements on labels.
@@ -39,13 +37,11 @@ pub struct LabelSelector {
 }
 
 /// One requirement on one label.
-#[derive(
-    Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, KubeSchema,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 #[x_kube(validation = Rule::new(
-    "self.operator in ['In', 'NotIn'] ? has(self.values) && size(self.values) > 0 : !has(self.values) || size(self.values) == 0"
+    "(self.operator == 'In' || self.operator == 'NotIn') == (has(self.values) && size(self.values) > 0)"
 ).message("In and NotIn need values; Exists and DoesNotExist take none"))]
 pub struct Requirement {
     /// The label's key.
@@ -63,9 +59,7 @@ pub struct Requirement {
 
 /// How a [`Requirement`] compares.
 // No doc comments on the variants: the schema would turn them into a oneOf, which is not structural.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
-)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[allow(missing_docs)]
 pub enum Operator {
     In,
@@ -82,10 +76,7 @@ impl LabelSelector {
 
     /// A selector of one label.
     pub fn label(key: impl Into<String>, value: impl Into<String>) -> Self {
-        Self {
-            match_labels: BTreeMap::from([(key.into(), value.into())]),
-            match_expressions: Vec::new(),
-        }
+        Self { match_labels: BTreeMap::from([(key.into(), value.into())]), match_expressions: Vec::new() }
     }
 
     /// Whether it selects everything because it has no terms.
@@ -97,16 +88,14 @@ impl LabelSelector {
     ///
     /// `NotIn` holds also where the label is absent, as in Kubernetes.
     pub fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        self.match_labels
-            .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
+        self.match_labels.iter().all(|(key, value)| labels.get(key) == Some(value))
             && self.match_expressions.iter().all(|r| r.matches(labels))
     }
 
     /// What is wrong with it; `at` is its own path.
     pub fn validate(&self, at: &FieldPath, problems: &mut Vec<Problem>) {
         if self.match_labels.len() > SELECTOR_TERMS_MAX {
-            problems.push(too_many(at.key("matchLabels"), self.match_labels.len()));
+            problems.push(too_many(at.key("matchLabels"), self.match_labels.len(), SELECTOR_TERMS_MAX));
         }
         for (key, value) in &self.match_labels {
             let path = at.key("matchLabels").key(key.as_str());
@@ -114,10 +103,7 @@ impl LabelSelector {
             check_value(value, &path, problems);
         }
         if self.match_expressions.len() > SELECTOR_TERMS_MAX {
-            problems.push(too_many(
-                at.key("matchExpressions"),
-                self.match_expressions.len(),
-            ));
+            problems.push(too_many(at.key("matchExpressions"), self.match_expressions.len(), SELECTOR_TERMS_MAX));
         }
         for (i, requirement) in self.match_expressions.iter().enumerate() {
             requirement.validate(&at.key("matchExpressions").index(i), problems);
@@ -141,25 +127,16 @@ impl Requirement {
         check_key(&self.key, &at.key("key"), problems);
         let values = at.key("values");
         match self.operator {
-            Operator::In | Operator::NotIn if self.values.is_empty() => {
-                problems.push(Problem::error(
-                    values.clone(),
-                    format!("operator {:?} needs at least one value", self.operator),
-                ))
-            }
-            Operator::Exists | Operator::DoesNotExist if !self.values.is_empty() => {
-                problems.push(Problem::error(
-                    values.clone(),
-                    format!(
-                        "operator {:?} takes no values: remove them, or use In or NotIn",
-                        self.operator
-                    ),
-                ))
-            }
+            Operator::In | Operator::NotIn if self.values.is_empty() => problems
+                .push(Problem::error(values.clone(), format!("operator {:?} needs at least one value", self.operator))),
+            Operator::Exists | Operator::DoesNotExist if !self.values.is_empty() => problems.push(Problem::error(
+                values.clone(),
+                format!("operator {:?} takes no values: remove them, or use In or NotIn", self.operator),
+            )),
             _ => {}
         }
         if self.values.len() > SELECTOR_VALUES_MAX {
-            problems.push(too_many(values.clone(), self.values.len()));
+            problems.push(too_many(values.clone(), self.values.len(), SELECTOR_VALUES_MAX));
         }
         for (i, value) in self.values.iter().enumerate() {
             check_value(value, &values.index(i), problems);
@@ -167,11 +144,8 @@ impl Requirement {
     }
 }
 
-fn too_many(path: FieldPath, have: usize) -> Problem {
-    Problem::error(
-        path,
-        format!("has {have} entries, and at most {SELECTOR_TERMS_MAX} are allowed"),
-    )
+fn too_many(path: FieldPath, have: usize, max: usize) -> Problem {
+    Problem::error(path, format!("has {have} entries, and at most {max} are allowed"))
 }
 
 fn check_key(key: &str, path: &FieldPath, problems: &mut Vec<Problem>) {
@@ -198,9 +172,7 @@ fn check_value(value: &str, path: &FieldPath, problems: &mut Vec<Problem>) {
 
 /// Why a selector of the Kubernetes library was not understood.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "label selector: operator {operator:?} for {key:?} is unknown: use In, NotIn, Exists or DoesNotExist"
-)]
+#[error("label selector: operator {operator:?} for {key:?} is unknown: use In, NotIn, Exists or DoesNotExist")]
 pub struct UnknownOperator {
     /// The label's key.
     pub key: String,
@@ -219,17 +191,10 @@ impl TryFrom<&meta::LabelSelector> for LabelSelector {
                 "Exists" => Operator::Exists,
                 "DoesNotExist" => Operator::DoesNotExist,
                 other => {
-                    return Err(UnknownOperator {
-                        key: r.key.clone(),
-                        operator: other.to_owned(),
-                    });
+                    return Err(UnknownOperator { key: r.key.clone(), operator: other.to_owned() });
                 }
             };
-            Ok(Requirement {
-                key: r.key.clone(),
-                operator,
-                values: r.values.clone().unwrap_or_default(),
-            })
+            Ok(Requirement { key: r.key.clone(), operator, values: r.values.clone().unwrap_or_default() })
         };
         Ok(Self {
             match_labels: selector.match_labels.clone().unwrap_or_default(),

@@ -41,21 +41,11 @@ impl Peer {
     pub fn kind(&self) -> Result<PeerKind<'_>, PeerError> {
         let pods = match (&self.pod_selector, &self.namespace_selector) {
             (None, None) => None,
-            (pods, namespaces) => Some(PeerKind::Pods {
-                pods: pods.as_ref(),
-                namespaces: namespaces.as_ref(),
-            }),
+            (pods, namespaces) => Some(PeerKind::Pods { pods: pods.as_ref(), namespaces: namespaces.as_ref() }),
         };
-        let pods_name = if self.pod_selector.is_some() {
-            "podSelector"
-        } else {
-            "namespaceSelector"
-        };
+        let pods_name = if self.pod_selector.is_some() { "podSelector" } else { "namespaceSelector" };
         let mut found = [
-            (
-                "container",
-                self.container.as_deref().map(PeerKind::Container),
-            ),
+            ("container", self.container.as_deref().map(PeerKind::Container)),
             (pods_name, pods),
             ("ipBlock", self.ip_block.as_ref().map(PeerKind::IpBlock)),
             ("entity", self.entity.map(PeerKind::Entity)),
@@ -86,9 +76,7 @@ impl ContainerNetworkPolicySpec {
 
     /// Whether it is about the container of this name. Without `containers` it is about every one.
     pub fn selects_container(&self, name: &str) -> bool {
-        self.containers
-            .as_ref()
-            .is_none_or(|names| names.iter().any(|n| n == name))
+        self.containers.as_ref().is_none_or(|names| names.iter().any(|n| n == name))
     }
 
     /// Whether it is about every container, and with them sockets of no known container.

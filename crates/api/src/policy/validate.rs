@@ -9,8 +9,8 @@ use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{
-    CONTAINERS_MAX, ContainerNetworkPolicy, ContainerNetworkPolicySpec, EXCEPT_MAX, Entity,
-    IpBlock, Mode, PEERS_MAX, PORTS_MAX, Peer, PolicyPort, PolicyType, RULES_MAX,
+    CONTAINERS_MAX, ContainerNetworkPolicy, ContainerNetworkPolicySpec, EXCEPT_MAX, Entity, IpBlock, Mode, PEERS_MAX,
+    PORTS_MAX, Peer, PolicyPort, PolicyType, RULES_MAX,
 };
 use crate::names::{is_dns_label, is_port_name};
 use crate::problem::{FieldPath, Problem};
@@ -33,13 +33,7 @@ impl ContainerNetworkPolicySpec {
         self.check_containers(&at.key("containers"), problems);
         self.check_types(at, problems);
         if let Some(rules) = &self.ingress {
-            check_size(
-                rules.len(),
-                RULES_MAX,
-                "rules",
-                &at.key("ingress"),
-                problems,
-            );
+            check_size(rules.len(), RULES_MAX, "rules", &at.key("ingress"), problems);
             for (i, rule) in rules.iter().enumerate() {
                 let at = at.key("ingress").index(i);
                 check_peers(&rule.from, PolicyType::Ingress, &at.key("from"), problems);
@@ -71,10 +65,7 @@ impl ContainerNetworkPolicySpec {
         for (i, name) in names.iter().enumerate() {
             check_container_name(name, &at.index(i), problems);
             if !seen.insert(name) {
-                problems.push(Problem::error(
-                    at.index(i),
-                    format!("{name:?} is named twice: remove one"),
-                ));
+                problems.push(Problem::error(at.index(i), format!("{name:?} is named twice: remove one")));
             }
         }
     }
@@ -84,10 +75,7 @@ impl ContainerNetworkPolicySpec {
         let mut seen = BTreeSet::new();
         for (i, policy_type) in self.policy_types.iter().enumerate() {
             if !seen.insert(policy_type) {
-                problems.push(Problem::error(
-                    types.index(i),
-                    format!("{policy_type} is named twice: remove one"),
-                ));
+                problems.push(Problem::error(types.index(i), format!("{policy_type} is named twice: remove one")));
             }
         }
         let sections = [
@@ -214,31 +202,19 @@ fn check_cidr(text: &str, at: &FieldPath, problems: &mut Vec<Problem>) -> Option
             Ok(std::net::IpAddr::V6(_)) => format!("write {text}/128 for the one address"),
             Err(_) => "write a network such as 10.0.0.0/8 or 2001:db8::/32".to_owned(),
         };
-        return bad(
-            problems,
-            format!("{text:?} is no network in CIDR form: {advice}"),
-        );
+        return bad(problems, format!("{text:?} is no network in CIDR form: {advice}"));
     };
     // The prefix must be plain digits: the API server takes neither `/08` nor `/+8`.
     if text.rsplit('/').next() != Some(net.prefix_len().to_string().as_str()) {
-        return bad(
-            problems,
-            format!("{text:?}: write the prefix length as {}", net.prefix_len()),
-        );
+        return bad(problems, format!("{text:?}: write the prefix length as {}", net.prefix_len()));
     }
     if let IpNet::V6(v6) = net
         && v6.addr().to_ipv4_mapped().is_some()
     {
-        return bad(
-            problems,
-            format!("{text:?} is an IPv4-mapped network: write it as IPv4"),
-        );
+        return bad(problems, format!("{text:?} is an IPv4-mapped network: write it as IPv4"));
     }
     if net.trunc() != net {
-        problems.push(Problem::warning(
-            at.clone(),
-            format!("{text} has host bits set and means {}", net.trunc()),
-        ));
+        problems.push(Problem::warning(at.clone(), format!("{text} has host bits set and means {}", net.trunc())));
     }
     Some(net.trunc())
 }
@@ -251,10 +227,7 @@ impl PolicyPort {
                 if u16::try_from(*n).is_ok_and(|n| n > 0) {
                     Some(*n)
                 } else {
-                    problems.push(Problem::error(
-                        at.key("port"),
-                        format!("{n} is no port: 1 to 65535"),
-                    ));
+                    problems.push(Problem::error(at.key("port"), format!("{n} is no port: 1 to 65535")));
                     return;
                 }
             }
@@ -267,10 +240,7 @@ impl PolicyPort {
                                 .to_owned()
                         }
                     };
-                    problems.push(Problem::error(
-                        at.key("port"),
-                        format!("{name:?} is no port name: {advice}"),
-                    ));
+                    problems.push(Problem::error(at.key("port"), format!("{name:?} is no port name: {advice}")));
                 }
                 None
             }
@@ -278,21 +248,12 @@ impl PolicyPort {
         let Some(end) = self.end_port else { return };
         let at = at.key("endPort");
         match (&self.port, number) {
-            (None, _) => problems.push(Problem::error(
-                at,
-                "endPort needs port, the first port of the range",
-            )),
+            (None, _) => problems.push(Problem::error(at, "endPort needs port, the first port of the range")),
             (Some(_), None) => {
-                problems.push(Problem::error(
-                    at,
-                    "endPort needs a port that is a number: a name has no range",
-                ));
+                problems.push(Problem::error(at, "endPort needs a port that is a number: a name has no range"));
             }
             (Some(_), Some(first)) if end < first || u16::try_from(end).is_err() => {
-                problems.push(Problem::error(
-                    at,
-                    format!("{end} does not end a range that begins with {first}"),
-                ));
+                problems.push(Problem::error(at, format!("{end} does not end a range that begins with {first}")));
             }
             _ => {}
         }
