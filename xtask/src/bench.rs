@@ -1,0 +1,101 @@
+//! `cargo xtask bench NAME`: one side-by-side benchmark, in the package `sidewall-benches`.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use thiserror::Error;
+
+use crate::command::{self, CommandError};
+use crate::packages::{self, PackageError};
+use crate::privileges::{self, PrivilegeError};
+use crate::report;
+use crate::workspace::Workspace;
+
+/// What follows `bench`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Which benchmark
+    name: Bench,
+    /// Where the rows go as JSON [default: target/bench/NAME.json]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Passed on to the benchmark itself
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+    arguments: Vec<OsString>,
+}
+
+/// Every benchmark whose name is settled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Bench {
+    /// Loading rulesets, and what they cost a connection, beside iptables
+    Walls,
+    /// (does not exist yet)
+    Proxy,
+    /// (does not exist yet)
+    Agent,
+    /// (does not exist yet)
+    Operator,
+    /// (does not exist yet)
+    Split,
+}
+
+/// Why a benchmark did not run to its end.
+#[derive(Debug, Error)]
+pub enum BenchError {
+    /// The name is reserved for a part that is not built.
+    #[error("the benchmark `{0}` does not exist yet: what it would measure is not built")]
+    NotYet(String),
+    /// A package is missing.
+    #[error(transparent)]
+    Packages(#[from] PackageError),
+    /// Rules and namespaces need root.
+    #[error("the benchmark `{name}` {source}")]
+    Privileges {
+        /// The benchmark.
+        name: String,
+        /// What is lacking.
+        source: PrivilegeError,
+    },
+    /// The folder for the results cannot be made.
+    #[error("cannot make room for the results at {path}: {source}")]
+    Out {
+        /// The file that was to be written.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The benchmark failed.
+    #[error(transparent)]
+    Run(#[from] CommandError),
+}
+
+/// Runs the benchmark; its table goes to standard output.
+///
+/// # Errors
+/// When it does not exist yet, cannot be set up, or fails.
+pub fn run(workspace: &Workspace, options: &Options) -> Result<(), BenchError> {
+    let name = options.name.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
+    let needs = match options.name {
+        Bench::Walls => packages::BENCH_WALLS,
+        Bench::Proxy | Bench::Agent | Bench::Operator | Bench::Split => return Err(BenchError::NotYet(name)),
+    };
+    packages::ensure(&[packages::BUILD, needs].concat())?;
+    privileges::require_root().map_err(|source| BenchError::Privileges { name: name.clone(), source })?;
+    let path = options.out.clone().unwrap_or_else(|| workspace.target.join(format!("bench/{name}.json")));
+    // Cargo runs a benchmark in its package's folder, where a relative path would mean another file.
+    let out = std::path::absolute(&path)
+        .and_then(|out| out.parent().map_or(Ok(()), std::fs::create_dir_all).map(|()| out))
+        .map_err(|source| BenchError::Out { path, source })?;
+    report::step(&format!("bench {name}"));
+    command::run(
+        workspace
+            .cargo()
+            .args(["bench", "-p", "sidewall-benches", "--bench", &name, "--", "--out"])
+            .arg(&out)
+            .args(&options.arguments),
+    )?;
+    report::step(&format!("wrote {}", out.display()));
+    Ok(())
+}

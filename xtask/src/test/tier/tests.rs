@@ -1,0 +1,89 @@
+use super::*;
+
+fn workspace(packages: &[(&str, &[&str])]) -> Workspace {
+    Workspace {
+        root: "/w".into(),
+        target: "/w/target".into(),
+        tests: packages
+            .iter()
+            .map(|(package, names)| ((*package).into(), names.iter().map(|name| (*name).into()).collect()))
+            .collect(),
+    }
+}
+
+fn line(run: &Run) -> String {
+    match run {
+        Run::Build(arguments) | Run::Test(arguments) => arguments.join(" "),
+    }
+}
+
+fn lines(tier: Tier, workspace: &Workspace) -> Vec<String> {
+    tier.plan(workspace).unwrap().iter().map(line).collect()
+}
+
+#[test]
+fn every_test_target_runs_in_exactly_one_tier() {
+    let workspace = workspace(&[
+        ("sidewall-netfilter", &["load"]),
+        ("sidewall-proxy", &["basic"]),
+        ("sidewall-fuzz", &["htpasswd"]),
+        ("sidewall-of-tomorrow", &["something"]),
+    ]);
+    let all: Vec<String> = Tier::EXISTING.iter().flat_map(|tier| lines(*tier, &workspace)).collect();
+    for name in ["load", "basic", "htpasswd", "something"] {
+        let wanted = format!("--test {name}");
+        let count = all.iter().filter(|line| line.starts_with("test") && line.contains(&wanted)).count();
+        assert_eq!(count, 1, "{name}: {all:?}");
+    }
+}
+
+#[test]
+fn the_kernel_tier_builds_the_programs_before_it_runs_them() {
+    let workspace = workspace(&[("sidewall-cli", &["demo"]), ("sidewall-tests", &["differential"])]);
+    assert_eq!(
+        lines(Tier::Kernel, &workspace),
+        [
+            "build --workspace --bins --test demo --test differential",
+            "test --no-fail-fast --workspace --test demo --test differential"
+        ]
+    );
+}
+
+#[test]
+fn the_unit_tier_needs_no_test_target() {
+    assert_eq!(
+        lines(Tier::Unit, &workspace(&[])),
+        ["test --no-fail-fast --workspace --lib --bins", "test --no-fail-fast --workspace --doc"]
+    );
+}
+
+#[test]
+fn a_tier_without_tests_is_an_error() {
+    for tier in [Tier::Kernel, Tier::Proxy] {
+        let error = tier.plan(&workspace(&[("sidewall-fuzz", &["x"])])).unwrap_err();
+        assert!(matches!(error, PlanError::Empty(_)), "{error}");
+    }
+}
+
+#[test]
+fn later_tiers_are_known_and_do_not_exist() {
+    for tier in [Tier::Node, Tier::Cluster, Tier::Split, Tier::Web] {
+        assert_eq!(tier.plan(&workspace(&[])), Err(PlanError::NotYet));
+    }
+}
+
+#[test]
+fn one_name_in_two_tiers_is_an_error() {
+    let workspace = workspace(&[("sidewall-cli", &["cli"]), ("sidewall-proxy", &["cli"])]);
+    let error = Tier::Proxy.plan(&workspace).unwrap_err();
+    let shared =
+        PlanError::SharedName { target: "cli".into(), here: "sidewall-proxy".into(), there: "sidewall-cli".into() };
+    assert_eq!(error, shared);
+}
+
+#[test]
+fn names_are_those_of_the_command_line() {
+    for tier in Tier::value_variants() {
+        assert_eq!(tier.to_possible_value().unwrap().get_name(), tier.name());
+    }
+}
