@@ -9,6 +9,7 @@
 //! - [`selector`]: label selectors that refuse what they do not know.
 //! - [`names`]: the group, the annotations, what a name may look like.
 //! - [`problem`]: one finding about one field.
+//! - [`read`]: from JSON to typed objects, with every problem on the way.
 //! - [`crd`]: the CustomResourceDefinitions.
 
 #![forbid(unsafe_code)]
@@ -18,7 +19,9 @@ pub mod names;
 pub mod policy;
 pub mod problem;
 pub mod proxy;
+pub mod read;
 pub mod selector;
+mod shape;
 
 pub use policy::{
     ContainerNetworkPolicy, ContainerNetworkPolicySpec, ContainerNetworkPolicyStatus, EgressRule, Entity, IngressRule,
@@ -26,4 +29,5 @@ pub use policy::{
 };
 pub use problem::{FieldPath, Problem, Segment, Severity};
 pub use proxy::{SidecarProxy, SidecarProxySpec};
+pub use read::{PolicyKind, UnreadablePolicy};
 pub use selector::{LabelSelector, Operator, Requirement};

@@ -68,6 +68,32 @@ impl FieldPath {
         &self.0
     }
 
+    /// Reads the text form of a path. Quoted keys are read with JSON's escapes.
+    ///
+    /// Returns `None` for text that is no path.
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut segments = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            if let Some(quoted) = rest.strip_prefix("[\"") {
+                let end = quoted.match_indices("\"]").map(|(i, _)| i).find(|i| !quoted[..*i].ends_with('\\'))?;
+                segments.push(Segment::Key(serde_json::from_str(&rest[1..end + 3]).ok()?));
+                rest = &quoted[end + 2..];
+            } else if let Some(index) = rest.strip_prefix('[') {
+                let end = index.find(']')?;
+                segments.push(Segment::Index(index[..end].parse().ok()?));
+                rest = &index[end + 1..];
+            } else {
+                let word = if segments.is_empty() { rest } else { rest.strip_prefix('.')? };
+                let end = word.find(['.', '[']).unwrap_or(word.len());
+                let (word, after) = word.split_at(end);
+                segments.push(Segment::Key(is_word(word).then(|| word.to_owned())?));
+                rest = after;
+            }
+        }
+        Some(Self(segments))
+    }
+
     /// Whether this is the object itself.
     pub fn is_root(&self) -> bool {
         self.0.is_empty()
@@ -158,6 +184,12 @@ mod tests {
         let label = FieldPath::root().key("metadata").key("labels").key("app.kubernetes.io/name");
         assert_eq!(label.to_string(), r#"metadata.labels["app.kubernetes.io/name"]"#);
         assert_eq!(FieldPath::root().to_string(), "");
+        for path in [&path, &label, &FieldPath::root(), &FieldPath::root().index(3).key("a")] {
+            assert_eq!(FieldPath::parse(&path.to_string()).as_ref(), Some(path));
+        }
+        for bad in ["[", "[a]", "a..b", ".a", "a b", "[\"a", "a[1", "a[\"x\\\"]"] {
+            assert_eq!(FieldPath::parse(bad), None, "{bad}");
+        }
         assert_eq!(FieldPath::root().key("\u{1b}[0m").to_string(), r#"["\u{1b}[0m"]"#);
     }
 

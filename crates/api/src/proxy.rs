@@ -2,10 +2,16 @@
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
+use sidewall_proxy_config::{Form, Limits, Listener, ProxyConfig, Timeouts};
 
+use crate::names::{DEFAULT_PROXY_CONTAINER, is_dns_label};
+use crate::problem::{FieldPath, Problem, Segment};
 use crate::selector::LabelSelector;
 
-/// What a SidecarProxy says.
+/// The most listeners of one proxy.
+pub const LISTENERS_MAX: usize = 32;
+
+/// What a SidecarProxy says: which pods get the proxy, and the proxy's configuration.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[kube(
     group = "sidewall.dev",
@@ -16,7 +22,10 @@ use crate::selector::LabelSelector;
     category = "sidewall",
     namespaced,
     derive = "PartialEq",
-    doc = "Puts an authenticating reverse proxy in front of the selected pods' application, and closes every other way to it."
+    doc = "Puts an authenticating reverse proxy in front of the selected pods' application, and closes every other way to it.",
+    printcolumn(name = "Container", type_ = "string", json_path = ".spec.containerName"),
+    printcolumn(name = "Ports", type_ = "string", json_path = ".spec.listeners[*].port"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 #[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
@@ -29,31 +38,71 @@ pub struct SidecarProxySpec {
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub container_name: String,
 
-    /// Where the proxy listens, and where it forwards to.
-    #[schemars(length(min = 1, max = 16))]
+    /// The ports that the proxy opens, and where it forwards to.
+    #[schemars(length(min = 1, max = LISTENERS_MAX))]
     pub listeners: Vec<Listener>,
+
+    /// How much the proxy accepts before it refuses.
+    #[serde(default)]
+    pub limits: Limits,
+
+    /// How long the proxy waits before it gives up.
+    #[serde(default)]
+    pub timeouts: Timeouts,
 }
 
 fn default_container_name() -> String {
-    crate::names::DEFAULT_PROXY_CONTAINER.to_owned()
+    DEFAULT_PROXY_CONTAINER.to_owned()
 }
 
-/// A port of the pod that the proxy serves.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Listener {
-    /// The port on the pod's addresses.
-    #[schemars(range(min = 1))]
-    pub port: u16,
-    /// The application.
-    pub forward: Forward,
+impl SidecarProxySpec {
+    /// The proxy's own configuration: the spec less what only Kubernetes needs.
+    pub fn config(&self) -> ProxyConfig {
+        ProxyConfig { listeners: self.listeners.clone(), limits: self.limits.clone(), timeouts: self.timeouts.clone() }
+    }
+
+    /// Which form the spec has: file names make it one for a proxy that runs by hand, everything else is a cluster's.
+    pub fn form(&self) -> Form {
+        let by_file = self.listeners.iter().any(|listener| {
+            listener.tls.as_ref().is_some_and(|tls| tls.cert_file.is_some() || tls.key_file.is_some())
+                || listener
+                    .authentication
+                    .iter()
+                    .any(|way| way.basic.as_ref().is_some_and(|basic| basic.htpasswd_file.is_some()))
+        });
+        if by_file { Form::File } else { Form::Cluster }
+    }
 }
 
-/// Where a listener forwards to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Forward {
-    /// The application's port on the pod's loopback.
-    #[schemars(range(min = 1))]
-    pub port: u16,
+impl SidecarProxy {
+    /// What is wrong with it, where `form` says whether users and certificates are Secrets or files.
+    pub fn validate(&self, form: Form) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let spec = FieldPath::spec();
+        self.spec.pod_selector.validate(&spec.key("podSelector"), &mut problems);
+        if !is_dns_label(&self.spec.container_name) {
+            problems.push(Problem::error(
+                spec.key("containerName"),
+                format!(
+                    "{:?} is no container name: 1 to 63 of a-z, 0-9 and -, a letter or digit at both ends",
+                    self.spec.container_name
+                ),
+            ));
+        }
+        if self.spec.listeners.len() > LISTENERS_MAX {
+            problems.push(Problem::error(
+                spec.key("listeners"),
+                format!("has {} entries, and at most {LISTENERS_MAX} are allowed", self.spec.listeners.len()),
+            ));
+        }
+        if let Err(found) = self.spec.config().validate(form) {
+            problems.extend(found.as_slice().iter().map(|problem| {
+                let path = FieldPath::parse(&problem.path).unwrap_or_default();
+                let path: FieldPath =
+                    std::iter::once(Segment::Key("spec".to_owned())).chain(path.segments().iter().cloned()).collect();
+                Problem::error(path, problem.fault.to_string())
+            }));
+        }
+        problems
+    }
 }

@@ -1,0 +1,214 @@
+//! From JSON to typed objects, with every problem found on the way.
+//!
+//! What comes from a file and what comes from an API server is read here alike. A policy that cannot be read is not
+//! lost: [`UnreadablePolicy`] says what it selects, so that it can be isolated (invariant 4 of the design).
+
+use std::sync::LazyLock;
+
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_path_to_error::Segment as SerdeSegment;
+
+use crate::problem::{FieldPath, Problem, Segment};
+use crate::shape::Shape;
+use crate::{ContainerNetworkPolicy, LabelSelector, SidecarProxy};
+
+/// A policy, or a proxy (which is a policy too), that cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnreadablePolicy {
+    /// `ContainerNetworkPolicy` or `SidecarProxy`.
+    pub kind: PolicyKind,
+    /// Its namespace. `None` where not even that can be read: it may be about any.
+    pub namespace: Option<String>,
+    /// Its name, if that can be read.
+    pub name: Option<String>,
+    /// The pods that it selects, if that much is certain. `None`: it may be about every pod of its namespace.
+    pub pod_selector: Option<LabelSelector>,
+    /// What is wrong with it. At least one is an error.
+    pub problems: Vec<Problem>,
+}
+
+/// The kinds of ours that isolate pods.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum PolicyKind {
+    /// A [`ContainerNetworkPolicy`].
+    ContainerNetworkPolicy,
+    /// A [`SidecarProxy`].
+    SidecarProxy,
+}
+
+impl PolicyKind {
+    /// The kind as it is written.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ContainerNetworkPolicy => "ContainerNetworkPolicy",
+            Self::SidecarProxy => "SidecarProxy",
+        }
+    }
+}
+
+/// An object that was read, with what is still to be said of it (warnings only).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Read<T> {
+    /// The object.
+    pub object: T,
+    /// Warnings.
+    pub warnings: Vec<Problem>,
+}
+
+/// Reads a ContainerNetworkPolicy and checks all its rules.
+///
+/// # Errors
+///
+/// What could be found out about a policy that cannot be enforced as written.
+pub fn read_policy(value: Value) -> Result<Read<ContainerNetworkPolicy>, Box<UnreadablePolicy>> {
+    custom(PolicyKind::ContainerNetworkPolicy, &POLICY, value, ContainerNetworkPolicy::validate)
+}
+
+/// Reads a SidecarProxy and checks all its rules, in the form that it has ([`crate::SidecarProxySpec::form`]).
+///
+/// # Errors
+///
+/// What could be found out about a proxy that cannot be understood.
+pub fn read_proxy(value: Value) -> Result<Read<SidecarProxy>, Box<UnreadablePolicy>> {
+    custom(PolicyKind::SidecarProxy, &PROXY, value, |proxy: &SidecarProxy| proxy.validate(proxy.spec.form()))
+}
+
+/// Reads a Pod.
+///
+/// # Errors
+///
+/// Every problem that was found, at least one of them an error.
+pub fn read_pod(value: Value) -> Result<Read<Pod>, Vec<Problem>> {
+    typed(&POD, value)
+}
+
+/// Reads a Namespace.
+///
+/// # Errors
+///
+/// Every problem that was found, at least one of them an error.
+pub fn read_namespace(value: Value) -> Result<Read<Namespace>, Vec<Problem>> {
+    typed(&NAMESPACE, value)
+}
+
+/// Reads a Service.
+///
+/// # Errors
+///
+/// Every problem that was found, at least one of them an error.
+pub fn read_service(value: Value) -> Result<Read<Service>, Vec<Problem>> {
+    typed(&SERVICE, value)
+}
+
+/// Reads an EndpointSlice.
+///
+/// # Errors
+///
+/// Every problem that was found, at least one of them an error.
+pub fn read_endpoint_slice(value: Value) -> Result<Read<EndpointSlice>, Vec<Problem>> {
+    typed(&ENDPOINT_SLICE, value)
+}
+
+static POLICY: LazyLock<Shape> = LazyLock::new(|| own("ContainerNetworkPolicy"));
+static PROXY: LazyLock<Shape> = LazyLock::new(|| own("SidecarProxy"));
+static POD: LazyLock<Shape> = LazyLock::new(Shape::core::<Pod>);
+static NAMESPACE: LazyLock<Shape> = LazyLock::new(Shape::core::<Namespace>);
+static SERVICE: LazyLock<Shape> = LazyLock::new(Shape::core::<Service>);
+static ENDPOINT_SLICE: LazyLock<Shape> = LazyLock::new(Shape::core::<EndpointSlice>);
+
+fn own(kind: &str) -> Shape {
+    let schema = crate::crd::crds()
+        .iter()
+        .find(|crd| crd.spec.names.kind == kind)
+        .and_then(|crd| crd.spec.versions.first()?.schema.as_ref()?.open_api_v3_schema.clone())
+        .expect("every kind of ours has a schema");
+    Shape::custom(serde_json::to_value(schema).expect("a schema has string keys only"))
+}
+
+fn custom<T: DeserializeOwned + JsonSchema>(
+    kind: PolicyKind,
+    shape: &Shape,
+    value: Value,
+    validate: impl FnOnce(&T) -> Vec<Problem>,
+) -> Result<Read<T>, Box<UnreadablePolicy>> {
+    let text = |pointer| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
+    let has_namespace = value.pointer("/metadata/namespace").is_some();
+    let mut rest = value;
+    let mut problems = shape.check(&mut rest);
+    // Unknown fields have been taken out: what is left may still read, and have more to report.
+    let object = match deserialize::<T>(rest.clone()) {
+        Ok(object) => {
+            problems.extend(validate(&object));
+            Some(object)
+        }
+        Err(problem) => {
+            // The shape has mostly said it already, and better.
+            if !problems.iter().any(|p| p.is_error() && p.path == problem.path) {
+                problems.push(problem);
+            }
+            None
+        }
+    };
+    match object {
+        Some(object) if !problems.iter().any(Problem::is_error) => Ok(Read { object, warnings: problems }),
+        _ => Err(Box::new(UnreadablePolicy {
+            kind,
+            // A namespace that is not text is unknown; one that is absent is for the caller to fill in.
+            namespace: namespace.or_else(|| (!has_namespace).then(|| crate::names::DEFAULT_NAMESPACE.to_owned())),
+            name,
+            pod_selector: certain_selector(&rest, &problems),
+            problems,
+        })),
+    }
+}
+
+/// The selector, if nothing at all is wrong with it or with what stands around it.
+fn certain_selector(value: &Value, problems: &[Problem]) -> Option<LabelSelector> {
+    let at = FieldPath::spec().key("podSelector");
+    let doubtful =
+        problems.iter().any(|problem| problem.is_error() && problem.path.segments().starts_with(at.segments()));
+    if doubtful {
+        return None;
+    }
+    serde_json::from_value(value.pointer("/spec/podSelector")?.clone()).ok()
+}
+
+fn typed<T: DeserializeOwned>(shape: &Shape, mut value: Value) -> Result<Read<T>, Vec<Problem>> {
+    let mut problems = shape.check(&mut value);
+    if problems.iter().any(Problem::is_error) {
+        return Err(problems);
+    }
+    match deserialize(value) {
+        Ok(object) => Ok(Read { object, warnings: problems }),
+        Err(problem) => {
+            problems.push(problem);
+            Err(problems)
+        }
+    }
+}
+
+fn deserialize<T: DeserializeOwned>(value: Value) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let path = error
+            .path()
+            .iter()
+            .filter_map(|segment| match segment {
+                SerdeSegment::Seq { index } => Some(Segment::Index(*index)),
+                SerdeSegment::Map { key } => Some(Segment::Key(key.clone())),
+                SerdeSegment::Enum { variant } => Some(Segment::Key(variant.clone())),
+                SerdeSegment::Unknown => None,
+            })
+            .collect();
+        Problem::error(path, error.inner().to_string())
+    })
+}
+
+#[cfg(test)]
+mod tests;
