@@ -1,4 +1,16 @@
 //! Policies resolved, compiled, evaluated and explained, without any I/O.
 #![forbid(unsafe_code)]
 
+pub mod addresses;
+pub mod compile;
+pub mod evaluate;
+pub mod mark;
+pub mod model;
+pub mod ports;
+pub mod ranges;
 pub mod ruleset;
+
+pub use compile::{Compiled, Meaning, compile};
+pub use evaluate::{End, Flow, Half, Reason, Verdict, evaluate};
+pub use model::ResolvedPod;
+pub use ruleset::{Generation, Ruleset};

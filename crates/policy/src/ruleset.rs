@@ -24,11 +24,7 @@ impl Generation {
 
     /// The generation of a number in 1 to 31.
     pub const fn new(number: u8) -> Option<Self> {
-        if number >= 1 && number <= Self::COUNT {
-            Some(Self(number))
-        } else {
-            None
-        }
+        if number >= 1 && number <= Self::COUNT { Some(Self(number)) } else { None }
     }
 
     /// 1 to 31.
@@ -109,7 +105,7 @@ pub struct Set {
 }
 
 /// An element of a set.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Element {
     /// The key, a value for each kind of the set's key; the range's first value in an interval set.
     pub key: Vec<u128>,
@@ -243,7 +239,7 @@ pub enum Compare {
 }
 
 /// What happens to a packet.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verdict {
     /// It passes this hook.
     Accept,

@@ -171,25 +171,17 @@ impl Field {
             Self::SocketGid => Kind::Gid,
             Self::SocketCgroup { .. } => Kind::Cgroup,
             Self::CtMark => Kind::Mark,
-            Self::CtOriginalSource4
-            | Self::CtOriginalDestination4
-            | Self::Ipv4Source
-            | Self::Ipv4Destination => Kind::Ipv4,
-            Self::CtOriginalSource6
-            | Self::CtOriginalDestination6
-            | Self::Ipv6Source
-            | Self::Ipv6Destination => Kind::Ipv6,
+            Self::CtOriginalSource4 | Self::CtOriginalDestination4 | Self::Ipv4Source | Self::Ipv4Destination => {
+                Kind::Ipv4
+            }
+            Self::CtOriginalSource6 | Self::CtOriginalDestination6 | Self::Ipv6Source | Self::Ipv6Destination => {
+                Kind::Ipv6
+            }
             Self::FibSourceType | Self::FibDestinationType => Kind::FibType,
             Self::IcmpType => Kind::IcmpType,
             Self::Icmpv6Type => Kind::Icmpv6Type,
-            Self::SourcePort | Self::DestinationPort | Self::CtOriginalDestinationPort => {
-                Kind::Port
-            }
-            Self::InputDevice
-            | Self::OutputDevice
-            | Self::Length
-            | Self::RouteClass
-            | Self::CtState => Kind::Number,
+            Self::SourcePort | Self::DestinationPort | Self::CtOriginalDestinationPort => Kind::Port,
+            Self::InputDevice | Self::OutputDevice | Self::Length | Self::RouteClass | Self::CtState => Kind::Number,
             Self::NfProtocol
             | Self::SocketWildcard
             | Self::SocketTransparent

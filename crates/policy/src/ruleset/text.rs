@@ -1,18 +1,13 @@
 //! A ruleset as text, in the manner of `nft`: for golden files and for people, not for loading.
 
-use super::{
-    Chain, Compare, Element, Family, Field, HookPoint, Kind, Rule, Ruleset, Set, Statement, Table,
-    Verdict,
-};
+use super::{Chain, Compare, Element, Family, Field, HookPoint, Kind, Rule, Ruleset, Set, Statement, Table, Verdict};
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 impl fmt::Display for Ruleset {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "# generation {}", self.generation)?;
-        self.tables
-            .iter()
-            .try_for_each(|table| write!(f, "{table}"))
+        self.tables.iter().try_for_each(|table| write!(f, "{table}"))
     }
 }
 
@@ -27,9 +22,7 @@ impl fmt::Display for Table {
             writeln!(f, "  counter {}", counter.name)?;
         }
         self.sets.iter().try_for_each(|set| write!(f, "{set}"))?;
-        self.chains
-            .iter()
-            .try_for_each(|chain| write!(f, "{chain}"))?;
+        self.chains.iter().try_for_each(|chain| write!(f, "{chain}"))?;
         writeln!(f, "}}")
     }
 }
@@ -37,18 +30,9 @@ impl fmt::Display for Table {
 impl fmt::Display for Set {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let what = if self.map { "map" } else { "set" };
-        let key: Vec<String> = self
-            .key
-            .iter()
-            .map(|kind| format!("{kind:?}").to_lowercase())
-            .collect();
+        let key: Vec<String> = self.key.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
         let interval = if self.interval { " interval" } else { "" };
-        writeln!(
-            f,
-            "  {what} {} {{ # {}{interval}",
-            self.name,
-            key.join(" . ")
-        )?;
+        writeln!(f, "  {what} {} {{ # {}{interval}", self.name, key.join(" . "))?;
         for element in &self.elements {
             writeln!(f, "    {}", element_text(element, &self.key))?;
         }
@@ -57,12 +41,7 @@ impl fmt::Display for Set {
 }
 
 fn element_text(element: &Element, key: &[Kind]) -> String {
-    let mut parts: Vec<String> = element
-        .key
-        .iter()
-        .zip(key)
-        .map(|(value, kind)| value_text(*kind, *value))
-        .collect();
+    let mut parts: Vec<String> = element.key.iter().zip(key).map(|(value, kind)| value_text(*kind, *value)).collect();
     if let (Some(last), Some(kind), Some(first)) = (element.last, key.first(), parts.first_mut())
         && element.key.first() != Some(&last)
     {
@@ -86,11 +65,7 @@ impl fmt::Display for Chain {
                 HookPoint::DeviceEgress(device) => format!("egress device {device}"),
             };
             let policy = if hook.accept { "accept" } else { "drop" };
-            writeln!(
-                f,
-                "    type filter hook {point} priority {}; policy {policy}",
-                hook.priority
-            )?;
+            writeln!(f, "    type filter hook {point} priority {}; policy {policy}", hook.priority)?;
         }
         for rule in &self.rules {
             writeln!(f, "    {rule}")?;
@@ -113,37 +88,17 @@ impl fmt::Display for Rule {
 impl fmt::Display for Statement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Match {
-                field,
-                mask,
-                compare,
-                value,
-            } => {
+            Self::Match { field, mask, compare, value } => {
                 let compare = match compare {
                     Compare::Equal => "==",
                     Compare::NotEqual => "!=",
                     Compare::AtMost => "<=",
                     Compare::AtLeast => ">=",
                 };
-                write!(
-                    f,
-                    "{} {compare} {}",
-                    loaded(&[*field], *mask),
-                    match_value(*field, *value)
-                )
+                write!(f, "{} {compare} {}", loaded(&[*field], *mask), match_value(*field, *value))
             }
-            Self::Lookup {
-                fields,
-                mask,
-                set,
-                negate,
-            } => {
-                write!(
-                    f,
-                    "{} {}@{set}",
-                    loaded(fields, *mask),
-                    if *negate { "!= " } else { "" }
-                )
+            Self::Lookup { fields, mask, set, negate } => {
+                write!(f, "{} {}@{set}", loaded(fields, *mask), if *negate { "!= " } else { "" })
             }
             Self::Dispatch { fields, mask, map } => {
                 write!(f, "{} vmap @{map}", loaded(fields, *mask))

@@ -1,0 +1,111 @@
+//! The chains in which a judgement ends: passing, refusing, dropping.
+
+use super::builder::{Builder, counter_name};
+use super::statements::{
+    ICMP, ICMPV6, IPV4, LO, TCP, bits, goto, in_set, is, is_not, mark, mark_not, rule, set_mark, state,
+};
+use crate::mark;
+use crate::ruleset::{Field, Kind, Rule, Statement, Verdict};
+use sidewall_flow::{Decision, Party, Place};
+
+/// Refuses a packet whose sender may know.
+pub const REFUSE: &str = "refuse";
+/// Drops a packet that pretends to belong to another's flow.
+pub const FORGED: &str = "forged";
+/// Refuses what no policy can allow.
+pub const IMPROPER: &str = "improper";
+/// Refuses what belongs to a flow that was denied before.
+pub const ENDED: &str = "ended";
+
+impl Builder<'_> {
+    /// The chains that every ruleset has.
+    pub fn common_ends(&mut self) {
+        self.chain(
+            REFUSE,
+            vec![
+                // What came from the network gets no answer.
+                rule([is_not(Field::InputDevice, LO), Verdict::Drop.into()]),
+                rule([is(Field::Protocol, TCP), Statement::RejectTcpReset]),
+                rule([Statement::RejectProhibited]),
+            ],
+        );
+        // A reject would reach the one who is impersonated.
+        let mut forged = vec![rule([self.count(Decision::denied(Place::Forged))])];
+        let log = Statement::Log(Decision::denied(Place::Forged));
+        forged.push(rule([Statement::Limit { per_second: 5, burst: 5 }, log]));
+        forged.push(rule([Verdict::Drop.into()]));
+        self.chain(FORGED, forged);
+        let mut improper = self.tell(Decision::denied(Place::Improper));
+        improper.push(rule([goto(REFUSE).into()]));
+        self.chain(IMPROPER, improper);
+        let ended = self.count_ended();
+        self.chain(ENDED, vec![rule([ended, goto(REFUSE).into()])]);
+    }
+
+    /// The client's side has passed: the sender is recorded.
+    pub fn client_passes(&mut self, sender: Party) -> Verdict {
+        let passed = set_mark(mark::SENDER | mark::CLIENT, mark::sender(sender) | mark::CLIENT);
+        self.shared_chain(&format!("client-passes-{sender}"), vec![rule([passed, Verdict::Accept.into()])])
+    }
+
+    /// The server's side has passed: the receiver is recorded.
+    pub fn server_passes(&mut self, receiver: Party) -> Verdict {
+        let passed = set_mark(mark::RECEIVER | mark::SERVER, mark::receiver(receiver) | mark::SERVER);
+        self.shared_chain(&format!("server-passes-{receiver}"), vec![rule([passed, Verdict::Accept.into()])])
+    }
+
+    /// The client's side is denied at the sender's own socket.
+    pub fn egress_denied(&mut self, sender: Party, place: Place) -> Verdict {
+        let own = mark::sender(sender);
+        let mut rules = vec![
+            // Somebody else's flow is neither marked nor answered.
+            rule([mark_not(mark::SENDER, 0), mark_not(mark::SENDER, own), goto(FORGED).into()]),
+            rule([state(Field::CT_ESTABLISHED), mark_denied()]),
+        ];
+        rules.extend(self.refused(place));
+        self.shared_chain(&counter_name(Decision::denied(place)), rules)
+    }
+
+    /// The server's side is denied at the receiver's own socket.
+    pub fn ingress_denied(&mut self, receiver: Party, place: Place) -> Verdict {
+        let mut rules: Vec<Rule> = [0, mark::receiver(receiver), mark::ANYBODY]
+            .into_iter()
+            .map(|own| rule([state(Field::CT_ESTABLISHED), mark(mark::RECEIVER, own), mark_denied()]))
+            .collect();
+        rules.extend(self.refused(place));
+        self.shared_chain(&counter_name(Decision::denied(place)), rules)
+    }
+
+    fn refused(&mut self, place: Place) -> Vec<Rule> {
+        let mut rules = self.tell(Decision::denied(place));
+        rules.push(rule([goto(REFUSE).into()]));
+        rules
+    }
+
+    /// The kernel's own messages about flows that were seen: ICMP errors (RFC 792, RFC 4443).
+    pub fn related_errors(&mut self) -> Vec<Rule> {
+        let v4 = self.set("icmp-errors", vec![Kind::IcmpType], [3, 11, 12].map(|t| vec![t]));
+        let v6 = self.set("icmpv6-errors", vec![Kind::Icmpv6Type], [1, 2, 3, 4].map(|t| vec![t]));
+        [(ICMP, Field::IcmpType, v4), (ICMPV6, Field::Icmpv6Type, v6)]
+            .into_iter()
+            .map(|(protocol, field, set)| {
+                rule([
+                    state(Field::CT_RELATED),
+                    is(Field::Protocol, protocol),
+                    in_set([field], &set),
+                    Verdict::Accept.into(),
+                ])
+            })
+            .collect()
+    }
+
+    /// Keeps fragments of IPv4 loopback addresses off other devices.
+    pub fn loopback_net(field: Field) -> [Statement; 2] {
+        [is(Field::NfProtocol, IPV4), bits(field, 0xff00_0000, 0x7f00_0000)]
+    }
+}
+
+/// The flow is denied for good, in this generation.
+fn mark_denied() -> Statement {
+    set_mark(mark::CLIENT | mark::SERVER | mark::DENIED, mark::DENIED)
+}

@@ -1,0 +1,175 @@
+//! The base chains: what is checked of every packet before anybody is asked who sent it.
+
+use super::builder::Builder;
+use super::ends::{ENDED, FORGED, IMPROPER};
+use super::statements::{
+    ICMPV6, IPV4, IPV6, LO, NO_USER, TCP, at_least, bits, goto, in_set, is, is_not, mark, mark_not, not_in_set, rule,
+    set_mark, state,
+};
+use crate::mark;
+use crate::model::Wire;
+use crate::ruleset::{Field, HookPoint, Kind, Rule, Statement, Verdict};
+use sidewall_flow::{Direction, Party};
+
+/// Judges a packet that leaves a socket; the base chain has set the generation.
+pub const JUDGE_OUT: &str = "judge-out";
+/// Judges a packet that arrives for a socket; the base chain has set the generation.
+pub const JUDGE_IN: &str = "judge-in";
+
+/// The type that the routing tables give an address of our own (`RTN_LOCAL`).
+const LOCAL: u128 = 2;
+const RST: u32 = 0x04;
+/// `PACKET_BROADCAST` and `PACKET_MULTICAST`.
+const GROUPS: [u128; 2] = [1, 2];
+/// An IPv4 header without options: version 4, five words.
+const PLAIN_IPV4: u128 = 0x45;
+/// `NF_IP_PRI_RAW`: before connection tracking.
+const RAW: i32 = -300;
+
+impl Builder<'_> {
+    /// The base chains.
+    pub fn hooks(&mut self) {
+        self.prerouting();
+        self.output();
+        self.input();
+    }
+
+    /// Before connection tracking: what `lo` carries has passed OUTPUT and has its entry still; what was injected
+    /// there (AF_PACKET, AF_XDP) has none. From the network, nobody has our addresses.
+    fn prerouting(&mut self) {
+        let groups = self.set("groups", vec![Kind::PacketType], GROUPS.map(|t| vec![t]));
+        let [v4, from_net] = Self::loopback_net(Field::Ipv4Source);
+        let [_, to_net] = Self::loopback_net(Field::Ipv4Destination);
+        let rules = vec![
+            rule([is(Field::InputDevice, LO), state(Field::CT_INVALID), goto(FORGED).into()]),
+            rule([is(Field::InputDevice, LO), Verdict::Accept.into()]),
+            rule([v4.clone(), from_net, goto(FORGED).into()]),
+            rule([v4, to_net, goto(FORGED).into()]),
+            rule([is(Field::NfProtocol, IPV6), is(Field::Ipv6Source, 1), goto(FORGED).into()]),
+            rule([is(Field::NfProtocol, IPV6), is(Field::Ipv6Destination, 1), goto(FORGED).into()]),
+            // Our own multicast comes back this way.
+            rule([not_in_set(Field::PacketType, &groups), is(Field::FibSourceType, LOCAL), goto(FORGED).into()]),
+        ];
+        self.base_chain("prerouting", HookPoint::Prerouting, RAW, true, rules);
+    }
+
+    fn output(&mut self) {
+        let plain = self.set("plain-ipv6", vec![Kind::Protocol], [6, 17, 58, 132].map(|p| vec![p]));
+        let mut rules = vec![
+            // The packets of a flow that this generation has seen, but for those with options that change their way.
+            rule([
+                state(Field::CT_ESTABLISHED),
+                self.current(),
+                is(Field::NfProtocol, IPV4),
+                is(Field::NetworkHeaderStart, PLAIN_IPV4),
+                goto(JUDGE_OUT).into(),
+            ]),
+            rule([
+                state(Field::CT_ESTABLISHED),
+                self.current(),
+                is(Field::NfProtocol, IPV6),
+                in_set([Field::Ipv6NextHeader], &plain),
+                goto(JUDGE_OUT).into(),
+            ]),
+            // Only the kernel speaks of other flows.
+            rule([
+                state(Field::CT_RELATED | Field::CT_UNTRACKED),
+                is_not(Field::SocketUid, NO_USER),
+                goto(FORGED).into(),
+            ]),
+        ];
+        // Neighbour and router solicitations, advertisements, multicast listener reports (RFC 4861, 2710, 3810).
+        rules.push(self.icmpv6("nd-out", &[131, 132, 133, 135, 136, 143], None));
+        rules.extend(self.related_errors());
+        let reset = bits(Field::TcpFlags, RST, RST);
+        rules.push(rule([state(Field::CT_RELATED), is(Field::Protocol, TCP), reset, Verdict::Accept.into()]));
+        rules.push(rule([bits(Field::CtState, Field::CT_NEW | Field::CT_ESTABLISHED, 0), goto(FORGED).into()]));
+        rules.push(rule([is_not(Field::FibSourceType, LOCAL), goto(FORGED).into()]));
+        let [v4, from_net] = Self::loopback_net(Field::Ipv4Source);
+        let [_, to_net] = Self::loopback_net(Field::Ipv4Destination);
+        let leaves = || is_not(Field::OutputDevice, LO);
+        rules.push(rule([leaves(), v4.clone(), from_net, goto(FORGED).into()]));
+        rules.push(rule([leaves(), v4.clone(), to_net, goto(IMPROPER).into()]));
+        rules.push(rule([leaves(), is(Field::NfProtocol, IPV6), is(Field::Ipv6Destination, 1), goto(IMPROPER).into()]));
+        for option in [Field::LooseSourceRoute, Field::StrictSourceRoute] {
+            rules.push(rule([
+                v4.clone(),
+                is_not(Field::NetworkHeaderStart, PLAIN_IPV4),
+                is(option, 1),
+                goto(IMPROPER).into(),
+            ]));
+        }
+        rules.push(rule([is(Field::NfProtocol, IPV6), is(Field::RoutingHeader, 1), goto(IMPROPER).into()]));
+        // Nothing is inherited: an expectation's flow copies its master's mark.
+        rules.push(rule([state(Field::CT_NEW), self.begin()]));
+        rules.extend(self.generation_and_denial());
+        rules.push(rule([goto(JUDGE_OUT).into()]));
+        self.base_chain("output", HookPoint::Output, 0, false, rules);
+    }
+
+    fn input(&mut self) {
+        let mut rules = vec![rule([state(Field::CT_ESTABLISHED), self.current(), goto(JUDGE_IN).into()])];
+        // A hop limit of 255 shows that no router forwarded it (RFC 4861 §7.1.1); MLD uses 1 (RFC 2710 §3).
+        rules.push(self.icmpv6("nd-in", &[134, 135, 136], Some(255)));
+        rules.push(self.icmpv6("mld-in", &[130], Some(1)));
+        rules.extend(self.related_errors());
+        let reset = bits(Field::TcpFlags, RST, RST);
+        rules.push(rule([
+            state(Field::CT_RELATED),
+            is(Field::InputDevice, LO),
+            is(Field::Protocol, TCP),
+            reset,
+            Verdict::Accept.into(),
+        ]));
+        rules.push(rule([bits(Field::CtState, Field::CT_NEW | Field::CT_ESTABLISHED, 0), goto(FORGED).into()]));
+        // A group's packet reaches every socket that listens, so it passes only where nobody is isolated.
+        let groups = self.set("groups", vec![Kind::PacketType], GROUPS.map(|t| vec![t]));
+        let open = self.pod.enforced.side(Party::Unknown, Direction::Ingress).scope(Wire::Network).is_none();
+        let verdict = if open { Verdict::Accept } else { goto(IMPROPER) };
+        rules.push(rule([in_set([Field::PacketType], &groups), verdict.into()]));
+        rules.push(rule([is_not(Field::InputDevice, LO), state(Field::CT_NEW), self.begin()]));
+        rules.extend(self.generation_and_denial());
+        rules.push(rule([goto(JUDGE_IN).into()]));
+        self.base_chain("input", HookPoint::Input, 0, false, rules);
+    }
+
+    /// The flow bears this generation and is not denied.
+    fn current(&self) -> Statement {
+        mark(mark::GENERATION | mark::DENIED, mark::generation(self.generation))
+    }
+
+    /// A new flow: only the generation, and what is not ours, is in its mark.
+    fn begin(&self) -> Statement {
+        set_mark(!mark::FOREIGN, mark::generation(self.generation))
+    }
+
+    /// An older generation keeps its names and loses its verdicts; what is denied stays denied.
+    fn generation_and_denial(&self) -> Vec<Rule> {
+        let now = mark::generation(self.generation);
+        let verdicts = mark::GENERATION | mark::CLIENT | mark::SERVER | mark::DENIED;
+        vec![
+            rule([state(Field::CT_ESTABLISHED), mark_not(mark::GENERATION, now), set_mark(verdicts, now)]),
+            rule([mark_not(mark::DENIED, 0), goto(ENDED).into()]),
+        ]
+    }
+
+    fn icmpv6(&mut self, set: &str, types: &[u128], hop_limit: Option<u128>) -> Rule {
+        let set = self.set(set, vec![Kind::Icmpv6Type], types.iter().map(|t| vec![*t]));
+        let mut statements =
+            vec![is(Field::NfProtocol, IPV6), is(Field::Protocol, ICMPV6), in_set([Field::Icmpv6Type], &set)];
+        statements.extend(hop_limit.map(|limit| is(Field::HopLimit, limit)));
+        statements.push(Verdict::Accept.into());
+        Rule { statements, comment: None }
+    }
+
+    /// The rules of the pod interface's egress hook: AF_PACKET never meets OUTPUT, but what IP sends has a route, and
+    /// what a packet socket sends has none.
+    pub fn link_rules() -> Vec<Rule> {
+        const ARP: u128 = 0x0806;
+        vec![
+            rule([at_least(Field::RouteClass, 0), Verdict::Accept.into()]),
+            rule([is(Field::EtherType, ARP), is_not(Field::SocketUid, NO_USER), Verdict::Drop.into()]),
+            rule([is(Field::EtherType, ARP), Verdict::Accept.into()]),
+        ]
+    }
+}

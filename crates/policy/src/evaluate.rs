@@ -1,0 +1,216 @@
+//! The verdict of a flow, computed from the same [`ResolvedPod`] that the rules are compiled from.
+
+use crate::addresses::Addresses;
+use crate::model::{Layer, Peers, PolicyName, ResolvedPod, RuleName, Side, Wire};
+use serde::Serialize;
+use sidewall_flow::{Action, ContainerId, Direction, Party, Protocol};
+use std::net::IpAddr;
+
+/// A flow that somebody opens or tries to open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// Who opens it.
+    pub sender: End,
+    /// Who is to answer it.
+    pub receiver: End,
+    /// The transport protocol.
+    pub protocol: Protocol,
+    /// The receiver's port.
+    pub port: u16,
+}
+
+/// An end of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum End {
+    /// In the pod.
+    Local(Party),
+    /// On the network.
+    Remote(IpAddr),
+}
+
+/// What happens to a flow, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// What is enforced.
+    pub action: Action,
+    /// What Enforce and Audit policies together would have given, where that differs.
+    pub audit: Option<Action>,
+    /// Why, for each side in the pod: the sender's first.
+    pub halves: Vec<Half>,
+}
+
+/// The judgement of one side of a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Half {
+    /// Whose side.
+    pub party: Party,
+    /// In which direction.
+    pub direction: Direction,
+    /// Why it came out so.
+    pub reason: Reason,
+}
+
+/// Why a side of a flow passes or does not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase", tag = "kind")]
+pub enum Reason {
+    /// A container always reaches itself.
+    Itself,
+    /// No policy isolates the party for this traffic.
+    NotIsolated,
+    /// A rule allows it.
+    #[serde(rename_all = "camelCase")]
+    Allowed {
+        /// The rule.
+        rule: RuleName,
+    },
+    /// Policies isolate the party and none of their rules allows it.
+    #[serde(rename_all = "camelCase")]
+    Isolated {
+        /// Those policies.
+        by: Vec<PolicyName>,
+    },
+    /// Under identity by user, a receiver is known by the port that its container declares, and this one does not
+    /// declare the port.
+    #[serde(rename_all = "camelCase")]
+    NotDeclared {
+        /// The container that declares it, where one does.
+        owner: Option<String>,
+    },
+}
+
+impl Reason {
+    /// What the side comes to.
+    pub const fn action(&self) -> Action {
+        match self {
+            Self::Itself | Self::NotIsolated | Self::Allowed { .. } => Action::Allow,
+            Self::Isolated { .. } | Self::NotDeclared { .. } => Action::Deny,
+        }
+    }
+}
+
+/// Judges a flow.
+///
+/// A flow with no end in the pod passes, as nothing here sees it.
+pub fn evaluate(pod: &ResolvedPod, flow: &Flow) -> Verdict {
+    let halves = judge(pod, &pod.enforced, flow);
+    let action = action(&halves);
+    let audit = pod.audit.as_ref().map(|layer| self::action(&judge(pod, layer, flow))).filter(|audit| *audit != action);
+    Verdict { action, audit, halves }
+}
+
+fn action(halves: &[Half]) -> Action {
+    Action::from_allowed(halves.iter().all(|half| half.reason.action() == Action::Allow))
+}
+
+fn judge(pod: &ResolvedPod, layer: &Layer, flow: &Flow) -> Vec<Half> {
+    match (flow.sender, flow.receiver) {
+        (End::Local(sender), End::Local(receiver)) => loopback(pod, layer, flow, sender, receiver),
+        (End::Local(sender), End::Remote(_)) => {
+            vec![half(layer, sender, Direction::Egress, flow.receiver, flow)]
+        }
+        (End::Remote(_), End::Local(receiver)) => vec![arrival(pod, layer, flow, receiver)],
+        (End::Remote(_), End::Remote(_)) => Vec::new(),
+    }
+}
+
+/// Both sides of a flow within the pod.
+fn loopback(pod: &ResolvedPod, layer: &Layer, flow: &Flow, sender: Party, receiver: Party) -> Vec<Half> {
+    if !pod.identities.by_port() {
+        return pair(layer, flow, sender, receiver);
+    }
+    // The rules see the sender and the port. Where even an unknown receiver may be reached, so may anybody.
+    let open = pair(layer, flow, sender, Party::Unknown);
+    if action(&open) == Action::Allow {
+        return pair(layer, flow, sender, receiver);
+    }
+    let owner = pod.owner(flow.protocol, flow.port);
+    match (owner, receiver) {
+        (Some(owner), Party::Container(id)) if owner == id => pair(layer, flow, sender, receiver),
+        // Nobody's port: over TCP, the container's own answer can be told from another's before any data flows.
+        (None, Party::Container(_) | Party::Node) if sender == receiver && flow.protocol == Protocol::Tcp => {
+            pair(layer, flow, sender, receiver)
+        }
+        _ => vec![half_loopback(layer, sender, Direction::Egress, receiver, flow), not_declared(pod, receiver, owner)],
+    }
+}
+
+fn pair(layer: &Layer, flow: &Flow, sender: Party, receiver: Party) -> Vec<Half> {
+    vec![
+        half_loopback(layer, sender, Direction::Egress, receiver, flow),
+        half_loopback(layer, receiver, Direction::Ingress, sender, flow),
+    ]
+}
+
+fn half_loopback(layer: &Layer, party: Party, direction: Direction, other: Party, flow: &Flow) -> Half {
+    // Two unknown processes may be two containers.
+    if party == other && party != Party::Unknown {
+        return Half { party, direction, reason: Reason::Itself };
+    }
+    half(layer, party, direction, End::Local(other), flow)
+}
+
+/// The receiver's side of a flow from the network.
+fn arrival(pod: &ResolvedPod, layer: &Layer, flow: &Flow, receiver: Party) -> Half {
+    let judged = |party| half(layer, party, Direction::Ingress, flow.sender, flow);
+    if !pod.identities.by_port() || judged(Party::Unknown).reason.action() == Action::Allow {
+        return judged(receiver);
+    }
+    match (pod.owner(flow.protocol, flow.port), receiver) {
+        (Some(owner), Party::Container(id)) if owner == id => judged(receiver),
+        (owner, _) => not_declared(pod, receiver, owner),
+    }
+}
+
+fn not_declared(pod: &ResolvedPod, receiver: Party, owner: Option<ContainerId>) -> Half {
+    let owner = owner.map(|id| pod.party_name(Party::Container(id)).to_owned());
+    Half { party: receiver, direction: Direction::Ingress, reason: Reason::NotDeclared { owner } }
+}
+
+fn half(layer: &Layer, party: Party, direction: Direction, other: End, flow: &Flow) -> Half {
+    let side = layer.side(party, direction);
+    let wire = match other {
+        End::Local(_) => Wire::Loopback,
+        End::Remote(_) => Wire::Network,
+    };
+    let isolated_by: Vec<PolicyName> = side
+        .isolations
+        .iter()
+        .filter(|isolation| isolation.scope(wire).ports.contains(flow.protocol, flow.port))
+        .map(|isolation| isolation.by.clone())
+        .collect();
+    let reason = if isolated_by.is_empty() {
+        Reason::NotIsolated
+    } else {
+        match allowing(side, other, flow) {
+            Some(rule) => Reason::Allowed { rule: rule.clone() },
+            None => Reason::Isolated { by: isolated_by },
+        }
+    };
+    Half { party, direction, reason }
+}
+
+fn allowing<'a>(side: &'a Side, other: End, flow: &Flow) -> Option<&'a RuleName> {
+    let grants = |peers: &Peers| match (peers, other) {
+        (_, End::Local(party)) => peers.covers_party(party),
+        // No rule speaks of groups of receivers.
+        (_, End::Remote(address)) if is_group(address) => false,
+        (Peers::Anyone, End::Remote(_)) => true,
+        (Peers::Addresses(addresses), End::Remote(address)) => addresses.contains(address),
+        (Peers::Sockets(sockets), End::Remote(address)) => sockets.contains(&(address, flow.protocol, flow.port)),
+        (Peers::Parties(_), End::Remote(_)) => false,
+    };
+    let rule = side.rules.iter().find(|rule| {
+        rule.grants.iter().any(|grant| grant.ports.contains(flow.protocol, flow.port) && grants(&grant.peers))
+    })?;
+    Some(&rule.name)
+}
+
+fn is_group(address: IpAddr) -> bool {
+    address.is_multicast() || address == IpAddr::from([255; 4])
+}
+
+/// The addresses that a flow with an end on the network can have at all, for those who draw flows.
+pub fn possible_peers() -> Addresses {
+    Addresses::all().subtract(&Addresses::never_peers())
+}
