@@ -81,7 +81,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<(), BenchError> {
         Bench::Walls => packages::BENCH_WALLS,
         Bench::Proxy | Bench::Agent | Bench::Operator | Bench::Split => return Err(BenchError::NotYet(name)),
     };
-    packages::ensure(&[packages::BUILD, needs].concat())?;
+    packages::ensure(needs)?;
     privileges::require_root().map_err(|source| BenchError::Privileges { name: name.clone(), source })?;
     let path = options.out.clone().unwrap_or_else(|| workspace.target.join(format!("bench/{name}.json")));
     // Cargo runs a benchmark in its package's folder, where a relative path would mean another file.

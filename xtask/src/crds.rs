@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use crate::command::{self, CommandError};
-use crate::packages::{self, PackageError};
 use crate::report;
 use crate::workspace::Workspace;
 
@@ -21,9 +20,6 @@ const FOLDER: &str = "deploy/crds";
 /// Why the files could not be generated, or are not current.
 #[derive(Debug, Error)]
 pub enum CrdError {
-    /// A package is missing.
-    #[error(transparent)]
-    Packages(#[from] PackageError),
     /// The generator does not build or failed.
     #[error(transparent)]
     Generator(#[from] CommandError),
@@ -51,7 +47,6 @@ type Files = BTreeMap<String, String>;
 /// # Errors
 /// When the generator fails or a file cannot be written.
 pub fn write(workspace: &Workspace) -> Result<(), CrdError> {
-    packages::ensure(packages::BUILD)?;
     let folder = workspace.root.join(FOLDER);
     let wanted = generate(workspace)?;
     std::fs::create_dir_all(&folder).map_err(at(&folder))?;
@@ -75,7 +70,6 @@ pub fn write(workspace: &Workspace) -> Result<(), CrdError> {
 /// # Errors
 /// [`CrdError::Stale`] naming the files, or why that could not be found out.
 pub fn check(workspace: &Workspace) -> Result<(), CrdError> {
-    packages::ensure(packages::BUILD)?;
     let difference = difference(&generate(workspace)?, &read(&workspace.root.join(FOLDER))?);
     if difference.is_empty() { Ok(()) } else { Err(CrdError::Stale(difference.join(", "))) }
 }

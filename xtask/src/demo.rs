@@ -45,7 +45,7 @@ pub enum DemoError {
 /// # Errors
 /// When something before the demo fails; never returns otherwise.
 pub fn run(workspace: &Workspace, options: &Options) -> Result<(), DemoError> {
-    packages::ensure(packages::BUILD)?;
+    packages::ensure(packages::DEMO)?;
     report::step("build sidewall and sidewall-proxy (release)");
     command::run(workspace.cargo().args(["build", "--release", "-p", "sidewall-cli", "-p", "sidewall-proxy"]))?;
     let program = workspace.target.join("release/sidewall");

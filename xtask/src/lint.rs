@@ -60,7 +60,7 @@ const CHECKS: [(&str, Check); 5] = [
 /// # Errors
 /// When one failed, naming all that did, or when the set-up failed.
 pub fn run(workspace: &Workspace) -> Result<(), LintError> {
-    packages::ensure(&[packages::BUILD, packages::LINT].concat())?;
+    packages::ensure(packages::LINT)?;
     toolchain::ensure(workspace)?;
     let mut failed = Vec::new();
     for (name, check) in CHECKS {

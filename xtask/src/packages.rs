@@ -30,15 +30,15 @@ const fn need(program: &'static str, package: &'static str) -> Need {
     Need { program, package }
 }
 
-/// For every build: the linker and the C compiler that some dependencies' build scripts call.
-pub const BUILD: &[Need] = &[need("cc", "gcc"), need("ld", "binutils")];
-
 /// For the tests that work in network namespaces. `nft` is the oracle that rules are compared with; Sidewall itself
 /// runs no such program.
 pub const KERNEL: &[Need] = &[need("nft", "nftables"), need("ip", "iproute2"), need("nsenter", "util-linux")];
 
 /// For the proxy's tests: other programs' password hashes and certificates.
 pub const PROXY: &[Need] = &[need("openssl", "openssl"), need("htpasswd", "apache2-utils")];
+
+/// For the demo: what its pod's containers and its `curl` lines run.
+pub const DEMO: &[Need] = &[need("curl", "curl")];
 
 /// For `bench walls`: what we are compared with.
 pub const BENCH_WALLS: &[Need] =

@@ -90,7 +90,7 @@ fn run_tier(workspace: &Workspace, tier: Tier, long: bool, sum: &mut Summary) ->
     if tier.needs_root() {
         privileges::require_root()?;
     }
-    packages::ensure(&[packages::BUILD, tier.needs()].concat())?;
+    packages::ensure(tier.needs())?;
     let mut result = Ok(());
     for run in runs {
         match run {
