@@ -1,1 +1,37 @@
 //! Rulesets in the kernel: nftables over netlink, read-back, NFLOG, conntrack.
+//!
+//! - [`Kernel`] is netfilter of one network namespace. It replaces the tables of ours in one transaction, tells whether
+//!   they are still what was loaded, reads their counters, and clears generations from live flows.
+//! - [`Features`] tells what this kernel can do, by trying.
+//! - [`nflog`] reads what the rules log.
+//! - [`encode`] and [`readback`] are the pure halves: a [`sidewall_policy::ruleset::Ruleset`] to bytes, and the kernel's
+//!   bytes to an image of its tables.
+//!
+//! The messages are written and read here, not through a library of message types: half of the expressions have no type
+//! in the one there is, its reader of set elements is quadratic, and the reader's behaviour on every byte is part of what
+//! this crate answers for.
+#![forbid(unsafe_code)]
+
+mod abi;
+mod compose;
+mod conntrack;
+mod drift;
+mod encode;
+mod error;
+mod features;
+mod image;
+mod kernel;
+mod load;
+mod netlink;
+mod place;
+pub mod readback;
+mod wire;
+
+pub use compose::{EncodeError, EncodeProblem};
+pub use drift::{Change, Difference, ForeignTable, Standing};
+pub use encode::{Batch, encode};
+pub use error::{LoadError, NetlinkError};
+pub use features::Features;
+pub use image::Image;
+pub use kernel::{Count, Kernel, LoadOptions, Loaded};
+pub use place::{Part, Place};

@@ -1,0 +1,154 @@
+//! What this kernel can do, found out by trying.
+
+use crate::error::{LoadError, NetlinkError};
+use crate::kernel::{Kernel, LoadOptions};
+use sidewall_flow::{Decision, Place as Judged};
+use sidewall_netns::NetNs;
+use sidewall_policy::ruleset::{
+    Chain, Compare, Family, Field, Generation, Hook, HookPoint, Rule, Ruleset, Statement, Table,
+};
+use std::fmt;
+
+/// What this kernel can do of what rulesets may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Features {
+    /// Tables of family inet with filter chains, and conntrack's fields in them. Without it there are no walls.
+    pub inet: bool,
+    /// `socket cgroupv2` (kernel 5.13, `CONFIG_NFT_SOCKET`): identity by cgroup.
+    pub socket_cgroup: bool,
+    /// Tables that stay when their owner goes, and that nobody else may change while it lives (kernel 6.9).
+    pub owner_persist: bool,
+    /// The egress hook of devices (kernel 5.16, `CONFIG_NETFILTER_EGRESS`).
+    pub device_egress: bool,
+    /// NFLOG (`CONFIG_NFT_LOG`, `CONFIG_NETFILTER_NETLINK_LOG`).
+    pub log: bool,
+    /// TCP resets and ICMP errors (`CONFIG_NFT_REJECT_INET`).
+    pub reject: bool,
+    /// `fib … type` (`CONFIG_NFT_FIB_INET`).
+    pub fib: bool,
+    /// IPv4 options and IPv6 extension headers (`CONFIG_NFT_EXTHDR`; IPv4 since kernel 5.3).
+    pub headers: bool,
+}
+
+impl Features {
+    /// Everything, as a kernel of today has it.
+    pub const ALL: Self = Self {
+        inet: true,
+        socket_cgroup: true,
+        owner_persist: true,
+        device_egress: true,
+        log: true,
+        reject: true,
+        fib: true,
+        headers: true,
+    };
+
+    /// Tries each feature in a network namespace made for it, which is gone afterwards.
+    ///
+    /// # Errors
+    /// [`NetlinkError`] where nothing can be tried at all: no privilege, no netfilter.
+    pub fn probe() -> Result<Self, NetlinkError> {
+        let namespace = NetNs::new()?;
+        let mut kernel = Kernel::open(&namespace)?;
+        let plain = LoadOptions::default();
+        let owned = LoadOptions { owner: true };
+        let statement = |statement| inet(vec![statement]);
+        Ok(Self {
+            inet: holds(&mut kernel, &statement(exists(Field::CtMark)), plain)?,
+            socket_cgroup: holds(&mut kernel, &statement(exists(Field::SocketCgroup { level: 1 })), plain)?,
+            device_egress: holds(&mut kernel, &device_egress(), plain)?,
+            log: holds(&mut kernel, &statement(Statement::Log(Decision::denied(Judged::Forged))), plain)?,
+            reject: holds(&mut kernel, &statement(Statement::RejectTcpReset), plain)?
+                && holds(&mut kernel, &statement(Statement::RejectProhibited), plain)?,
+            fib: holds(&mut kernel, &statement(exists(Field::FibSourceType)), plain)?,
+            headers: holds(
+                &mut kernel,
+                &inet(vec![exists(Field::LooseSourceRoute), exists(Field::RoutingHeader)]),
+                plain,
+            )?,
+            owner_persist: holds(&mut kernel, &inet(Vec::new()), owned)?,
+        })
+    }
+
+    /// What is both here and in `mask`: a lesser kernel, for tests and for turning a feature off.
+    #[must_use]
+    pub const fn masked(self, mask: Self) -> Self {
+        Self {
+            inet: self.inet && mask.inet,
+            socket_cgroup: self.socket_cgroup && mask.socket_cgroup,
+            owner_persist: self.owner_persist && mask.owner_persist,
+            device_egress: self.device_egress && mask.device_egress,
+            log: self.log && mask.log,
+            reject: self.reject && mask.reject,
+            fib: self.fib && mask.fib,
+            headers: self.headers && mask.headers,
+        }
+    }
+
+    fn named(self) -> [(&'static str, bool); 8] {
+        [
+            ("inet", self.inet),
+            ("socket-cgroup", self.socket_cgroup),
+            ("owner-persist", self.owner_persist),
+            ("device-egress", self.device_egress),
+            ("log", self.log),
+            ("reject", self.reject),
+            ("fib", self.fib),
+            ("headers", self.headers),
+        ]
+    }
+}
+
+impl fmt::Display for Features {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, (name, there)) in self.named().into_iter().enumerate() {
+            let space = if index == 0 { "" } else { " " };
+            let sign = if there { '+' } else { '-' };
+            write!(f, "{space}{sign}{name}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether the kernel takes a ruleset. It is not left there.
+fn holds(kernel: &mut Kernel, ruleset: &Ruleset, options: LoadOptions) -> Result<bool, NetlinkError> {
+    match kernel.load(ruleset, options) {
+        Ok(_) => {
+            if let Err(LoadError::Netlink(error)) = kernel.unload() {
+                return Err(error);
+            }
+            Ok(true)
+        }
+        Err(LoadError::Netlink(error)) => Err(error),
+        Err(_) => Ok(false),
+    }
+}
+
+fn exists(field: Field) -> Statement {
+    Statement::Match { field, mask: None, compare: Compare::Equal, value: 1 }
+}
+
+fn ruleset(family: Family, point: HookPoint, statements: Vec<Statement>) -> Ruleset {
+    Ruleset {
+        generation: Generation::FIRST,
+        tables: vec![Table {
+            family,
+            counters: Vec::new(),
+            sets: Vec::new(),
+            chains: vec![Chain {
+                name: "probe".to_owned(),
+                hook: Some(Hook { point, priority: 0, accept: true }),
+                rules: vec![Rule { statements, comment: None }],
+            }],
+        }],
+    }
+}
+
+fn inet(statements: Vec<Statement>) -> Ruleset {
+    ruleset(Family::Inet, HookPoint::Output, statements)
+}
+
+/// Every namespace has a device `lo`.
+fn device_egress() -> Ruleset {
+    ruleset(Family::Netdev, HookPoint::DeviceEgress("lo".to_owned()), Vec::new())
+}

@@ -1,0 +1,202 @@
+//! A netlink socket of netfilter: one request at a time, every answer read.
+
+use crate::abi;
+use crate::error::NetlinkError;
+use crate::wire::{self, Header, Message, Writer, attributes, messages, u32_at};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+use nix::sys::socket::{setsockopt, sockopt};
+use sidewall_netns::NetNs;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+
+/// How much the kernel may queue for us: a dump's datagrams are drained as they come, errors of a whole batch are not.
+const RECEIVE_BUFFER: usize = 4 << 20;
+/// Longer than any datagram that the kernel sends (a dump's are at most 32 KiB, single messages at most 64 KiB).
+const DATAGRAM: usize = 128 << 10;
+/// Interrupted reads in a row after which something is wrong with this process.
+const INTERRUPTIONS: u32 = 1000;
+
+/// A socket in one network namespace. It stays in the namespace in which it was made, whichever thread uses it.
+#[derive(Debug)]
+pub(crate) struct Netlink {
+    socket: Socket,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+/// The kernel's answer to one message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Answer {
+    pub(crate) sequence: u32,
+    /// 0, or the error's number.
+    pub(crate) code: i32,
+    /// What the kernel says beside the number.
+    pub(crate) detail: Option<String>,
+}
+
+impl Netlink {
+    /// A socket in the calling thread's namespace.
+    pub(crate) fn here() -> Result<Self, NetlinkError> {
+        let failed = |doing| move |source| NetlinkError::socket(doing, source);
+        let mut socket = Socket::new(NETLINK_NETFILTER).map_err(failed("open"))?;
+        socket.bind_auto().map_err(failed("bind"))?;
+        socket.connect(&SocketAddr::new(0, 0)).map_err(failed("connect"))?;
+        // Errors come without the request that they are about, and with the kernel's own words.
+        socket.set_cap_ack(true).map_err(failed("set CAP_ACK"))?;
+        socket.set_ext_ack(true).map_err(failed("set EXT_ACK"))?;
+        setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)
+            .map_err(|e| NetlinkError::socket("set SO_RCVBUFFORCE", e.into()))?;
+        Ok(Self { socket, sequence: 1, buffer: Vec::with_capacity(DATAGRAM) })
+    }
+
+    /// A socket in a namespace.
+    pub(crate) fn open(namespace: &NetNs) -> Result<Self, NetlinkError> {
+        namespace.run(Self::here)?
+    }
+
+    /// The next `count` sequence numbers; the first is given.
+    pub(crate) fn take_sequence(&mut self, count: usize) -> u32 {
+        let first = self.sequence;
+        // Numbers may come round again: only those of one request must differ.
+        self.sequence = first.wrapping_add(count as u32).max(1);
+        first
+    }
+
+    /// Sends a request whose answers are yet to be read.
+    pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), NetlinkError> {
+        // The kernel counts its own structures too; only a limit, nothing is set aside.
+        let room = bytes.len() * 2 + (64 << 10);
+        setsockopt(&self.socket, sockopt::SndBufForce, &room)
+            .map_err(|e| NetlinkError::socket("set SO_SNDBUFFORCE", e.into()))?;
+        for _ in 0..INTERRUPTIONS {
+            match self.socket.send(bytes, 0) {
+                Ok(_) => return Ok(()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(NetlinkError::socket("send", error)),
+            }
+        }
+        Err(NetlinkError::Silent { doing: "send" })
+    }
+
+    /// Reads what the kernel has queued, without waiting: it answers before `send` returns. `None` where there is
+    /// nothing more.
+    pub(crate) fn receive(&mut self) -> Result<Option<&[u8]>, NetlinkError> {
+        for _ in 0..INTERRUPTIONS {
+            self.buffer.clear();
+            match self.socket.recv(&mut self.buffer, libc::MSG_DONTWAIT) {
+                Ok(_) => return Ok(Some(&self.buffer)),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(NetlinkError::socket("receive", error)),
+            }
+        }
+        Err(NetlinkError::Silent { doing: "receive" })
+    }
+
+    /// Throws away what an earlier, broken off exchange left.
+    pub(crate) fn drain(&mut self) {
+        while let Ok(Some(_)) = self.receive() {}
+    }
+
+    /// Sends one request and hands every message of its answer to `each`. A dump that the kernel says was disturbed
+    /// gives `false`: some of what `each` saw may be missing or twice.
+    pub(crate) fn ask(
+        &mut self,
+        doing: &'static str,
+        request: &Request<'_>,
+        mut each: impl FnMut(&Message<'_>),
+    ) -> Result<bool, NetlinkError> {
+        self.drain();
+        let sequence = self.take_sequence(1);
+        self.send(&request.bytes(sequence))?;
+        let mut steady = true;
+        loop {
+            let Some(datagram) = self.receive()? else {
+                return Err(NetlinkError::Silent { doing });
+            };
+            for message in messages(datagram) {
+                if message.sequence != sequence {
+                    continue;
+                }
+                steady &= message.flags & abi::NLM_F_DUMP_INTR == 0;
+                match message.kind {
+                    abi::NLMSG_DONE => {
+                        return match done_code(&message) {
+                            0 => Ok(steady),
+                            code => Err(NetlinkError::refused(doing, code)),
+                        };
+                    }
+                    abi::NLMSG_ERROR => {
+                        return match answer(&message) {
+                            Some(Answer { code: 0, .. }) => Ok(steady),
+                            Some(Answer { code, .. }) => Err(NetlinkError::refused(doing, code)),
+                            None => Err(NetlinkError::Silent { doing }),
+                        };
+                    }
+                    _ => each(&message),
+                }
+            }
+        }
+    }
+}
+
+impl AsFd for Netlink {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// One request outside a batch.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Request<'a> {
+    pub(crate) subsystem: u16,
+    pub(crate) kind: u16,
+    /// Beside `NLM_F_REQUEST`. One of `NLM_F_DUMP` and `NLM_F_ACK`, so that the answer has an end.
+    pub(crate) flags: u16,
+    pub(crate) family: u8,
+    pub(crate) resource: u16,
+    pub(crate) attributes: &'a [(u16, &'a [u8])],
+}
+
+impl Request<'_> {
+    fn bytes(&self, sequence: u32) -> Vec<u8> {
+        let mut writer = Writer::default();
+        let open = writer.message(Header {
+            kind: self.subsystem << 8 | self.kind,
+            flags: abi::NLM_F_REQUEST | self.flags,
+            sequence,
+            family: self.family,
+            resource: self.resource,
+        });
+        for (kind, value) in self.attributes {
+            writer.attribute(*kind, value);
+        }
+        writer.end_message(open);
+        writer.finish()
+    }
+}
+
+/// The answer that an error message carries.
+pub(crate) fn answer(message: &Message<'_>) -> Option<Answer> {
+    // The kernel's numbers are negative.
+    let code = (u32_at(message.body, 0)? as i32).wrapping_neg();
+    let mut detail = None;
+    if message.flags & abi::NLM_F_ACK_TLVS != 0 {
+        // After the error's number stands the header of the request, and where the kernel does not cap it the rest.
+        let request = match message.flags & abi::NLM_F_CAPPED {
+            0 if code != 0 => usize::try_from(u32_at(message.body, 4)?).ok()?,
+            _ => abi::NLMSG_HEADER,
+        };
+        let rest = message.body.get(4_usize.checked_add(request)?.next_multiple_of(4)..).unwrap_or_default();
+        detail = attributes(rest)
+            .find(|attribute| attribute.kind == abi::NLMSGERR_ATTR_MSG)
+            .map(|attribute: wire::Attribute<'_>| attribute.text());
+    }
+    Some(Answer { sequence: message.sequence, code, detail })
+}
+
+/// The error with which a dump ended, or 0.
+fn done_code(message: &Message<'_>) -> i32 {
+    u32_at(message.body, 0).map_or(0, |code| (code as i32).wrapping_neg())
+}

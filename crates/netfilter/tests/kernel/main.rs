@@ -1,0 +1,6 @@
+//! Rulesets in real network namespaces. These tests need root; without it they fail.
+
+mod support;
+
+mod drift;
+mod load;
