@@ -20,6 +20,11 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
         .map(|crd| {
             let mut value = serde_json::to_value(crd).expect("a CustomResourceDefinition has string keys only");
             tidy(&mut value);
+            if let Some(versions) = value.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
+                for version in versions {
+                    version.pointer_mut("/schema/openAPIV3Schema/properties/spec").into_iter().for_each(keep_unknown);
+                }
+            }
             serde_json::from_value(value).expect("tidying leaves a CustomResourceDefinition")
         })
         .collect();
@@ -76,6 +81,24 @@ pub(crate) fn tidy(value: &mut Value) {
             map.values_mut().for_each(tidy);
         }
         Value::Array(list) => list.iter_mut().for_each(tidy),
+        _ => {}
+    }
+}
+
+/// Lets the API server keep fields that the schema does not know, in every object of a spec.
+///
+/// A field that a newer version added usually narrows what is allowed. Pruned, it would be gone without a trace, and the
+/// rest would allow more than its author wrote. Kept, an agent sees that it does not understand the policy, and isolates
+/// what it selects.
+fn keep_unknown(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            if map.get("properties").is_some_and(Value::is_object) && map.get("type") == Some(&"object".into()) {
+                map.insert("x-kubernetes-preserve-unknown-fields".to_owned(), true.into());
+            }
+            map.values_mut().for_each(keep_unknown);
+        }
+        Value::Array(list) => list.iter_mut().for_each(keep_unknown),
         _ => {}
     }
 }

@@ -4,17 +4,19 @@
 //! rules, the same rules in Rust, the names, and the reading of files. This crate knows Kubernetes'
 //! types but no client, no kernel and no clock.
 //!
-//! - [`policy`]: [`ContainerNetworkPolicy`], its peers, ports and status.
-//! - [`proxy`]: [`SidecarProxy`].
-//! - [`selector`]: label selectors that refuse what they do not know.
-//! - [`names`]: the group, the annotations, what a name may look like.
-//! - [`problem`]: one finding about one field.
-//! - [`read`]: from JSON to typed objects, with every problem on the way.
-//! - [`crd`]: the CustomResourceDefinitions.
+//! - [`policy`] — [`ContainerNetworkPolicy`], its peers, ports and status.
+//! - [`proxy`] — [`SidecarProxy`].
+//! - [`selector`] — label selectors that refuse what they do not know.
+//! - [`names`] — the group, the annotations, what a name may look like.
+//! - [`problem`] — one finding about one field.
+//! - [`read`] — from JSON to typed objects, with every problem on the way.
+//! - [`load`] — files into objects, with findings at their lines.
+//! - [`crd`] — the CustomResourceDefinitions.
 
 #![forbid(unsafe_code)]
 
 pub mod crd;
+pub mod load;
 pub mod names;
 pub mod policy;
 pub mod problem;
@@ -23,6 +25,7 @@ pub mod read;
 pub mod selector;
 mod shape;
 
+pub use load::{Colour, Diagnostic, Loaded, Loader, Located, Objects};
 pub use policy::{
     ContainerNetworkPolicy, ContainerNetworkPolicySpec, ContainerNetworkPolicyStatus, EgressRule, Entity, IngressRule,
     IpBlock, Mode, Peer, PeerKind, PolicyPort, PolicyType, PortProtocol,

@@ -40,6 +40,7 @@ pub const CIDR_MAX: usize = 43;
 
 /// What a ContainerNetworkPolicy says.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[expect(clippy::duplicated_attributes, reason = "each column is an attribute of its own")]
 #[kube(
     group = "sidewall.dev",
     version = "v1alpha1",
@@ -60,9 +61,6 @@ pub const CIDR_MAX: usize = 43;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-// Fields that this version does not know stay in the object, so that an agent sees that it does not
-// understand the policy, and isolates what it selects.
-#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 #[x_kube(
     validation = Rule::new("!has(self.egress) || !has(self.policyTypes) || size(self.policyTypes) == 0 || 'Egress' in self.policyTypes")
         .message("an egress section needs Egress in policyTypes: add it, or remove the section")
@@ -131,7 +129,6 @@ pub enum Mode {
 /// Allows connections to the selected containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 #[x_kube(validation = Rule::new("!has(self.from) || self.from.all(p, !has(p.entity) || p.entity != 'ClusterDNS')")
     .message("ClusterDNS opens no connections: it can stand under egress only")
     .field_path(".from"))]
@@ -150,7 +147,6 @@ pub struct IngressRule {
 /// Allows connections from the selected containers.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 #[x_kube(validation = Rule::new("!has(self.to) || self.to.all(p, !has(p.entity) || p.entity != 'PortForward')")
     .message("PortForward accepts no connections: it can stand under ingress only")
     .field_path(".to"))]
@@ -170,7 +166,6 @@ pub struct EgressRule {
 /// `ipBlock` and `entity`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 #[x_kube(validation = Rule::new(
     "(has(self.container) ? 1 : 0) + (has(self.podSelector) || has(self.namespaceSelector) ? 1 : 0) + (has(self.ipBlock) ? 1 : 0) + (has(self.entity) ? 1 : 0) == 1"
 ).message("a peer is exactly one of: container; podSelector and/or namespaceSelector; ipBlock; entity"))]
@@ -201,7 +196,6 @@ pub struct Peer {
 /// A range of addresses, less some parts of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 // The list of one element is a variable: the range is parsed once, not for every exception.
 #[x_kube(validation = Rule::new(
     "!has(self.except) || !isCIDR(self.cidr) || [cidr(self.cidr)].all(c, self.except.all(e, e != self.cidr && c.containsCIDR(e)))"
@@ -251,7 +245,6 @@ pub enum PortProtocol {
 /// A port, a range of ports, or all ports of a protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 #[x_kube(
     validation = Rule::new("!has(self.endPort) || (has(self.port) && type(self.port) == int && self.endPort >= self.port)")
         .message("endPort needs a port that is a number not above it")

@@ -13,6 +13,7 @@ pub const LISTENERS_MAX: usize = 32;
 
 /// What a SidecarProxy says: which pods get the proxy, and the proxy's configuration.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[expect(clippy::duplicated_attributes, reason = "each column is an attribute of its own")]
 #[kube(
     group = "sidewall.dev",
     version = "v1alpha1",
@@ -28,7 +29,6 @@ pub const LISTENERS_MAX: usize = 32;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct SidecarProxySpec {
     /// The pods of the same namespace that get the proxy. `{}` selects all of them.
     pub pod_selector: LabelSelector,

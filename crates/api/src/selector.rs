@@ -23,7 +23,6 @@ pub const SELECTOR_VALUES_MAX: usize = 64;
 /// Selects objects by their labels. All terms must hold; one without terms selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 pub struct LabelSelector {
     /// Labels that must be there with exactly this value.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -39,7 +38,6 @@ pub struct LabelSelector {
 /// One requirement on one label.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-#[schemars(extend("x-kubernetes-preserve-unknown-fields" = true))]
 #[x_kube(validation = Rule::new(
     "(self.operator == 'In' || self.operator == 'NotIn') == (has(self.values) && size(self.values) > 0)"
 ).message("In and NotIn need values; Exists and DoesNotExist take none"))]

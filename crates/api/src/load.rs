@@ -1,0 +1,480 @@
+//! Reading files: YAML or JSON text into typed objects, with every finding at its line and column.
+//!
+//! Nothing is skipped in silence. What cannot be read is an error; a policy that cannot be read is also handed on as an
+//! [`UnreadablePolicy`], so that what it selects can be isolated.
+
+mod diagnostic;
+mod scalar;
+mod tree;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use kube::ResourceExt;
+use serde_json::Value;
+
+use crate::names::{API_VERSION, DEFAULT_NAMESPACE, GROUP, is_dns_label, is_dns_subdomain};
+use crate::problem::{FieldPath, Problem, Segment, Severity};
+use crate::read::{self, PolicyKind, Read, UnreadablePolicy};
+use crate::{ContainerNetworkPolicy, SidecarProxy};
+use tree::{Content, Document, Node};
+
+pub use diagnostic::{Colour, Diagnostic, Position, SourceText};
+pub use tree::{DEPTH_MAX, DOCUMENTS_MAX, FINDINGS_MAX, TEXT_MAX, VALUES_MAX};
+
+/// The largest file that is read, in octets.
+pub const FILE_MAX: usize = 4 << 20;
+
+/// Everything that was read.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// The objects, each kind in the order of the files.
+    pub objects: Objects,
+    /// Policies that cannot be understood.
+    pub unreadable: Vec<UnreadablePolicy>,
+    /// Every finding, in the order of the files and their lines.
+    pub diagnostics: Vec<Diagnostic>,
+}
+
+impl Loaded {
+    /// Whether anything was found that must not be passed over.
+    pub fn has_errors(&self) -> bool {
+        self.diagnostics.iter().any(Diagnostic::is_error)
+    }
+}
+
+/// Objects by kind. Each that belongs to a namespace has one: `default` where its file names none.
+#[derive(Clone, Debug, Default)]
+pub struct Objects {
+    /// ContainerNetworkPolicies that keep all their rules.
+    pub policies: Vec<Located<ContainerNetworkPolicy>>,
+    /// SidecarProxies that keep all their rules.
+    pub proxies: Vec<Located<SidecarProxy>>,
+    /// Pods.
+    pub pods: Vec<Located<Pod>>,
+    /// Namespaces.
+    pub namespaces: Vec<Located<Namespace>>,
+    /// Services.
+    pub services: Vec<Located<Service>>,
+    /// EndpointSlices.
+    pub endpoint_slices: Vec<Located<EndpointSlice>>,
+}
+
+/// An object and where it was read from.
+#[derive(Clone, Debug)]
+pub struct Located<T> {
+    /// The object.
+    pub object: T,
+    /// Where it stands.
+    pub place: Place,
+}
+
+/// Where an object stands in a file. Cheap to clone.
+#[derive(Clone)]
+pub struct Place {
+    source: Arc<SourceText>,
+    document: Arc<Node>,
+    /// The way from the document to the object: empty, or `items[3]`.
+    inside: FieldPath,
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = self.source.position(self.document.locate(&self.inside).start);
+        write!(f, "{}:{}:{}", self.source.name(), at.line, at.column)
+    }
+}
+
+impl Place {
+    /// The file's name.
+    pub fn file(&self) -> &str {
+        self.source.name()
+    }
+
+    /// Shows a problem of the object at its line and column. A problem about a field that does not stand in the file is
+    /// shown at the nearest thing around it.
+    pub fn diagnostic(&self, problem: &Problem) -> Diagnostic {
+        let path: FieldPath = self.inside.segments().iter().chain(problem.path.segments()).cloned().collect();
+        let span = if problem.message.starts_with("unknown field") {
+            self.document.locate_key(&path).unwrap_or_else(|| self.document.locate(&path))
+        } else {
+            self.document.locate(&path)
+        };
+        self.source.diagnostic(span, problem.severity, Some(path), problem.message.clone())
+    }
+
+    fn node(&self) -> &Node {
+        let mut node = &*self.document;
+        for segment in self.inside.segments() {
+            node = match (segment, &node.content) {
+                (Segment::Key(key), Content::Fields(_)) => node.get(key).unwrap_or(node),
+                (Segment::Index(index), Content::List(items)) => items.get(*index).unwrap_or(node),
+                _ => node,
+            };
+        }
+        node
+    }
+}
+
+/// Reads one text.
+pub fn load(name: &str, text: &str) -> Loaded {
+    let mut loader = Loader::new();
+    loader.add(name, text.as_bytes());
+    loader.finish()
+}
+
+/// Reads several files into one set of objects.
+#[derive(Debug, Default)]
+pub struct Loader {
+    loaded: Loaded,
+    /// Kind, namespace and name of every object so far.
+    seen: BTreeMap<(String, String, String), Place>,
+}
+
+impl Loader {
+    /// A loader that has read nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads a file's content, YAML or JSON. `name` is what findings call it.
+    pub fn add(&mut self, name: &str, bytes: &[u8]) {
+        if bytes.len() > FILE_MAX {
+            let message = format!("the file has {} octets, and at most {FILE_MAX} are read: divide it", bytes.len());
+            self.loaded.diagnostics.push(Diagnostic::of_file(name, Severity::Error, message));
+            return;
+        }
+        let text = match std::str::from_utf8(bytes) {
+            Ok(text) => text,
+            Err(error) => {
+                let good = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+                let source = Arc::new(SourceText::new(name, &good));
+                let at = source.text().len();
+                let message = "the file is no UTF-8 text from here on";
+                self.loaded.diagnostics.push(source.diagnostic(at..at, Severity::Error, None, message));
+                return;
+            }
+        };
+        let source = Arc::new(SourceText::new(name, text));
+        for document in tree::parse(source.text()) {
+            self.document(&source, document);
+        }
+    }
+
+    /// Ends the reading.
+    pub fn finish(mut self) -> Loaded {
+        // Stable: files keep their order, and findings of one place the order in which they were found.
+        let mut order: Vec<String> = Vec::new();
+        for diagnostic in &self.loaded.diagnostics {
+            if !order.contains(&diagnostic.file) {
+                order.push(diagnostic.file.clone());
+            }
+        }
+        self.loaded.diagnostics.sort_by_key(|d| (order.iter().position(|f| *f == d.file), d.line, d.column));
+        self.loaded
+    }
+
+    fn document(&mut self, source: &Arc<SourceText>, document: Document) {
+        let Document { root, broken, findings } = document;
+        let faulty = broken || !findings.is_empty();
+        for finding in findings {
+            self.loaded.diagnostics.push(source.diagnostic(finding.span, Severity::Error, None, finding.message));
+        }
+        let Some(root) = root else { return };
+        if matches!(root.content, Content::Null) {
+            return;
+        }
+        let place = Place { source: Arc::clone(source), document: Arc::new(root), inside: FieldPath::root() };
+        let state = match (broken, faulty) {
+            (true, _) => State::Broken,
+            (_, true) => State::Faulty,
+            _ => State::Sound,
+        };
+        self.object(place, state);
+    }
+
+    fn object(&mut self, place: Place, state: State) {
+        let node = place.node();
+        if !matches!(node.content, Content::Fields(_)) {
+            self.report(
+                &place,
+                &Problem::error(FieldPath::root(), "here must stand an object with apiVersion and kind"),
+            );
+            return;
+        }
+        let word = |name| node.get(name).and_then(Node::as_text).unwrap_or_default().to_owned();
+        let (version, kind) = (word("apiVersion"), word("kind"));
+        let group = version.rsplit_once('/').map_or("", |(group, _)| group).to_owned();
+        match (version.as_str(), kind.as_str()) {
+            (_, "ContainerNetworkPolicy") if group == GROUP => {
+                self.custom(place, state, &version, PolicyKind::ContainerNetworkPolicy);
+            }
+            (_, "SidecarProxy") if group == GROUP => self.custom(place, state, &version, PolicyKind::SidecarProxy),
+            ("v1", "List") => self.list(&place, state),
+            // What is wrong with the text has been said. Half an object must not pass for a whole one.
+            _ if state != State::Sound => {}
+            ("v1", "Pod") => self.core(place, read::read_pod, |o| &mut o.pods),
+            ("v1", "Namespace") => self.core(place, read::read_namespace, |o| &mut o.namespaces),
+            ("v1", "Service") => self.core(place, read::read_service, |o| &mut o.services),
+            ("discovery.k8s.io/v1", "EndpointSlice") => {
+                self.core(place, read::read_endpoint_slice, |o| &mut o.endpoint_slices);
+            }
+            _ => self.other(&place, &version, &kind, &group),
+        }
+    }
+
+    /// A kind of ours. Whatever is wrong with it, it must not be lost.
+    fn custom(&mut self, place: Place, state: State, version: &str, kind: PolicyKind) {
+        let mut value = place.node().to_value();
+        let mut early = Vec::new();
+        if version != API_VERSION {
+            let message = format!("version {version:?} is not known: write {API_VERSION}");
+            early.push(Problem::error(FieldPath::root().key("apiVersion"), message));
+        }
+        let identity = identify(&mut value, true);
+        early.extend(identity.problems.iter().cloned());
+        let read = match kind {
+            PolicyKind::ContainerNetworkPolicy => {
+                read::read_policy(value).map(|Read { object, warnings }| (Either::Policy(object), warnings))
+            }
+            PolicyKind::SidecarProxy => {
+                read::read_proxy(value).map(|Read { object, warnings }| (Either::Proxy(object), warnings))
+            }
+        };
+        let mut unreadable = match read {
+            Ok((object, warnings)) => {
+                if early.is_empty() && state == State::Sound {
+                    warnings.iter().for_each(|problem| self.report(&place, problem));
+                    if self.is_new(kind.as_str(), &identity, &place) {
+                        match object {
+                            Either::Policy(object) => self.loaded.objects.policies.push(Located { object, place }),
+                            Either::Proxy(object) => self.loaded.objects.proxies.push(Located { object, place }),
+                        }
+                    }
+                    return;
+                }
+                let selector = match object {
+                    Either::Policy(policy) => policy.spec.pod_selector,
+                    Either::Proxy(proxy) => proxy.spec.pod_selector,
+                };
+                UnreadablePolicy { kind, namespace: None, name: None, pod_selector: Some(selector), problems: warnings }
+            }
+            Err(unreadable) => *unreadable,
+        };
+        unreadable.namespace = identity.namespace.clone();
+        unreadable.name = identity.name.clone();
+        unreadable.problems.splice(0..0, early);
+        match state {
+            State::Sound => {}
+            // A field that was given twice could be any field.
+            State::Faulty => unreadable.pod_selector = None,
+            State::Broken => {
+                // The rest of the document is missing: fields that seem absent may stand there.
+                unreadable.pod_selector = None;
+                if place.node().get("metadata").and_then(|metadata| metadata.get("namespace")).is_none() {
+                    unreadable.namespace = None;
+                }
+                unreadable.problems.clear();
+            }
+        }
+        unreadable.problems.iter().for_each(|problem| self.report(&place, problem));
+        if state != State::Sound {
+            let message = "the text of this object is broken: see the findings about it";
+            unreadable.problems.push(Problem::error(FieldPath::root(), message));
+        }
+        self.loaded.unreadable.push(unreadable);
+    }
+
+    /// A kind of Kubernetes itself.
+    fn core<T>(
+        &mut self,
+        place: Place,
+        read: fn(Value) -> Result<Read<T>, Vec<Problem>>,
+        shelf: fn(&mut Objects) -> &mut Vec<Located<T>>,
+    ) where
+        T: kube::Resource<DynamicType = ()>,
+    {
+        let mut value = place.node().to_value();
+        let kind = T::kind(&()).into_owned();
+        let identity = identify(&mut value, kind != "Namespace");
+        identity.problems.iter().for_each(|problem| self.report(&place, problem));
+        match read(value) {
+            Ok(Read { object, warnings }) => {
+                warnings.iter().for_each(|problem| self.report(&place, problem));
+                if identity.problems.is_empty() && self.is_new(&kind, &identity, &place) {
+                    shelf(&mut self.loaded.objects).push(Located { object, place });
+                }
+            }
+            Err(problems) => problems.iter().for_each(|problem| self.report(&place, problem)),
+        }
+    }
+
+    fn list(&mut self, place: &Place, state: State) {
+        let items = FieldPath::root().key("items");
+        if !place.inside.is_root() {
+            self.report(place, &Problem::error(FieldPath::root(), "a List inside a List is not read: take it out"));
+            return;
+        }
+        match place.node().get("items").map(|node| &node.content) {
+            Some(Content::List(found)) => {
+                for i in 0..found.len() {
+                    self.object(Place { inside: items.index(i), ..place.clone() }, state);
+                }
+            }
+            _ if state == State::Broken => {}
+            _ => self.report(place, &Problem::error(items, "a List needs items, a list of objects")),
+        }
+        if let Content::Fields(fields) = &place.node().content {
+            let unknown =
+                fields.iter().filter(|f| !["apiVersion", "kind", "metadata", "items"].contains(&f.key.as_str()));
+            for field in unknown {
+                let path = FieldPath::root().key(field.key.as_str());
+                self.report(place, &Problem::error(path, format!("unknown field {:?}", field.key)));
+            }
+        }
+    }
+
+    fn other(&mut self, place: &Place, version: &str, kind: &str, group: &str) {
+        let root = FieldPath::root();
+        let problem = if kind.is_empty() {
+            Problem::error(root, "the object has no kind: write apiVersion and kind")
+        } else if version.is_empty() {
+            Problem::error(root, format!("the object has no apiVersion; for a kind of ours write {API_VERSION}"))
+        } else if group == "networking.k8s.io" && kind == "NetworkPolicy" {
+            let message = format!(
+                "NetworkPolicy is not read yet. Its spec says the same in a ContainerNetworkPolicy: write \
+                 `apiVersion: {API_VERSION}` and `kind: ContainerNetworkPolicy` above it"
+            );
+            Problem::error(root.key("kind"), message)
+        } else if group == GROUP {
+            Problem::error(root.key("kind"), format!("the kind {kind:?} is not known in {version}"))
+        } else if matches!(kind, "ContainerNetworkPolicy" | "SidecarProxy") {
+            Problem::error(root.key("apiVersion"), format!("{kind} is of {API_VERSION}, not of {version:?}"))
+        } else if kind.ends_with("Policy") {
+            // It may well say who may talk to whom: leaving it out could open what it closes.
+            Problem::error(
+                root.key("kind"),
+                format!("{kind} of {version} is not read here: remove it, or say the same in a ContainerNetworkPolicy"),
+            )
+        } else {
+            Problem::warning(root.key("kind"), format!("{kind} of {version} is not used here, and passed over"))
+        };
+        self.report(place, &problem);
+        // Under a wrong apiVersion it is still a policy that its author relies on.
+        let lost = match kind {
+            "ContainerNetworkPolicy" => PolicyKind::ContainerNetworkPolicy,
+            "SidecarProxy" => PolicyKind::SidecarProxy,
+            _ => return,
+        };
+        let mut value = place.node().to_value();
+        let identity = identify(&mut value, true);
+        self.loaded.unreadable.push(UnreadablePolicy {
+            kind: lost,
+            namespace: identity.namespace,
+            name: identity.name,
+            pod_selector: None,
+            problems: vec![problem],
+        });
+    }
+
+    /// Whether this is the first object of its kind and name. The second one is reported.
+    fn is_new(&mut self, kind: &str, identity: &Identity, place: &Place) -> bool {
+        let (namespace, name) =
+            (identity.namespace.clone().unwrap_or_default(), identity.name.clone().unwrap_or_default());
+        let key = (kind.to_owned(), namespace, name.clone());
+        if let Some(first) = self.seen.get(&key) {
+            let path = FieldPath::root().key("metadata").key("name");
+            let message = format!("{kind} {name} is already there, at {first:?}: remove one of them");
+            self.report(place, &Problem::error(path, message));
+            return false;
+        }
+        self.seen.insert(key, place.clone());
+        true
+    }
+
+    fn report(&mut self, place: &Place, problem: &Problem) {
+        self.loaded.diagnostics.push(place.diagnostic(problem));
+    }
+}
+
+/// How well a document's text could be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Sound,
+    /// Something in it is refused, and left out.
+    Faulty,
+    /// It ends where the text broke.
+    Broken,
+}
+
+enum Either {
+    Policy(ContainerNetworkPolicy),
+    Proxy(SidecarProxy),
+}
+
+/// What an object is called.
+struct Identity {
+    namespace: Option<String>,
+    name: Option<String>,
+    problems: Vec<Problem>,
+}
+
+/// Finds out what an object is called, and writes the default namespace into one that names none.
+fn identify(value: &mut Value, namespaced: bool) -> Identity {
+    let at = FieldPath::root().key("metadata");
+    let mut problems = Vec::new();
+    let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) else {
+        let message = "the object needs metadata with a name";
+        return Identity {
+            namespace: namespaced.then(|| DEFAULT_NAMESPACE.to_owned()),
+            name: None,
+            problems: vec![Problem::error(FieldPath::root(), message)],
+        };
+    };
+    let name = match metadata.get("name") {
+        None | Some(Value::Null) => {
+            problems.push(Problem::error(at.clone(), "the object needs a name: write metadata.name"));
+            None
+        }
+        Some(Value::String(name)) if !is_dns_subdomain(name) => {
+            let message =
+                format!("{name:?} is no name: at most 253 of a-z, 0-9, - and ., a letter or digit at both ends");
+            problems.push(Problem::error(at.key("name"), message));
+            None
+        }
+        Some(name) => name.as_str().map(str::to_owned),
+    };
+    let namespace = match metadata.get("namespace") {
+        _ if !namespaced => None,
+        None | Some(Value::Null) => {
+            metadata.insert("namespace".to_owned(), DEFAULT_NAMESPACE.into());
+            Some(DEFAULT_NAMESPACE.to_owned())
+        }
+        Some(Value::String(namespace)) if !is_dns_label(namespace) => {
+            let message =
+                format!("{namespace:?} is no namespace: 1 to 63 of a-z, 0-9 and -, a letter or digit at both ends");
+            problems.push(Problem::error(at.key("namespace"), message));
+            None
+        }
+        Some(namespace) => namespace.as_str().map(str::to_owned),
+    };
+    Identity { namespace, name, problems }
+}
+
+impl<T: kube::Resource> Located<T> {
+    /// The object's namespace; empty for one that has none.
+    pub fn namespace(&self) -> String {
+        self.object.namespace().unwrap_or_default()
+    }
+
+    /// The object's name.
+    pub fn name(&self) -> String {
+        self.object.name_any()
+    }
+}
+
+#[cfg(test)]
+mod tests;
