@@ -1,0 +1,68 @@
+use super::*;
+
+const GOOD: &str = "\
+listeners:
+- port: 8443
+  address: 127.0.0.1
+  forward: {port: 8080}
+  tls: {certFile: tls.crt, keyFile: tls.key, minVersion: '1.3'}
+  authentication:
+  - basic: {htpasswdFile: users}
+timeouts: {drainSeconds: 5}
+";
+
+fn error(text: &str) -> String {
+    from_yaml(text).expect_err(text).to_string()
+}
+
+#[test]
+fn a_sound_file_is_read() {
+    let config = from_yaml(GOOD).expect("it reads");
+    assert_eq!(config.listeners[0].port, 8443);
+    assert_eq!(config.timeouts.drain_seconds, 5);
+}
+
+#[test]
+fn problems_name_line_and_field() {
+    let text = GOOD.replace("keyFile: tls.key, ", "").replace("drainSeconds: 5", "drainSeconds: 0");
+    assert_eq!(
+        error(&text),
+        "line 5: listeners[0].tls.keyFile: is needed because `certFile` is set\n\
+         line 8: timeouts.drainSeconds: 0 is out of bounds; use 1 to 86400"
+    );
+    let open = "listeners:\n\n- port: 80\n  forward:\n    port: 8080\n    protocol: TCP\n";
+    assert_eq!(
+        error(open).lines().map(|line| line.split(": ").take(2).collect::<Vec<_>>().join(": ")).collect::<Vec<_>>(),
+        ["line 6: listeners[0].forward.protocol", "line 3: listeners[0].authentication"]
+    );
+}
+
+#[test]
+fn what_does_not_read_names_line_and_column() {
+    for (text, place, word) in [
+        (GOOD.replace("timeouts", "timeout"), "8:", "timeout"),
+        (GOOD.replace("basic", "jwt"), "7:", "jwt"),
+        (GOOD.replace("8443", "84433"), "2:", ""),
+        (GOOD.replace("127.0.0.1", "localhost"), "3:", ""),
+        (GOOD.replace("'1.3'", "'1.1'"), "5:", "1.1"),
+        (format!("{GOOD}timeouts: {{}}\n"), "9:", "timeouts"),
+        ("listeners: [".to_owned(), "1:", ""),
+    ] {
+        let message = error(&text);
+        assert!(message.starts_with(place), "{text}\n{message}");
+        assert!(message.contains(word), "{message}");
+    }
+    assert!(from_yaml("").is_err());
+}
+
+#[test]
+fn the_file_is_named_before_every_problem() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("proxy.yaml");
+    fs::write(&file, "listeners:\n- port: 0\n  forward: {port: 0}\n").expect("written");
+    let message = load(&file).expect_err("two ports are 0").to_string();
+    assert_eq!(message.lines().count(), 3, "{message}");
+    assert!(message.lines().all(|line| line.starts_with(&format!("{}:", file.display()))), "{message}");
+    let missing = load(&directory.path().join("none.yaml")).expect_err("no file").to_string();
+    assert!(missing.contains("none.yaml"), "{missing}");
+}
