@@ -8,9 +8,13 @@ pub mod mark;
 pub mod model;
 pub mod ports;
 pub mod ranges;
+pub mod resolve;
 pub mod ruleset;
+pub mod world;
 
 pub use compile::{Compiled, Meaning, compile};
 pub use evaluate::{End, Flow, Half, Reason, Verdict, evaluate};
 pub use model::ResolvedPod;
+pub use resolve::{guard, resolve};
 pub use ruleset::{Generation, Ruleset};
+pub use world::{Subject, World};

@@ -1,0 +1,263 @@
+//! From policies and the cluster to what they mean for one pod.
+//!
+//! Nothing is skipped here. A policy that can't be understood isolates what it selects, a peer that can't be found
+//! allows nothing, and whatever does not mean what it seems to becomes a [`Note`].
+
+mod peers;
+mod proxy;
+#[cfg(test)]
+mod tests;
+
+use crate::model::{
+    Container, Isolation, Layer, Note, PolicyKind, PolicyName, ResolvedPod, Rule, RuleName, Scope, Side, Sides,
+};
+use crate::world::objects::namespace;
+use crate::world::{Subject, World};
+use peers::Resolver;
+use sidewall_api::{ContainerNetworkPolicy, PolicyType};
+use sidewall_flow::{Direction, Party};
+
+/// Says what all policies together mean for a pod. The order of anything in the world does not matter.
+pub fn resolve(world: &World, subject: &Subject) -> ResolvedPod {
+    let mut resolver = Resolver::new(world, subject);
+    let mut policies: Vec<&ContainerNetworkPolicy> = world
+        .policies
+        .iter()
+        .filter(|policy| {
+            namespace(policy.metadata.namespace.as_deref()) == subject.namespace
+                && policy.spec.pod_selector.matches(&subject.labels)
+        })
+        .collect();
+    policies.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+
+    let mut base = Layer::default();
+    resolver.unreadable(&mut base);
+    resolver.proxy(&mut base);
+    resolver.probes(&mut base);
+    let mut enforced = base;
+    let (enforce, audit): (Vec<_>, Vec<_>) = policies.into_iter().partition(|policy| policy.spec.enforces());
+    for policy in &enforce {
+        resolver.policy(&mut enforced, policy);
+    }
+    let audit = (!audit.is_empty()).then(|| {
+        let mut layer = enforced.clone();
+        for policy in &audit {
+            resolver.policy(&mut layer, policy);
+        }
+        close(&mut layer);
+        layer
+    });
+    close(&mut enforced);
+
+    let mut notes = resolver.into_notes();
+    notes.sort();
+    notes.dedup();
+    ResolvedPod {
+        namespace: subject.namespace.clone(),
+        name: subject.name.clone(),
+        interface: subject.interface.clone(),
+        containers: subject
+            .containers
+            .iter()
+            .map(|(id, container)| (*id, Container { name: container.name.clone(), ports: container.ports.clone() }))
+            .collect(),
+        identities: subject.identities.clone(),
+        enforced,
+        audit,
+        notes,
+    }
+}
+
+/// The default deny of a pod whose policies are not known yet: nothing passes but what the kernel itself needs.
+pub fn guard(subject: &Subject) -> ResolvedPod {
+    let name = PolicyName { kind: PolicyKind::Guard, namespace: subject.namespace.clone(), name: subject.name.clone() };
+    let isolation = Isolation { by: name, loopback: Scope::all(), network: Scope::all() };
+    let side = || Side { isolations: vec![isolation.clone()], rules: Vec::new() };
+    let mut enforced = Layer::default();
+    for party in parties(subject) {
+        enforced.parties.insert(party, Sides { ingress: side(), egress: side() });
+    }
+    close(&mut enforced);
+    let mut pod = resolve(&World::default(), subject);
+    pod.enforced = enforced;
+    pod
+}
+
+fn parties(subject: &Subject) -> impl Iterator<Item = Party> + '_ {
+    subject.containers.keys().copied().map(Party::Container).chain([Party::Unknown])
+}
+
+/// Fills in what follows from the containers' isolation for sockets that are no container's.
+///
+/// An unknown socket is isolated as soon as any container is: otherwise taking an unused user would be an escape. The
+/// node's own processes are judged by the receiver on loopback (so that a port-forward works where it is allowed), and
+/// as unknown ones on the network.
+fn close(layer: &mut Layer) {
+    for direction in [Direction::Ingress, Direction::Egress] {
+        let mut isolations: Vec<Isolation> =
+            layer.parties.values_mut().flat_map(|sides| side_mut(sides, direction).isolations.clone()).collect();
+        isolations.sort();
+        isolations.dedup();
+        for sides in layer.parties.values_mut() {
+            let side = side_mut(sides, direction);
+            side.isolations.sort();
+            side.isolations.dedup();
+            side.rules.sort_by(|a, b| a.name.cmp(&b.name));
+        }
+        side_mut(layer.parties.entry(Party::Unknown).or_default(), direction).isolations = isolations;
+    }
+    let unknown = layer.parties.get(&Party::Unknown).cloned().unwrap_or_default();
+    let egress = Side {
+        isolations: unknown
+            .egress
+            .isolations
+            .iter()
+            .map(|isolation| Isolation { loopback: Scope::none(), ..isolation.clone() })
+            .collect(),
+        rules: Vec::new(),
+    };
+    layer.parties.insert(Party::Node, Sides { ingress: unknown.ingress, egress });
+}
+
+fn side_mut(sides: &mut Sides, direction: Direction) -> &mut Side {
+    match direction {
+        Direction::Ingress => &mut sides.ingress,
+        Direction::Egress => &mut sides.egress,
+    }
+}
+
+impl Resolver<'_> {
+    /// A policy that can't be understood isolates what it selects, in both directions.
+    fn unreadable(&mut self, layer: &mut Layer) {
+        let world = self.world;
+        let subject = self.subject;
+        for policy in &world.unreadable {
+            let elsewhere = policy.namespace.as_ref().is_some_and(|name| *name != subject.namespace);
+            let other = policy.pod_selector.as_ref().is_some_and(|selector| !selector.matches(&subject.labels));
+            if elsewhere || other {
+                continue;
+            }
+            let name = PolicyName {
+                kind: policy.kind,
+                namespace: policy.namespace.clone().unwrap_or_else(|| subject.namespace.clone()),
+                name: policy.name.clone().unwrap_or_else(|| "(nameless)".to_owned()),
+            };
+            self.isolate_all(layer, &name);
+            self.note(
+                Some(name),
+                format!("isolates everything it selects, because it can't be understood: {}", policy.reason),
+            );
+        }
+    }
+
+    fn isolate_all(&mut self, layer: &mut Layer, name: &PolicyName) {
+        let isolation = Isolation { by: name.clone(), loopback: Scope::all(), network: Scope::all() };
+        for party in parties(self.subject) {
+            let sides = layer.parties.entry(party).or_default();
+            sides.ingress.isolations.push(isolation.clone());
+            sides.egress.isolations.push(isolation.clone());
+        }
+    }
+
+    fn policy(&mut self, layer: &mut Layer, policy: &ContainerNetworkPolicy) {
+        let name = PolicyName {
+            kind: PolicyKind::ContainerNetworkPolicy,
+            namespace: self.subject.namespace.clone(),
+            name: policy.metadata.name.clone().unwrap_or_default(),
+        };
+        let errors: Vec<String> =
+            policy.validate().into_iter().filter(|p| p.is_error()).map(|problem| problem.to_string()).collect();
+        if !errors.is_empty() {
+            self.isolate_all(layer, &name);
+            let message =
+                format!("isolates everything it selects, because it can't be understood: {}", errors.join("; "));
+            self.note(Some(name), message);
+            return;
+        }
+        let spec = &policy.spec;
+        for missing in spec.containers.iter().flatten() {
+            if !self.has_container(missing) {
+                let message = format!("names the container {missing:?}, which this pod does not have");
+                self.note(Some(name.clone()), message);
+            }
+        }
+        let selected: Vec<Party> = parties(self.subject)
+            .filter(|party| match party {
+                Party::Container(id) => spec.selects_container(&self.subject.containers[id].name),
+                _ => spec.selects_every_container(),
+            })
+            .collect();
+        for kind in spec.directions() {
+            let direction = match kind {
+                PolicyType::Ingress => Direction::Ingress,
+                PolicyType::Egress => Direction::Egress,
+            };
+            for party in &selected {
+                let rules = self.rules(&name, spec, direction, *party);
+                let side = side_mut(layer.parties.entry(*party).or_default(), direction);
+                side.isolations.push(Isolation { by: name.clone(), loopback: Scope::all(), network: Scope::all() });
+                side.rules.extend(rules);
+            }
+        }
+    }
+
+    fn rules(
+        &mut self,
+        policy: &PolicyName,
+        spec: &sidewall_api::ContainerNetworkPolicySpec,
+        direction: Direction,
+        party: Party,
+    ) -> Vec<Rule> {
+        let written: Vec<_> = match direction {
+            Direction::Ingress => spec.ingress.iter().flatten().map(|rule| (&rule.from, &rule.ports)).collect(),
+            Direction::Egress => spec.egress.iter().flatten().map(|rule| (&rule.to, &rule.ports)).collect(),
+        };
+        written
+            .into_iter()
+            .enumerate()
+            .map(|(index, (peers, ports))| {
+                let name = RuleName { policy: policy.clone(), direction, index };
+                let grants = self.grants(&name, peers, ports, party);
+                Rule { name, grants }
+            })
+            .collect()
+    }
+
+    /// The kubelet reaches the probe ports that the pod declares, but for those that a proxy stands before: what the
+    /// whole world sends can carry the node's address there.
+    fn probes(&mut self, layer: &mut Layer) {
+        let subject = self.subject;
+        let fronted = self.fronted_ports();
+        let policy =
+            PolicyName { kind: PolicyKind::Probes, namespace: subject.namespace.clone(), name: subject.name.clone() };
+        for (index, (id, container)) in subject.containers.iter().enumerate() {
+            let ports: crate::ports::Ports = container
+                .probes
+                .iter()
+                .filter(|port| !fronted.contains(sidewall_flow::Protocol::Tcp, **port))
+                .map(|port| (sidewall_flow::Protocol::Tcp, *port, *port))
+                .collect();
+            if ports.is_empty() || self.world.network.this_node.is_empty() {
+                continue;
+            }
+            let name = RuleName { policy: policy.clone(), direction: Direction::Ingress, index };
+            let grants = vec![crate::model::Grant { peers: self.this_node(), ports }];
+            let sides = layer.parties.entry(Party::Container(*id)).or_default();
+            sides.ingress.rules.push(Rule { name, grants });
+        }
+    }
+}
+
+impl Resolver<'_> {
+    fn into_notes(self) -> Vec<Note> {
+        self.notes
+    }
+
+    fn note(&mut self, policy: Option<PolicyName>, message: String) {
+        self.notes.push(Note { policy, message });
+    }
+
+    fn has_container(&self, name: &str) -> bool {
+        self.subject.containers.values().any(|container| container.name == name)
+    }
+}
