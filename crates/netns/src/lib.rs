@@ -14,6 +14,7 @@
 mod capability;
 mod cgroup;
 mod error;
+mod fdpass;
 mod launch;
 mod link;
 mod ns;
@@ -22,6 +23,7 @@ pub mod sysctl;
 pub use capability::Capability;
 pub use cgroup::{Cgroup, CgroupId, Cgroups};
 pub use error::{Error, Result};
+pub use fdpass::{receive_fd, send_fd};
 pub use launch::{Launch, Process, Step};
 pub use link::{Link, Links, Route};
 pub use ns::{NetNs, NsId};

@@ -45,7 +45,6 @@ impl NetNs {
     pub fn new() -> Result<NetNs> {
         // The thread that unshares is thrown away: no other work can ever run in the new namespace by accident.
         let file = on_own_thread(|| {
-            #[allow(clippy::disallowed_methods)] // This is the disposable thread.
             unshare(CloneFlags::CLONE_NEWNET).map_err(|e| Error::Unshare(e.into()))?;
             open_ns(Path::new("/proc/thread-self/ns/net"))
         })??;
@@ -160,7 +159,6 @@ impl NetNs {
     }
 
     /// Only for threads that end afterwards.
-    #[allow(clippy::disallowed_methods)]
     fn enter(&self) -> Result<()> {
         setns(&self.file, CloneFlags::CLONE_NEWNET).map_err(|e| Error::Enter { ns: self.id, source: e.into() })
     }
