@@ -1,7 +1,5 @@
 //! The numbers of the kernel's interface, by the names that `linux/netfilter/*.h` and `linux/netlink.h` give them.
 
-#![allow(missing_docs)]
-
 // linux/netlink.h
 pub const NLMSG_HEADER: usize = 16;
 pub const NLM_F_REQUEST: u16 = 0x1;
@@ -58,7 +56,6 @@ pub const NFTA_GEN_ID: u16 = 1;
 
 pub const NFTA_TABLE_NAME: u16 = 1;
 pub const NFTA_TABLE_FLAGS: u16 = 2;
-pub const NFT_TABLE_F_DORMANT: u32 = 1;
 pub const NFT_TABLE_F_OWNER: u32 = 2;
 pub const NFT_TABLE_F_PERSIST: u32 = 4;
 
@@ -72,7 +69,6 @@ pub const NFTA_HOOK_HOOKNUM: u16 = 1;
 pub const NFTA_HOOK_PRIORITY: u16 = 2;
 pub const NFTA_HOOK_DEV: u16 = 3;
 pub const NFTA_HOOK_DEVS: u16 = 4;
-pub const NFTA_DEVICE_NAME: u16 = 1;
 pub const NF_DROP: u32 = 0;
 pub const NF_ACCEPT: u32 = 1;
 pub const NF_INET_PRE_ROUTING: u32 = 0;
@@ -104,7 +100,6 @@ pub const NFTNL_UDATA_SET_KEYBYTEORDER: u8 = 0;
 pub const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
 pub const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 pub const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
-pub const NFTA_SET_ELEM_LIST_SET_ID: u16 = 4;
 pub const NFTA_SET_ELEM_KEY: u16 = 1;
 pub const NFTA_SET_ELEM_DATA: u16 = 2;
 pub const NFTA_SET_ELEM_FLAGS: u16 = 3;
@@ -266,7 +261,6 @@ pub const NFULA_GID: u16 = 14;
 pub const NFULA_SEQ: u16 = 12;
 pub const NFULA_CFG_CMD: u16 = 1;
 pub const NFULA_CFG_MODE: u16 = 2;
-pub const NFULA_CFG_TIMEOUT: u16 = 4;
 pub const NFULA_CFG_QTHRESH: u16 = 5;
 pub const NFULA_CFG_FLAGS: u16 = 6;
 pub const NFULNL_CFG_CMD_BIND: u8 = 1;

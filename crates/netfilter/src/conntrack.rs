@@ -65,7 +65,7 @@ pub(crate) fn generations(netlink: &mut Netlink) -> Result<BTreeMap<Generation, 
 /// Dumps the flows whose mark, after `& mask`, is `mark`.
 fn list(netlink: &mut Netlink, mark: u32, mask: u32, each: impl FnMut(&Message<'_>)) -> Result<bool, NetlinkError> {
     let filter: &[(u16, &[u8])] = &[(abi::CTA_MARK, &mark.to_be_bytes()), (abi::CTA_MARK_MASK, &mask.to_be_bytes())];
-    let asked = netlink.ask(
+    netlink.ask(
         "list the flows",
         &Request {
             subsystem: abi::NFNL_SUBSYS_CTNETLINK,
@@ -76,8 +76,7 @@ fn list(netlink: &mut Netlink, mark: u32, mask: u32, each: impl FnMut(&Message<'
             attributes: if mask == 0 { &[] } else { filter },
         },
         each,
-    );
-    asked
+    )
 }
 
 fn read_flow(message: &Message<'_>) -> Option<Flow> {

@@ -45,6 +45,12 @@ pub enum NetlinkError {
         /// How often it was tried.
         attempts: u32,
     },
+    /// The log group has a reader already.
+    #[error("another program reads the log group {group} of this network namespace: end it first")]
+    GroupTaken {
+        /// The group.
+        group: u16,
+    },
     /// No answer came.
     #[error("netfilter did not answer a request to {doing}")]
     Silent {

@@ -23,6 +23,7 @@ mod image;
 mod kernel;
 mod load;
 mod netlink;
+pub mod nflog;
 mod place;
 pub mod readback;
 mod wire;

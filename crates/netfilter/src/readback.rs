@@ -37,7 +37,7 @@ pub(crate) fn read_message(image: &mut Image, message: &Message<'_>) {
     if table.is_none_or(|table| table.text() != Ruleset::TABLE) {
         return;
     }
-    if message.attributes().is_broken() {
+    if message.attributes().has_rest() {
         image.unreadable += 1;
         return;
     }
@@ -115,7 +115,7 @@ fn read_elements(table: &mut TableImage, attributes: Attributes<'_>) -> Option<(
     };
     let elements = &mut table.sets[position].elements;
     for list in attributes.filter(|a| a.kind == abi::NFTA_SET_ELEM_LIST_ELEMENTS) {
-        if list.nested().is_broken() {
+        if list.nested().has_rest() {
             return None;
         }
         for element in list.nested() {
@@ -206,7 +206,7 @@ fn read_rule(table: &mut TableImage, attributes: Attributes<'_>) -> Option<()> {
         match attribute.kind {
             abi::NFTA_RULE_CHAIN => chain = Some(attribute.text()),
             abi::NFTA_RULE_EXPRESSIONS => {
-                if attribute.nested().is_broken() {
+                if attribute.nested().has_rest() {
                     return None;
                 }
                 for expression in attribute.nested() {
@@ -236,7 +236,7 @@ fn read_expression(attributes: Attributes<'_>) -> Option<Expression> {
         }
     }
     if let Some(data) = data {
-        if data.nested().is_broken() {
+        if data.nested().has_rest() {
             return None;
         }
         for attribute in data.nested() {

@@ -199,9 +199,10 @@ pub(crate) fn attributes(bytes: &[u8]) -> Attributes<'_> {
 
 impl Attributes<'_> {
     /// Whether bytes are left that are no attribute.
-    pub(crate) fn is_broken(mut self) -> bool {
-        while self.next().is_some() {}
-        !self.0.is_empty()
+    pub(crate) fn has_rest(&self) -> bool {
+        let mut walk = self.clone();
+        while walk.next().is_some() {}
+        !walk.0.is_empty()
     }
 }
 
@@ -256,14 +257,14 @@ mod tests {
         let inner: Vec<_> = found[1].nested().collect();
         assert_eq!(inner[0].number(), Some(0x0102_0304));
         assert_eq!(inner[1].value, [1, 2, 3]);
-        assert!(!read[1].attributes().is_broken());
+        assert!(!read[1].attributes().has_rest());
     }
 
     #[test]
     fn lengths_that_cannot_be_end_the_walk() {
         assert_eq!(attributes(&[3, 0, 1, 0]).count(), 0);
         assert_eq!(attributes(&[9, 0, 1, 0, 0]).count(), 0);
-        assert!(attributes(&[9, 0, 1, 0, 0]).is_broken());
+        assert!(attributes(&[9, 0, 1, 0, 0]).has_rest());
         assert_eq!(attributes(&[5, 0, 1, 0, 9]).count(), 1);
         assert_eq!(messages(&[0; 16]).count(), 0);
         assert_eq!(messages(&[255; 16]).count(), 0);

@@ -87,6 +87,8 @@ impl<'a> Body<'a> {
             }
             Statement::SetMark { keep, set } => {
                 self.load(Field::CtMark, FIRST);
+                // The kernel turns bits round; only bits that the mask has cleared are then set.
+                let keep = keep & !set;
                 self.bitwise(keep.to_ne_bytes().to_vec(), set.to_ne_bytes().to_vec());
                 self.push(
                     Expression::new("ct")
@@ -157,7 +159,7 @@ impl<'a> Body<'a> {
         };
         // The kernel compares bytes in their order; more and less make sense in network order only.
         let order = if ranked {
-            self.to_network_order(kind);
+            self.turn_to_network_order(kind);
             ByteOrder::Network
         } else {
             kind.order()
@@ -212,7 +214,7 @@ impl<'a> Body<'a> {
         if let [field] = fields {
             self.mask(field.kind(), mask)?;
             if set.interval {
-                self.to_network_order(field.kind());
+                self.turn_to_network_order(field.kind());
             }
         }
         Ok(())
@@ -287,7 +289,7 @@ impl<'a> Body<'a> {
         );
     }
 
-    fn to_network_order(&mut self, kind: Kind) {
+    fn turn_to_network_order(&mut self, kind: Kind) {
         if kind.order() == ByteOrder::Host && kind.width() > 1 {
             // 2, 4 or 8.
             let width = kind.width() as u32;

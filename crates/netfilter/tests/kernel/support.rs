@@ -217,7 +217,7 @@ pub fn everything() -> Ruleset {
                 }]),
                 Rule {
                     statements: vec![
-                        Statement::SetMark { keep: 0xf81f_ffff, set: 0x0020_4000 },
+                        Statement::SetMark { keep: 0xf81f_bfff, set: 0x0020_4000 },
                         Statement::Count("denied".into()),
                         Statement::Limit { per_second: 20, burst: 40 },
                         Statement::Log(Decision::denied(Place::Forged)),
