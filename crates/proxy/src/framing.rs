@@ -85,12 +85,13 @@ pub struct Scanner {
     limit: usize,
     length: Option<u64>,
     chunked: bool,
+    heads: u64,
 }
 
 impl Scanner {
     /// A scanner for a connection whose heads (and trailers) may have `limit` bytes.
     pub fn new(limit: usize) -> Self {
-        Self { state: State::RequestLine, carry: Vec::new(), taken: 0, limit, length: None, chunked: false }
+        Self { state: State::RequestLine, carry: Vec::new(), taken: 0, limit, length: None, chunked: false, heads: 0 }
     }
 
     /// What the client is in the middle of.
@@ -100,6 +101,11 @@ impl Scanner {
             State::RequestLine | State::Headers | State::Broken => Stage::Head,
             _ => Stage::Body,
         }
+    }
+
+    /// How many heads have come to their end.
+    pub fn heads(&self) -> u64 {
+        self.heads
     }
 
     /// Reads the next bytes of the connection.
@@ -228,6 +234,7 @@ impl Scanner {
     }
 
     fn head_ends(&mut self) {
+        self.heads += 1;
         self.taken = 0;
         self.state = match (self.chunked, self.length) {
             (true, _) => State::ChunkSize,

@@ -57,8 +57,16 @@ impl Challenge {
     }
 
     /// The header's value.
+    #[must_use]
     pub fn value(&self) -> HeaderValue {
         self.0.clone()
+    }
+}
+
+impl Default for Challenge {
+    /// A challenge that names no realm in particular.
+    fn default() -> Self {
+        Self(HeaderValue::from_static("Basic realm=\"Protected\", charset=\"UTF-8\""))
     }
 }
 

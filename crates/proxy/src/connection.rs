@@ -1,0 +1,131 @@
+//! One client connection: TLS if the listener speaks it, then requests until one side has had enough.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::ArcSwap;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use crate::access_log::Line;
+use crate::service::{Client, Front};
+use crate::stream::{GuardedStream, Patience, StreamFault, StreamState};
+
+/// What the connections of one listener share within one worker.
+pub struct Entrance {
+    /// What becomes of their requests.
+    pub front: Rc<Front>,
+    /// The certificate, if the listener speaks TLS; replaced as a whole when its file changes.
+    pub tls: Option<Arc<ArcSwap<ServerConfig>>>,
+    /// How long clients may take.
+    pub patience: Patience,
+    /// Bytes of a request's head.
+    pub header_bytes: usize,
+    /// Header lines of a request.
+    pub headers: usize,
+    /// Says when to stop: the request in flight is the last one.
+    pub stop: watch::Receiver<bool>,
+}
+
+impl Entrance {
+    /// Serves one connection to its end.
+    pub async fn serve(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let began = Instant::now();
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, %peer, "the connection ended before it began");
+            return;
+        }
+        let Some(tls) = &self.tls else {
+            return self.requests(stream, peer, began).await;
+        };
+        let acceptor = TlsAcceptor::from(tls.load_full());
+        let mut stop = self.stop.clone();
+        let handshake = timeout(self.patience.header, acceptor.accept(stream));
+        let shaken = tokio::select! {
+            biased;
+            shaken = handshake => shaken,
+            _ = stop.wait_for(|stop| *stop) => return,
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.requests(stream, peer, began).await,
+            Ok(Err(error)) => self.log(peer, began, 0, &format!("TLS handshake failed: {error}")),
+            Err(_) => self.log(peer, began, 0, "the TLS handshake did not come to its end in time"),
+        }
+    }
+
+    async fn requests<S>(self: Rc<Self>, stream: S, peer: SocketAddr, began: Instant)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
+    {
+        let state = Rc::new(StreamState::default());
+        // Far above what the library itself lets pass, which answers larger heads with 431.
+        let scanned = 2 * self.header_bytes.max(8192) + 64 * 1024;
+        let guarded = GuardedStream::new(stream, scanned, self.patience, Rc::clone(&state));
+        let client =
+            Rc::new(Client { front: Rc::clone(&self.front), peer, tls: self.tls.is_some(), stream: Rc::clone(&state) });
+        let service = service_fn(move |request| Rc::clone(&client).answer(request));
+        let connection = http1::Builder::new()
+            // Head and body in one write: cheaper than a vectored one on loopback, measured.
+            .writev(false)
+            // The application dates its own answers.
+            .auto_date_header(false)
+            .max_headers(self.headers)
+            .max_header_size(self.header_bytes)
+            .max_buf_size(self.header_bytes.max(8192))
+            // The time is kept by the stream, which knows idleness from slowness.
+            .header_read_timeout(None::<Duration>)
+            .serve_connection(TokioIo::new(guarded), service);
+        let mut connection = pin!(connection);
+        let mut stop = self.stop.clone();
+        let ended = tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            _ = stop.wait_for(|stop| *stop) => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        let fault = state.fault.get();
+        match ended {
+            // What broke within a request or a response is told by its own line.
+            Ok(()) => {}
+            Err(error) if error.is_parse() => {
+                let status = if error.is_parse_too_large() { 431 } else { 400 };
+                let why = fault.map_or_else(|| format!("the request is malformed: {error}"), |fault| fault.to_string());
+                self.log(peer, began, status, &why);
+            }
+            Err(_) if fault == Some(StreamFault::HeaderTimeout) => {
+                self.log(peer, began, 0, &StreamFault::HeaderTimeout.to_string());
+            }
+            Err(error) => tracing::debug!(%error, %peer, "the connection broke"),
+        }
+    }
+
+    /// Logs what never became a request.
+    fn log(&self, peer: SocketAddr, began: Instant, status: u16, why: &str) {
+        self.front.log.add(&Line {
+            time: SystemTime::now(),
+            listener: self.front.port,
+            peer,
+            method: None,
+            path: None,
+            status,
+            duration_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            bytes_in: 0,
+            bytes_out: 0,
+            user: None,
+            upstream_status: None,
+            error: Some(why),
+        });
+    }
+}
