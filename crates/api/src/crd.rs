@@ -8,8 +8,8 @@ use crate::{ContainerNetworkPolicy, SidecarProxy};
 
 /// Every CustomResourceDefinition of ours, in the order of their names.
 ///
-/// Use this and not [`CustomResourceExt::crd`], whose schema is not yet what the API server should have: see
-/// [`tidy`].
+/// Use this and not [`CustomResourceExt::crd`], whose schema is not yet what the API server should have: it lets nulls
+/// through and prunes fields that it does not know.
 ///
 /// # Panics
 ///

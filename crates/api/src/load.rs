@@ -98,7 +98,7 @@ impl Place {
     /// shown at the nearest thing around it.
     pub fn diagnostic(&self, problem: &Problem) -> Diagnostic {
         let path: FieldPath = self.inside.segments().iter().chain(problem.path.segments()).cloned().collect();
-        let span = if problem.message.starts_with("unknown field") {
+        let span = if problem.of_name {
             self.document.locate_key(&path).unwrap_or_else(|| self.document.locate(&path))
         } else {
             self.document.locate(&path)
@@ -199,6 +199,10 @@ impl Loader {
     fn object(&mut self, place: Place, state: State) {
         let node = place.node();
         if !matches!(node.content, Content::Fields(_)) {
+            if state == State::Broken {
+                // That the text is broken has been said; what it would have been is unknown.
+                return;
+            }
             self.report(
                 &place,
                 &Problem::error(FieldPath::root(), "here must stand an object with apiVersion and kind"),
@@ -300,8 +304,11 @@ impl Loader {
         let mut value = place.node().to_value();
         let kind = T::kind(&()).into_owned();
         let identity = identify(&mut value, kind != "Namespace");
-        identity.problems.iter().for_each(|problem| self.report(&place, problem));
-        match read(value) {
+        let read = read(value);
+        let said = |problem: &Problem| read.as_ref().is_err_and(|found| found.iter().any(|p| p.path == problem.path));
+        let own: Vec<_> = identity.problems.iter().filter(|problem| !said(problem)).collect();
+        own.into_iter().for_each(|problem| self.report(&place, problem));
+        match read {
             Ok(Read { object, warnings }) => {
                 warnings.iter().for_each(|problem| self.report(&place, problem));
                 if identity.problems.is_empty() && self.is_new(&kind, &identity, &place) {
@@ -332,7 +339,7 @@ impl Loader {
                 fields.iter().filter(|f| !["apiVersion", "kind", "metadata", "items"].contains(&f.key.as_str()));
             for field in unknown {
                 let path = FieldPath::root().key(field.key.as_str());
-                self.report(place, &Problem::error(path, format!("unknown field {:?}", field.key)));
+                self.report(place, &Problem::error(path, format!("unknown field {:?}", field.key)).of_name());
             }
         }
     }

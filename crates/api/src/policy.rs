@@ -245,12 +245,13 @@ pub enum PortProtocol {
 /// A port, a range of ports, or all ports of a protocol.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+// A number differs from its text, a name does not: `type()` would say it plainer, but not every evaluator knows it.
 #[x_kube(
-    validation = Rule::new("!has(self.endPort) || (has(self.port) && type(self.port) == int && self.endPort >= self.port)")
+    validation = Rule::new("!has(self.endPort) || (has(self.port) && self.port != string(self.port) && self.endPort >= self.port)")
         .message("endPort needs a port that is a number not above it")
         .field_path(".endPort"),
     validation = Rule::new(
-        "!has(self.port) || (type(self.port) == int ? self.port >= 1 && self.port <= 65535 : self.port.matches('^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$') && self.port.matches('[a-z]') && !self.port.contains('--'))"
+        "!has(self.port) || (self.port != string(self.port) ? self.port >= 1 && self.port <= 65535 : self.port.matches('^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$') && self.port.matches('[a-z]') && !self.port.contains('--'))"
     ).message("port must be a number from 1 to 65535, or a port name: at most 15 of a-z, 0-9 and -, with a letter")
         .field_path(".port")
 )]

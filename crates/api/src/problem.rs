@@ -144,17 +144,26 @@ pub struct Problem {
     pub severity: Severity,
     /// What is wrong, and what to write instead.
     pub message: String,
+    /// Whether the field's name is what is wrong, and not its value: where to show it.
+    #[serde(skip)]
+    pub of_name: bool,
 }
 
 impl Problem {
     /// A problem that makes its object unusable.
     pub fn error(path: FieldPath, message: impl Into<String>) -> Self {
-        Self { path, severity: Severity::Error, message: message.into() }
+        Self { path, severity: Severity::Error, message: message.into(), of_name: false }
     }
 
     /// A problem that its author should hear of.
     pub fn warning(path: FieldPath, message: impl Into<String>) -> Self {
-        Self { path, severity: Severity::Warning, message: message.into() }
+        Self { path, severity: Severity::Warning, message: message.into(), of_name: false }
+    }
+
+    /// The same problem, about the field's name.
+    pub fn of_name(mut self) -> Self {
+        self.of_name = true;
+        self
     }
 
     /// Whether the object is unusable because of it.

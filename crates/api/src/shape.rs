@@ -138,7 +138,7 @@ impl<'a> Walk<'a> {
         for name in unknown {
             fields.remove(&name);
             let message = unknown_field(&name, known);
-            self.problems.push(Problem { path: at.key(name), severity: place.severity, message });
+            self.problems.push(Problem { path: at.key(name), severity: place.severity, message, of_name: true });
         }
         for name in schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str) {
             // One without a value has been reported as such where that matters.

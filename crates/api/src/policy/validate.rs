@@ -9,7 +9,7 @@ use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::{
-    CONTAINERS_MAX, ContainerNetworkPolicy, ContainerNetworkPolicySpec, EXCEPT_MAX, Entity, IpBlock, Mode, PEERS_MAX,
+    CONTAINERS_MAX, ContainerNetworkPolicy, ContainerNetworkPolicySpec, EXCEPT_MAX, Entity, IpBlock, PEERS_MAX,
     PORTS_MAX, Peer, PolicyPort, PolicyType, RULES_MAX,
 };
 use crate::names::{is_dns_label, is_port_name};
@@ -97,10 +97,6 @@ impl ContainerNetworkPolicySpec {
                 "an empty egress section isolates nothing unless policyTypes names Egress: \
                  add `policyTypes: [Egress]` (with Ingress, if that is meant too), or remove the section",
             ));
-        }
-        if self.mode == Mode::Audit && self.directions().is_empty() {
-            // Unreachable by the defaults; kept so that a change of the defaults is noticed here.
-            problems.push(Problem::error(types, "an Audit policy needs a direction"));
         }
     }
 }
