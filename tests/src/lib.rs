@@ -1,1 +1,7 @@
-//! Tests that need real parts: the kernel, namespaces, whole pods.
+//! What the tests with real parts share: a pod's network namespace with a network behind it, and parties that make
+//! sockets in it.
+#![forbid(unsafe_code)]
+
+pub mod lab;
+pub mod party;
+pub mod sockets;

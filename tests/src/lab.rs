@@ -1,0 +1,438 @@
+//! A pod's network namespace, a network behind it, and everybody who has sockets in either.
+//!
+//! The network namespace that stands for the network answers for every address there is, so that a test may let peers
+//! have any. Everything ends with the [`Lab`]: processes and cgroups by its drop, namespaces with the last descriptor.
+
+use crate::party::Maker;
+use crate::sockets;
+use sidewall_flow::{ContainerId, Party, Protocol};
+use sidewall_netfilter::{Features, Kernel, LoadOptions};
+use sidewall_netns::{Capability, Cgroup, Cgroups, Launch, Links, NetNs, Process};
+use sidewall_policy::model::{Identities, UserIdentities};
+use sidewall_policy::ruleset::{Generation, Ruleset};
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// The pod's IPv4 address.
+pub const POD4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2));
+/// The pod's IPv6 address.
+pub const POD6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2));
+/// The node's IPv4 address toward the pod.
+pub const NODE4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
+/// The node's IPv6 address toward the pod.
+pub const NODE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1));
+/// The pod's device.
+pub const DEVICE: &str = "eth0";
+
+/// The most containers of a lab's pod.
+pub const CONTAINERS: u8 = 4;
+/// How long a flow may take to be decided before the test gives up.
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// A way to tell sockets apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum By {
+    /// By cgroup v2.
+    Cgroup,
+    /// By user.
+    Uid,
+    /// By group.
+    Gid,
+}
+
+impl By {
+    /// Every way.
+    pub const ALL: [Self; 3] = [Self::Cgroup, Self::Uid, Self::Gid];
+}
+
+/// A pod's namespace with its parties, and the network behind it.
+pub struct Lab {
+    /// The pod's namespace.
+    pub pod: NetNs,
+    /// The namespace that stands for the network.
+    pub network: NetNs,
+    /// Netfilter in the pod's namespace.
+    pub kernel: Kernel,
+    /// What makes sockets on the network.
+    pub outside: Maker,
+    parties: BTreeMap<Party, Maker>,
+    cgroups: Groups,
+    processes: Vec<Process>,
+    generation: Option<Generation>,
+}
+
+/// The cgroups of a lab; removed with it, and all that is in them ended.
+struct Groups {
+    top: Cgroup,
+    pods: Cgroup,
+    containers: BTreeMap<ContainerId, Cgroup>,
+    other: Cgroup,
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        if let Err(error) = self.top.kill().and_then(|()| self.top.remove_tree()) {
+            eprintln!("the lab's cgroup {} is left behind: {error}", self.top.path().display());
+        }
+    }
+}
+
+/// What became of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Data went there and back.
+    Passed,
+    /// It was refused, or a counter says that it was dropped.
+    Denied,
+}
+
+/// A flow to be tried.
+#[derive(Clone, Copy, Debug)]
+pub struct Trial {
+    /// Who opens it; `None` is somebody on the network.
+    pub sender: Option<Party>,
+    /// Who answers it; `None` is somebody on the network.
+    pub receiver: Option<Party>,
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// Where the receiver is.
+    pub to: SocketAddr,
+    /// Where the sender is, for one on the network.
+    pub source: Option<IpAddr>,
+}
+
+impl Lab {
+    /// Makes a lab. `maker` is the program that serves as a party (`sidewall-party`).
+    ///
+    /// # Panics
+    /// Where anything is missing, root above all: a test without its parts must fail.
+    pub fn new(maker: &Path) -> Self {
+        assert!(
+            rustix::process::geteuid().is_root(),
+            "this test makes network namespaces and cgroups and loads nftables rules: run it as root"
+        );
+        Self::build(maker).unwrap_or_else(|error| panic!("cannot make a lab: {error}"))
+    }
+
+    fn build(maker: &Path) -> Result<Self, Box<dyn std::error::Error>> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("sidewall-lab-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let pod = NetNs::new()?;
+        let network = NetNs::new()?;
+        connect(&pod, &network)?;
+
+        let top = Cgroups::find()?.top().create(&name)?;
+        let pods = top.create("pods")?;
+        let mut containers = BTreeMap::new();
+        for number in 1..=CONTAINERS {
+            containers.insert(ContainerId::try_from(number)?, pods.create(&format!("c{number}"))?);
+        }
+        let other = pods.create("other")?;
+        let cgroups = Groups { top, pods, containers, other };
+
+        let mut lab = Self {
+            kernel: Kernel::open(&pod)?,
+            outside: Maker::new(Maker::pair()?.0),
+            pod,
+            network,
+            parties: BTreeMap::new(),
+            cgroups,
+            processes: Vec::new(),
+            generation: None,
+        };
+        lab.outside = lab.start(maker, &lab.network.clone(), None, (0, 0), &[])?;
+        for number in 1..=CONTAINERS {
+            let id = ContainerId::try_from(number)?;
+            let party = lab.container(maker, id, &[])?;
+            lab.parties.insert(Party::Container(id), party);
+        }
+        let other = lab.cgroups.other.clone();
+        let unknown = lab.start(maker, &lab.pod.clone(), Some(&other), (29_999, 39_999), &[])?;
+        lab.parties.insert(Party::Unknown, unknown);
+        let node = lab.start(maker, &lab.pod.clone(), None, (0, 0), &[])?;
+        lab.parties.insert(Party::Node, node);
+        Ok(lab)
+    }
+
+    /// Another process of a container, with capabilities where the test needs an attacker who has some.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn container(
+        &mut self,
+        maker: &Path,
+        id: ContainerId,
+        capabilities: &[Capability],
+    ) -> Result<Maker, Box<dyn std::error::Error>> {
+        let cgroup = self.cgroups.containers[&id].clone();
+        let ids = (20_000 + u32::from(id.get()), 30_000 + u32::from(id.get()));
+        self.start(maker, &self.pod.clone(), Some(&cgroup), ids, capabilities)
+    }
+
+    /// A process of no container, under a user of one's choice, in the pods' cgroup.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn stranger(&mut self, maker: &Path, uid: u32) -> Result<Maker, Box<dyn std::error::Error>> {
+        let cgroup = self.cgroups.other.clone();
+        self.start(maker, &self.pod.clone(), Some(&cgroup), (uid, uid), &[])
+    }
+
+    fn start(
+        &mut self,
+        maker: &Path,
+        ns: &NetNs,
+        cgroup: Option<&Cgroup>,
+        (uid, gid): (u32, u32),
+        capabilities: &[Capability],
+    ) -> Result<Maker, Box<dyn std::error::Error>> {
+        let (ours, theirs) = Maker::pair()?;
+        let program = std::fs::File::open(maker)
+            .map_err(|error| format!("{} is not there ({error}): cargo builds it with this test", maker.display()))?;
+        let mut launch = Launch::from_file(program, maker).netns(ns).identity(uid, gid).stdin(theirs).die_with_parent();
+        launch = launch.stderr(std::process::Stdio::inherit()).keep_capabilities(capabilities.iter().copied());
+        if let Some(cgroup) = cgroup {
+            launch = launch.cgroup(cgroup);
+        }
+        if uid == 0 {
+            launch = launch.privileged();
+        }
+        self.processes.push(launch.spawn()?);
+        Ok(Maker::new(ours))
+    }
+
+    /// What makes sockets for a party.
+    pub fn party(&self, party: Party) -> &Maker {
+        &self.parties[&party]
+    }
+
+    /// What makes sockets for a container.
+    ///
+    /// # Panics
+    /// Where there is no such container.
+    pub fn app(&self, number: u8) -> &Maker {
+        self.party(container(number))
+    }
+
+    /// How the kernel tells the first `count` containers apart.
+    ///
+    /// # Panics
+    /// Where the cgroups are gone.
+    pub fn identities(&self, by: By, count: u8) -> Identities {
+        let ids = (1..=count).map(|number| ContainerId::try_from(number).expect("a container's number"));
+        match by {
+            By::Cgroup => {
+                let id = |cgroup: &Cgroup| cgroup.id().expect("the lab's cgroups are there").0;
+                let level = |cgroup: &Cgroup| u8::try_from(cgroup.level()).expect("a cgroup's depth");
+                Identities::Cgroup {
+                    level: level(&self.cgroups.other),
+                    containers: ids.map(|c| (c, [id(&self.cgroups.containers[&c])].into())).collect(),
+                    pods_level: level(&self.cgroups.pods),
+                    pods: id(&self.cgroups.pods),
+                }
+            }
+            By::Uid => Identities::Uid(UserIdentities {
+                containers: ids.map(|c| (c, 20_000 + u32::from(c.get()))).collect(),
+                node: [0].into(),
+            }),
+            By::Gid => Identities::Gid(UserIdentities {
+                containers: ids.map(|c| (c, 30_000 + u32::from(c.get()))).collect(),
+                node: [0].into(),
+            }),
+        }
+    }
+
+    /// The generation for the next ruleset; live flows that bear its number from an earlier round are cleared of it.
+    ///
+    /// # Panics
+    /// Where the kernel refuses.
+    pub fn next_generation(&mut self) -> Generation {
+        let next = self.generation.map_or(Generation::FIRST, Generation::next);
+        if self.generation.is_some() {
+            self.kernel.retire(next).unwrap_or_else(|error| panic!("cannot clear generation {next}: {error}"));
+        }
+        self.generation = Some(next);
+        next
+    }
+
+    /// Loads a ruleset.
+    ///
+    /// # Panics
+    /// Where the kernel refuses it.
+    pub fn load(&mut self, ruleset: &Ruleset) {
+        let loaded = self.kernel.load(ruleset, LoadOptions::default());
+        if let Err(error) = loaded {
+            panic!("cannot load the ruleset: {error}\n{ruleset}");
+        }
+    }
+
+    /// Tries a flow: opens it, and where it passes sends data there and back.
+    ///
+    /// # Errors
+    /// Where nothing decides it: it neither passed, nor was refused, nor did a counter say that it was dropped.
+    pub fn attempt(&mut self, trial: &Trial) -> Result<Outcome, String> {
+        let before = self.denials();
+        let outcome = self.attempt_from(trial, before);
+        outcome.map_err(|error| format!("{trial:?}: {error}"))
+    }
+
+    fn attempt_from(&mut self, trial: &Trial, before: u64) -> Result<Outcome, String> {
+        let text = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
+        let parties = &self.parties;
+        let maker = |who: Option<Party>| who.map_or(&self.outside, |party| &parties[&party]);
+        let (sender, receiver) = (maker(trial.sender), maker(trial.receiver));
+        let listener = sockets::listen(receiver, trial.protocol, trial.to).map_err(text("cannot listen"))?;
+        let client = match sockets::open(sender, trial.protocol, trial.source, trial.to) {
+            Ok(client) => client,
+            Err(error) if is_refusal(&error) => return Ok(Outcome::Denied),
+            Err(error) => return Err(format!("cannot open: {error}")),
+        };
+        let until = Instant::now() + LIMIT;
+        let mut accepted = None;
+        let mut wait = Duration::from_micros(200);
+        while Instant::now() < until {
+            match trial.protocol {
+                Protocol::Tcp => {
+                    if accepted.is_none() && sockets::decided(&client, wait).map_err(text("poll"))? {
+                        if sockets::pending_error(&client).map_err(text("SO_ERROR"))?.is_some() {
+                            return Ok(Outcome::Denied);
+                        }
+                        match receiver.accept(&listener) {
+                            Ok(socket) => {
+                                sockets::send(&client, sockets::PAYLOAD).map_err(text("send"))?;
+                                accepted = Some(socket);
+                            }
+                            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                            Err(error) => return Err(format!("cannot accept: {error}")),
+                        }
+                    }
+                    if let Some(server) = &accepted
+                        && sockets::readable(server, wait).map_err(text("poll"))?
+                        && sockets::arrived(server).map_err(text("receive"))?.is_some()
+                    {
+                        sockets::send(server, sockets::PAYLOAD).map_err(text("answer"))?;
+                    }
+                }
+                _ => {
+                    sockets::readable(&listener, wait).map_err(text("poll"))?;
+                    match sockets::echo(&listener) {
+                        Ok(_) => {}
+                        Err(error) if is_refusal(&error) => return Ok(Outcome::Denied),
+                        Err(error) => return Err(format!("cannot answer: {error}")),
+                    }
+                }
+            }
+            match sockets::arrived(&client) {
+                Ok(Some(data)) if data == sockets::PAYLOAD => return Ok(Outcome::Passed),
+                Ok(Some(data)) => return Err(format!("{} bytes of something else came back", data.len())),
+                Ok(None) => {}
+                Err(error) if is_refusal(&error) => return Ok(Outcome::Denied),
+                // A connecting TCP socket has nothing to receive yet.
+                Err(error) if error.raw_os_error() == Some(rustix::io::Errno::NOTCONN.raw_os_error()) => {}
+                Err(error) => return Err(format!("cannot hear: {error}")),
+            }
+            if denials(&mut self.kernel) > before {
+                return Ok(Outcome::Denied);
+            }
+            wait = (wait * 2).min(Duration::from_millis(20));
+        }
+        Err(format!("nothing decided it within {LIMIT:?}"))
+    }
+
+    /// How many packets the rules have denied so far.
+    pub fn denials(&mut self) -> u64 {
+        denials(&mut self.kernel)
+    }
+
+    /// What a counter of the loaded ruleset says, in packets.
+    ///
+    /// # Panics
+    /// Where the counters cannot be read.
+    pub fn counted(&mut self, name: &str) -> u64 {
+        let counters = self.kernel.counters().expect("the counters can be read");
+        counters.get(name).map_or(0, |count| count.packets)
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for process in &mut self.processes {
+            // One that has ended already is what is wanted.
+            let _ = process.kill();
+        }
+    }
+}
+
+fn denials(kernel: &mut Kernel) -> u64 {
+    let counters = kernel.counters().expect("the counters can be read");
+    let denied = |name: &str| name.starts_with("deny/") || name == sidewall_policy::compile::ENDED;
+    counters.iter().filter(|(name, _)| denied(name)).map(|(_, count)| count.packets).sum()
+}
+
+/// Errors by which a socket tells that a wall, or a host, refused.
+fn is_refusal(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    const REFUSALS: [Errno; 6] =
+        [Errno::CONNREFUSED, Errno::CONNRESET, Errno::PERM, Errno::ACCESS, Errno::HOSTUNREACH, Errno::NETUNREACH];
+    REFUSALS.iter().any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+}
+
+/// The party of a container's number.
+///
+/// # Panics
+/// Where the number is no container's.
+pub fn container(number: u8) -> Party {
+    Party::Container(ContainerId::try_from(number).expect("a container's number"))
+}
+
+/// The program that serves as a party, beside the test's own: cargo builds it with the tests of this package.
+pub fn party_program(from_cargo: &str) -> PathBuf {
+    PathBuf::from(from_cargo)
+}
+
+/// Joins the pod to the network, which answers for every address.
+fn connect(pod: &NetNs, network: &NetNs) -> Result<(), Box<dyn std::error::Error>> {
+    let mut inside = Links::of(pod)?;
+    let mut outside = Links::of(network)?;
+    outside.add_veth("pod0", pod, DEVICE)?;
+    for (links, device, addresses) in [(&mut inside, DEVICE, [POD4, POD6]), (&mut outside, "pod0", [NODE4, NODE6])] {
+        links.set_up("lo")?;
+        for address in addresses {
+            let length = if address.is_ipv4() { 24 } else { 64 };
+            links.add_address(device, ipnet::IpNet::new(address, length)?)?;
+        }
+        links.set_up(device)?;
+    }
+    inside.add_route("0.0.0.0/0".parse()?, Some(NODE4), DEVICE)?;
+    inside.add_route("::/0".parse()?, Some(NODE6), DEVICE)?;
+    // Every address is local to the network, but for the pod's own subnet, which stands before it in the same table.
+    for route in [
+        "-4 route add 10.77.0.0/24 dev pod0 table local",
+        "-6 route add fd77::/64 dev pod0 table local",
+        "-4 route add local default dev lo table local",
+        "-6 route add local default dev lo table local",
+    ] {
+        ip(network, route)?;
+    }
+    Ok(())
+}
+
+fn ip(ns: &NetNs, arguments: &str) -> Result<(), Box<dyn std::error::Error>> {
+    let program = ["/usr/sbin/ip", "/sbin/ip"].into_iter().find(|path| Path::new(path).exists());
+    let program = program.ok_or("the program ip is missing: install iproute2")?;
+    let launch = Launch::new(program).args(arguments.split(' ')).netns(ns).privileged();
+    let status = launch.stderr(std::process::Stdio::inherit()).spawn()?.wait()?;
+    if status.success() { Ok(()) } else { Err(format!("ip {arguments}: {status}").into()) }
+}
+
+/// What this kernel can do.
+///
+/// # Panics
+/// Where it cannot be found out.
+pub fn features() -> Features {
+    Features::probe().expect("the kernel's features can be probed")
+}
