@@ -4,25 +4,29 @@
 //! [`UnreadablePolicy`], so that what it selects can be isolated.
 
 mod diagnostic;
+mod identity;
+mod node;
+mod place;
 mod scalar;
 mod tree;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use kube::ResourceExt;
 use serde_json::Value;
 
-use crate::names::{API_VERSION, DEFAULT_NAMESPACE, GROUP, is_dns_label, is_dns_subdomain};
-use crate::problem::{FieldPath, Problem, Segment, Severity};
+use crate::names::{API_VERSION, GROUP};
+use crate::problem::{FieldPath, Problem, Severity};
 use crate::read::{self, PolicyKind, Read, UnreadablePolicy};
 use crate::{ContainerNetworkPolicy, SidecarProxy};
-use tree::{Content, Document, Node};
+use identity::{Identity, identify};
+use node::{Content, Node};
+use tree::Document;
 
 pub use diagnostic::{Colour, Diagnostic, Position, SourceText};
+pub use place::{Located, Place};
 pub use tree::{DEPTH_MAX, DOCUMENTS_MAX, FINDINGS_MAX, TEXT_MAX, VALUES_MAX};
 
 /// The largest file that is read, in octets.
@@ -61,62 +65,6 @@ pub struct Objects {
     pub services: Vec<Located<Service>>,
     /// EndpointSlices.
     pub endpoint_slices: Vec<Located<EndpointSlice>>,
-}
-
-/// An object and where it was read from.
-#[derive(Clone, Debug)]
-pub struct Located<T> {
-    /// The object.
-    pub object: T,
-    /// Where it stands.
-    pub place: Place,
-}
-
-/// Where an object stands in a file. Cheap to clone.
-#[derive(Clone)]
-pub struct Place {
-    source: Arc<SourceText>,
-    document: Arc<Node>,
-    /// The way from the document to the object: empty, or `items[3]`.
-    inside: FieldPath,
-}
-
-impl fmt::Debug for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let at = self.source.position(self.document.locate(&self.inside).start);
-        write!(f, "{}:{}:{}", self.source.name(), at.line, at.column)
-    }
-}
-
-impl Place {
-    /// The file's name.
-    pub fn file(&self) -> &str {
-        self.source.name()
-    }
-
-    /// Shows a problem of the object at its line and column. A problem about a field that does not stand in the file is
-    /// shown at the nearest thing around it.
-    pub fn diagnostic(&self, problem: &Problem) -> Diagnostic {
-        let path: FieldPath = self.inside.segments().iter().chain(problem.path.segments()).cloned().collect();
-        let span = if problem.of_name {
-            self.document.locate_key(&path).unwrap_or_else(|| self.document.locate(&path))
-        } else {
-            self.document.locate(&path)
-        };
-        self.source.diagnostic(span, problem.severity, Some(path), problem.message.clone())
-    }
-
-    fn node(&self) -> &Node {
-        let mut node = &*self.document;
-        for segment in self.inside.segments() {
-            node = match (segment, &node.content) {
-                (Segment::Key(key), Content::Fields(_)) => node.get(key).unwrap_or(node),
-                (Segment::Index(index), Content::List(items)) => items.get(*index).unwrap_or(node),
-                _ => node,
-            };
-        }
-        node
-    }
 }
 
 /// Reads one text.
@@ -420,67 +368,6 @@ enum State {
 enum Either {
     Policy(ContainerNetworkPolicy),
     Proxy(SidecarProxy),
-}
-
-/// What an object is called.
-struct Identity {
-    namespace: Option<String>,
-    name: Option<String>,
-    problems: Vec<Problem>,
-}
-
-/// Finds out what an object is called, and writes the default namespace into one that names none.
-fn identify(value: &mut Value, namespaced: bool) -> Identity {
-    let at = FieldPath::root().key("metadata");
-    let mut problems = Vec::new();
-    let Some(metadata) = value.get_mut("metadata").and_then(Value::as_object_mut) else {
-        let message = "the object needs metadata with a name";
-        return Identity {
-            namespace: namespaced.then(|| DEFAULT_NAMESPACE.to_owned()),
-            name: None,
-            problems: vec![Problem::error(FieldPath::root(), message)],
-        };
-    };
-    let name = match metadata.get("name") {
-        None | Some(Value::Null) => {
-            problems.push(Problem::error(at.clone(), "the object needs a name: write metadata.name"));
-            None
-        }
-        Some(Value::String(name)) if !is_dns_subdomain(name) => {
-            let message =
-                format!("{name:?} is no name: at most 253 of a-z, 0-9, - and ., a letter or digit at both ends");
-            problems.push(Problem::error(at.key("name"), message));
-            None
-        }
-        Some(name) => name.as_str().map(str::to_owned),
-    };
-    let namespace = match metadata.get("namespace") {
-        _ if !namespaced => None,
-        None | Some(Value::Null) => {
-            metadata.insert("namespace".to_owned(), DEFAULT_NAMESPACE.into());
-            Some(DEFAULT_NAMESPACE.to_owned())
-        }
-        Some(Value::String(namespace)) if !is_dns_label(namespace) => {
-            let message =
-                format!("{namespace:?} is no namespace: 1 to 63 of a-z, 0-9 and -, a letter or digit at both ends");
-            problems.push(Problem::error(at.key("namespace"), message));
-            None
-        }
-        Some(namespace) => namespace.as_str().map(str::to_owned),
-    };
-    Identity { namespace, name, problems }
-}
-
-impl<T: kube::Resource> Located<T> {
-    /// The object's namespace; empty for one that has none.
-    pub fn namespace(&self) -> String {
-        self.object.namespace().unwrap_or_default()
-    }
-
-    /// The object's name.
-    pub fn name(&self) -> String {
-        self.object.name_any()
-    }
 }
 
 #[cfg(test)]
