@@ -11,8 +11,10 @@ use std::collections::BTreeMap;
 const SHIFT: u32 = 27;
 /// The bits of the mark that are the generation.
 const GENERATION: u32 = 0x1f << SHIFT;
-/// The bits of the mark that are not ours.
-const FOREIGN: u32 = 0xfff;
+/// The bits of the mark that hold for one generation only: its number and its verdicts (client passed, server passed,
+/// denied). The names of the two ends stay, as they do when a ruleset meets an older generation: a flow that forgot its
+/// ends could be taken over by another container. The twelve lowest bits are not ours.
+const PASSING: u32 = GENERATION | 0x7000;
 /// How often the flows are read before a generation counts as one that does not go away.
 const ROUNDS: u32 = 20;
 
@@ -23,7 +25,7 @@ struct Flow {
     name: Vec<(u16, Vec<u8>)>,
 }
 
-/// Clears our bits of the mark of every flow of a generation.
+/// Takes a generation's number and verdicts out of the mark of every flow that bears it.
 pub(crate) fn retire(netlink: &mut Netlink, generation: Generation) -> Result<usize, NetlinkError> {
     let mark = u32::from(generation.get()) << SHIFT;
     let mut cleared = 0;
@@ -96,11 +98,11 @@ fn read_flow(message: &Message<'_>) -> Option<Flow> {
 
 /// `false` where the flow ended meanwhile.
 fn clear(netlink: &mut Netlink, flow: &Flow) -> Result<bool, NetlinkError> {
-    let (nothing, ours) = (0_u32.to_be_bytes(), (!FOREIGN).to_be_bytes());
+    let (nothing, passing) = (0_u32.to_be_bytes(), PASSING.to_be_bytes());
     let mut attributes: Vec<(u16, &[u8])> = flow.name.iter().map(|(kind, value)| (*kind, value.as_slice())).collect();
     // The kernel makes the mark `mark & !mask ^ new`: the bits under the mask go, the others stay.
     attributes.push((abi::CTA_MARK, &nothing));
-    attributes.push((abi::CTA_MARK_MASK, &ours));
+    attributes.push((abi::CTA_MARK_MASK, &passing));
     let asked = netlink.ask(
         "clear the mark of a flow",
         &Request {

@@ -247,7 +247,8 @@ impl Kernel {
     }
 
     /// Takes a generation's number away from every flow that bears it, so that a new ruleset of that number finds none
-    /// that it has not judged itself. Says how many there were. The bits of the mark that are not ours stay.
+    /// that it has not judged itself. Says how many there were. The names of a flow's ends stay, and so do the bits of the
+    /// mark that are not ours; verdicts go.
     ///
     /// It must not be the generation that is loaded: its flows would bear it again at once.
     ///

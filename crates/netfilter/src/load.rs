@@ -54,7 +54,14 @@ fn send_once(netlink: &mut Netlink, batch: &Batch) -> Result<Result<(), Answer>,
     let mut failed: Option<Answer> = None;
     // Everything that the kernel has to say is queued by now. The first error is the cause; later ones are often only
     // its consequences.
-    while let Some(datagram) = netlink.receive()? {
+    loop {
+        let datagram = match netlink.receive() {
+            Ok(Some(datagram)) => datagram,
+            Ok(None) => break,
+            // There was no room for every error; the first is there.
+            Err(error) if error.code() == Some(libc::ENOBUFS) => continue,
+            Err(error) => return Err(error.into()),
+        };
         for message in messages(datagram) {
             if message.kind != abi::NLMSG_ERROR || !batch.has(message.sequence) {
                 continue;

@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 /// How much the kernel may queue for us: a dump's datagrams are drained as they come, errors of a whole batch are not.
 const RECEIVE_BUFFER: usize = 4 << 20;
-/// Longer than any datagram that the kernel sends (a dump's are at most 32 KiB, single messages at most 64 KiB).
-const DATAGRAM: usize = 128 << 10;
+/// Longer than any datagram that the kernel sends: a dump's are at most 32 KiB. Pages that are not written cost nothing.
+const DATAGRAM: usize = 64 << 10;
 /// Interrupted reads in a row after which something is wrong with this process.
 const INTERRUPTIONS: u32 = 1000;
 
@@ -84,7 +84,13 @@ impl Netlink {
     pub(crate) fn receive(&mut self) -> Result<Option<&[u8]>, NetlinkError> {
         for _ in 0..INTERRUPTIONS {
             self.buffer.clear();
-            match self.socket.recv(&mut self.buffer, libc::MSG_DONTWAIT) {
+            // With MSG_TRUNC the kernel tells the datagram's own length, whatever room there is.
+            let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+            match self.socket.recv(&mut self.buffer, flags) {
+                Ok(length) if length > self.buffer.len() => {
+                    let cut = io::Error::from_raw_os_error(libc::EMSGSIZE);
+                    return Err(NetlinkError::socket("receive", cut));
+                }
                 Ok(_) => return Ok(Some(&self.buffer)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),

@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 
 /// How much of a packet is copied: IPv6 with some extension headers and the transport header.
 const COPY: u32 = 256;
-/// How much the kernel queues before it drops records: some hundred, for each takes a page. It never waits for a reader.
+/// How much the kernel queues before it drops records: some thousand. It never waits for a reader.
 const QUEUE: usize = 1 << 20;
 
 /// Something that a log group told.

@@ -1,7 +1,7 @@
 //! No packet meets half a ruleset, or none.
 
 use crate::support::*;
-use sidewall_netfilter::LoadOptions;
+use sidewall_netfilter::{Kernel, LoadError, LoadOptions};
 use sidewall_policy::ruleset::{Field, HookPoint, Kind, Ruleset, Statement, Verdict};
 use std::net::UdpSocket;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -27,8 +27,8 @@ fn walls(by_set: bool) -> Ruleset {
     )])
 }
 
-#[test]
-fn nothing_passes_while_the_tables_are_replaced() {
+/// Loads 200 times while a thread sends; says how many packets were sent and how many came through.
+fn replace_under_traffic(load: impl Fn(&mut Kernel, usize) -> Result<(), LoadError>) -> (u64, u64) {
     let (namespace, mut kernel) = namespace();
     let (receiver, sender) = namespace
         .run(|| (UdpSocket::bind(("127.0.0.1", PORT)).unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap()))
@@ -49,7 +49,7 @@ fn nothing_passes_while_the_tables_are_replaced() {
         });
         let mut failed = None;
         for round in 0..200 {
-            if let Err(error) = kernel.load(&walls(round % 2 == 0), LoadOptions::default()) {
+            if let Err(error) = load(&mut kernel, round) {
                 failed = Some(error);
                 break;
             }
@@ -65,8 +65,29 @@ fn nothing_passes_while_the_tables_are_replaced() {
         stop.store(true, Ordering::Relaxed);
         assert!(failed.is_none(), "{failed:?}");
     });
-    let sent = sent.into_inner();
+    // Loopback delivers before `send` returns.
+    let mut received = 0;
+    while receiver.recv(&mut [0; 8]).is_ok() {
+        received += 1;
+    }
+    (sent.into_inner(), received)
+}
+
+#[test]
+fn nothing_passes_while_the_tables_are_replaced() {
+    let (sent, received) =
+        replace_under_traffic(|kernel, round| kernel.load(&walls(round % 2 == 0), LoadOptions::default()).map(|_| ()));
     println!("{sent} packets while 200 tables were loaded");
     assert!(sent > 400);
-    assert!(receiver.recv(&mut [0; 8]).is_err(), "a packet got through");
+    assert_eq!(received, 0, "a packet got through");
+}
+
+#[test]
+fn replacing_in_two_steps_would_be_noticed() {
+    let (_, received) = replace_under_traffic(|kernel, round| {
+        kernel.unload()?;
+        std::thread::yield_now();
+        kernel.load(&walls(round % 2 == 0), LoadOptions::default()).map(|_| ())
+    });
+    assert!(received > 0);
 }

@@ -10,7 +10,7 @@ fn walls() -> Ruleset {
         vec![
             set("nets", &[Kind::Ipv4], true, vec![range(ip4("10.0.0.0"), ip4("10.0.0.255"))]),
             set("ports", &[Kind::Port], false, vec![element(&[53])]),
-            set("map", &[Kind::Mark], false, vec![to(&[7], Verdict::Goto("leaf".into()))]),
+            set("gotos", &[Kind::Mark], false, vec![to(&[7], Verdict::Goto("leaf".into()))]),
         ],
         vec![
             base(
@@ -137,8 +137,8 @@ fn more_and_fewer_elements() {
     // A range has two ends.
     assert_eq!(after("add element inet sidewall nets { 11.0.0.0/8 }")[0].0, Part::Elements("nets".into()));
     assert_eq!(
-        after("delete element inet sidewall map { 7 : goto leaf }; add element inet sidewall map { 7 : accept }"),
-        [(Part::Elements("map".into()), Change::Elements { missing: 1, foreign: 1 })]
+        after("delete element inet sidewall gotos { 7 : goto leaf }; add element inet sidewall gotos { 7 : accept }"),
+        [(Part::Elements("gotos".into()), Change::Elements { missing: 1, foreign: 1 })]
     );
 }
 

@@ -9,7 +9,12 @@ use std::time::Instant;
 fn every_statement_loads_and_reads_back() {
     let (namespace, mut kernel) = namespace();
     let ruleset = everything();
+    let start = Instant::now();
     let loaded = kernel.load(&ruleset, LoadOptions::default()).unwrap();
+    println!("{} messages in {:?}", loaded.messages, start.elapsed());
+    let start = Instant::now();
+    (0..1000).for_each(|_| drop(kernel.counters().unwrap()));
+    println!("counters in {:?}", start.elapsed() / 1000);
     assert!(!loaded.owner && loaded.messages > 200);
     assert_eq!(kernel.verify(&ruleset).unwrap(), Standing::AsLoaded);
     let text = nft(&namespace, &["list", "ruleset"]);
@@ -30,7 +35,7 @@ fn every_statement_loads_and_reads_back() {
         "ct original ip6 daddr . meta l4proto . ct original proto-dst != @flows6",
         "ct mark & 0x07e00000 vmap @senders",
         "socket cgroupv2 level 2 vmap @owners",
-        "ct mark set ct mark & 0xf81fbfff | 0x00204000 counter name \"denied\" limit rate 20/second burst 40 packets log prefix \"sw:deny/forged\" group 5 snaplen 256 comment \"shop/log-shipper rule 1\"",
+        "ct mark set ct mark & 0xf83fffff | 0x00204000 counter name \"denied\" limit rate 20/second burst 40 packets log prefix \"sw:deny/forged\" group 5 snaplen 256 comment \"shop/log-shipper rule 1\"",
         "meta l4proto tcp reject with tcp reset",
         "meta l4proto udp reject with icmpx admin-prohibited",
         "meta length >= 1 return",
@@ -46,8 +51,7 @@ fn every_statement_loads_and_reads_back() {
     }
 }
 
-/// A line of a listing. Newer versions of nft turn `& mask ^ bits` round and list what is equal differently; the blanks do
-/// not matter.
+/// A line of a listing, with its blanks made even.
 fn listed(line: &str) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
@@ -133,7 +137,7 @@ fn a_refusal_names_the_rule_and_changes_nothing() {
         matches!(
             &error,
             LoadError::Refused { place, source, .. }
-                if source.raw_os_error() == Some(40)
+                if matches!(source.raw_os_error(), Some(libc::ELOOP | libc::EMLINK))
                 && matches!(&place.part, Part::Rule { chain, .. } if chain == "a" || chain == "b")
         ),
         "{error:?}"

@@ -52,13 +52,16 @@ fn there_and_back(namespace: &NetNs, address: &str) {
         .unwrap();
 }
 
+/// A counter's name, where it counts, what it compares how with what, and how many packets that is true of.
+type Case = (&'static str, HookPoint, Field, Option<u32>, Compare, u128, u64);
+
 #[test]
 fn every_field_has_the_value_of_its_packet() {
     use Compare::{AtLeast, AtMost, Equal, NotEqual};
     use HookPoint::{Input, Output};
     let (v4, v6) = (ip4("127.0.0.1"), ip6("::1"));
     // Four packets cross each hook: there and back, over IPv4 and IPv6. UDP's header has 8 bytes.
-    let cases: Vec<(&str, HookPoint, Field, Option<u32>, Compare, u128, u64)> = vec![
+    let cases: Vec<Case> = vec![
         ("nfproto4", Output, Field::NfProtocol, None, Equal, 2, 2),
         ("nfproto6", Input, Field::NfProtocol, None, Equal, 10, 2),
         ("udp", Output, Field::Protocol, None, Equal, 17, 4),
