@@ -214,3 +214,6 @@ fn is_group(address: IpAddr) -> bool {
 pub fn possible_peers() -> Addresses {
     Addresses::all().subtract(&Addresses::never_peers())
 }
+
+#[cfg(test)]
+mod tests;

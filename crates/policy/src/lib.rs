@@ -4,16 +4,20 @@
 pub mod addresses;
 pub mod compile;
 pub mod evaluate;
+
 pub mod mark;
 pub mod model;
 pub mod ports;
 pub mod ranges;
 pub mod resolve;
 pub mod ruleset;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 pub mod world;
 
 pub use compile::{Compiled, Meaning, compile};
 pub use evaluate::{End, Flow, Half, Reason, Verdict, evaluate};
+
 pub use model::ResolvedPod;
 pub use resolve::{guard, resolve};
 pub use ruleset::{Generation, Ruleset};

@@ -12,9 +12,9 @@ use crate::model::{
     Container, Isolation, Layer, Note, PolicyKind, PolicyName, ResolvedPod, Rule, RuleName, Scope, Side, Sides,
 };
 use crate::world::objects::namespace;
-use crate::world::{Subject, World};
+use crate::world::{Subject, Unreadable, World};
 use peers::Resolver;
-use sidewall_api::{ContainerNetworkPolicy, PolicyType};
+use sidewall_api::{ContainerNetworkPolicy, FieldPath, LabelSelector, PolicyType, Problem};
 use sidewall_flow::{Direction, Party};
 
 /// Says what all policies together mean for a pod. The order of anything in the world does not matter.
@@ -23,19 +23,19 @@ pub fn resolve(world: &World, subject: &Subject) -> ResolvedPod {
     let mut policies: Vec<&ContainerNetworkPolicy> = world
         .policies
         .iter()
-        .filter(|policy| {
-            namespace(policy.metadata.namespace.as_deref()) == subject.namespace
-                && policy.spec.pod_selector.matches(&subject.labels)
-        })
+        .filter(|policy| selects(subject, policy.metadata.namespace.as_deref(), &policy.spec.pod_selector))
         .collect();
-    policies.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
+    // Names are unique in a cluster, but not in files.
+    policies.sort_by_cached_key(|policy| (&policy.metadata.name, format!("{:?}", policy.spec)));
 
     let mut base = Layer::default();
     resolver.unreadable(&mut base);
     resolver.proxy(&mut base);
     resolver.probes(&mut base);
     let mut enforced = base;
-    let (enforce, audit): (Vec<_>, Vec<_>) = policies.into_iter().partition(|policy| policy.spec.enforces());
+    // One that can't be understood isolates, whatever mode it seems to have.
+    let (enforce, audit): (Vec<_>, Vec<_>) =
+        policies.into_iter().partition(|policy| policy.spec.enforces() || !errors(&policy.validate()).is_empty());
     for policy in &enforce {
         resolver.policy(&mut enforced, policy);
     }
@@ -83,6 +83,18 @@ pub fn guard(subject: &Subject) -> ResolvedPod {
     pod
 }
 
+/// Whether a policy of a namespace is about a pod. A selector that can't be understood may be about any.
+fn selects(subject: &Subject, policy_namespace: Option<&str>, selector: &LabelSelector) -> bool {
+    let mut problems = Vec::new();
+    selector.validate(&FieldPath::spec().key("podSelector"), &mut problems);
+    namespace(policy_namespace) == subject.namespace
+        && (selector.matches(&subject.labels) || problems.iter().any(Problem::is_error))
+}
+
+fn errors(problems: &[Problem]) -> Vec<String> {
+    problems.iter().filter(|problem| problem.is_error()).map(ToString::to_string).collect()
+}
+
 fn parties(subject: &Subject) -> impl Iterator<Item = Party> + '_ {
     subject.containers.keys().copied().map(Party::Container).chain([Party::Unknown])
 }
@@ -91,7 +103,7 @@ fn parties(subject: &Subject) -> impl Iterator<Item = Party> + '_ {
 ///
 /// An unknown socket is isolated as soon as any container is: otherwise taking an unused user would be an escape. The
 /// node's own processes are judged by the receiver on loopback (so that a port-forward works where it is allowed), and
-/// as unknown ones on the network.
+/// are isolated as unknown ones are on the network, where no rule speaks of them.
 fn close(layer: &mut Layer) {
     for direction in [Direction::Ingress, Direction::Egress] {
         let mut isolations: Vec<Isolation> =
@@ -126,37 +138,38 @@ fn side_mut(sides: &mut Sides, direction: Direction) -> &mut Side {
     }
 }
 
-impl Resolver<'_> {
-    /// A policy that can't be understood isolates what it selects, in both directions.
+impl<'a> Resolver<'a> {
+    /// The policies of which nothing is certain but what they select, and often not even that.
+    fn unreadables(&self) -> Vec<&'a Unreadable> {
+        let mine = |policy: &&Unreadable| match (&policy.namespace, &policy.pod_selector) {
+            (Some(name), _) if *name != self.subject.namespace => false,
+            (_, Some(selector)) => selects(self.subject, Some(&self.subject.namespace), selector),
+            (_, None) => true,
+        };
+        self.world.unreadable.iter().filter(mine).collect()
+    }
+
     fn unreadable(&mut self, layer: &mut Layer) {
-        let world = self.world;
         let subject = self.subject;
-        for policy in &world.unreadable {
-            let elsewhere = policy.namespace.as_ref().is_some_and(|name| *name != subject.namespace);
-            let other = policy.pod_selector.as_ref().is_some_and(|selector| !selector.matches(&subject.labels));
-            if elsewhere || other {
-                continue;
-            }
+        for policy in self.unreadables() {
             let name = PolicyName {
                 kind: policy.kind,
                 namespace: policy.namespace.clone().unwrap_or_else(|| subject.namespace.clone()),
                 name: policy.name.clone().unwrap_or_else(|| "(nameless)".to_owned()),
             };
-            self.isolate_all(layer, &name);
-            self.note(
-                Some(name),
-                format!("isolates everything it selects, because it can't be understood: {}", policy.reason),
-            );
+            self.not_understood(layer, name, &policy.reason);
         }
     }
 
-    fn isolate_all(&mut self, layer: &mut Layer, name: &PolicyName) {
+    /// A policy that can't be understood isolates what it selects, in both directions.
+    fn not_understood(&mut self, layer: &mut Layer, name: PolicyName, why: &str) {
         let isolation = Isolation { by: name.clone(), loopback: Scope::all(), network: Scope::all() };
         for party in parties(self.subject) {
             let sides = layer.parties.entry(party).or_default();
             sides.ingress.isolations.push(isolation.clone());
             sides.egress.isolations.push(isolation.clone());
         }
+        self.note(Some(name), format!("isolates everything it selects, because it can't be understood: {why}"));
     }
 
     fn policy(&mut self, layer: &mut Layer, policy: &ContainerNetworkPolicy) {
@@ -165,13 +178,9 @@ impl Resolver<'_> {
             namespace: self.subject.namespace.clone(),
             name: policy.metadata.name.clone().unwrap_or_default(),
         };
-        let errors: Vec<String> =
-            policy.validate().into_iter().filter(|p| p.is_error()).map(|problem| problem.to_string()).collect();
+        let errors = errors(&policy.validate());
         if !errors.is_empty() {
-            self.isolate_all(layer, &name);
-            let message =
-                format!("isolates everything it selects, because it can't be understood: {}", errors.join("; "));
-            self.note(Some(name), message);
+            self.not_understood(layer, name, &errors.join("; "));
             return;
         }
         let spec = &policy.spec;

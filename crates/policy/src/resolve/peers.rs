@@ -3,7 +3,7 @@
 use crate::addresses::Addresses;
 use crate::model::{DeclaredPort, Grant, Note, Peers, RuleName};
 use crate::ports::Ports;
-use crate::world::{Pod, ServicePort, Subject, World};
+use crate::world::{Pod, Service, ServicePort, Subject, World};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sidewall_api::{Entity, IpBlock, LabelSelector, Peer, PeerKind, PolicyPort, PortProtocol};
 use sidewall_flow::{Direction, Party, Protocol};
@@ -187,7 +187,8 @@ impl<'a> Resolver<'a> {
             }
             Entity::ClusterDNS => self.service_entity(rule, entity, DNS, &numbers),
             Entity::KubeAPIServer if ingress => {
-                let endpoints = self.world.service(API_SERVER.0, API_SERVER.1).into_iter().flat_map(|s| &s.ports);
+                let Some(service) = self.known_service(rule, entity, API_SERVER) else { return Vec::new() };
+                let endpoints = service.ports.iter();
                 let addresses: Addresses = endpoints.flat_map(|port| port.endpoints.iter().map(|e| e.0)).collect();
                 grant(Peers::Addresses(Arc::new(addresses)), numbers)
             }
@@ -196,17 +197,8 @@ impl<'a> Resolver<'a> {
     }
 
     /// A Service that everybody knows: its own addresses, and what stands behind it.
-    fn service_entity(
-        &mut self,
-        rule: &RuleName,
-        entity: Entity,
-        (namespace, name): (&str, &str),
-        ports: &Ports,
-    ) -> Vec<Grant> {
-        let Some(service) = self.world.service(namespace, name) else {
-            self.note_rule(rule, format!("allows {entity}, but the Service {namespace}/{name} is not known"));
-            return Vec::new();
-        };
+    fn service_entity(&mut self, rule: &RuleName, entity: Entity, service: (&str, &str), ports: &Ports) -> Vec<Grant> {
+        let Some(service) = self.known_service(rule, entity, service) else { return Vec::new() };
         let all =
             service.ports.iter().filter_map(|port| Some((port.port?, port))).flat_map(|((protocol, number), port)| {
                 let own = service.addresses.iter().map(move |address| (*address, protocol, number));
@@ -215,6 +207,19 @@ impl<'a> Resolver<'a> {
                 own.chain(behind)
             });
         sockets(all, ports)
+    }
+
+    fn known_service(
+        &mut self,
+        rule: &RuleName,
+        entity: Entity,
+        (namespace, name): (&str, &str),
+    ) -> Option<&'a Service> {
+        let service = self.world.service(namespace, name);
+        if service.is_none() {
+            self.note_rule(rule, format!("allows {entity}, but the Service {namespace}/{name} is not known"));
+        }
+        service
     }
 
     /// What is not the cluster.

@@ -5,6 +5,7 @@
 //! unless a ContainerNetworkPolicy isolates the proxy.
 
 use super::peers::Resolver;
+use super::{errors, selects};
 use crate::model::{Grant, Isolation, Layer, Peers, PolicyKind, PolicyName, Rule, RuleName, Scope};
 use crate::ports::Ports;
 use crate::world::objects::namespace;
@@ -12,38 +13,42 @@ use sidewall_api::SidecarProxy;
 use sidewall_flow::{ContainerId, Direction, Party, Protocol};
 use std::collections::BTreeSet;
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
     /// The SidecarProxies of this pod: the oldest wins.
-    fn proxies(&self) -> Vec<&SidecarProxy> {
+    fn proxies(&self) -> Vec<&'a SidecarProxy> {
         let mut proxies: Vec<&SidecarProxy> = self
             .world
             .proxies
             .iter()
-            .filter(|proxy| {
-                namespace(proxy.metadata.namespace.as_deref()) == self.subject.namespace
-                    && proxy.spec.pod_selector.matches(&self.subject.labels)
-            })
+            .filter(|proxy| selects(self.subject, proxy.metadata.namespace.as_deref(), &proxy.spec.pod_selector))
             .collect();
-        proxies.sort_by(|a, b| {
-            let age = |proxy: &SidecarProxy| proxy.metadata.creation_timestamp.as_ref().map(|time| time.0);
-            age(a).cmp(&age(b)).then_with(|| a.metadata.name.cmp(&b.metadata.name))
+        proxies.sort_by_cached_key(|proxy| {
+            let age = proxy.metadata.creation_timestamp.as_ref().map(|time| time.0);
+            (age, &proxy.metadata.name, format!("{:?}", proxy.spec))
         });
         proxies
     }
 
-    /// The ports that a proxy stands before.
+    /// The ports that a proxy stands before; every one where a proxy can't be understood.
     pub(super) fn fronted_ports(&self) -> Ports {
-        self.proxies().first().map(|proxy| forwarded(proxy)).unwrap_or_default()
+        let proxies = self.proxies();
+        let unreadable = self.unreadables().into_iter().any(|policy| policy.kind == PolicyKind::SidecarProxy);
+        if unreadable || proxies.iter().any(|proxy| !faults(proxy).is_empty()) {
+            return Ports::all();
+        }
+        proxies.first().map(|proxy| forwarded(proxy)).unwrap_or_default()
     }
 
     pub(super) fn proxy(&mut self, layer: &mut Layer) {
-        let world = self.world;
-        let names: Vec<PolicyName> = self.proxies().into_iter().map(name_of).collect();
-        let Some(first) = names.first() else { return };
-        for other in &names[1..] {
-            self.note(Some(other.clone()), format!("has no effect here: {first} is older and selects this pod too"));
+        let (good, bad): (Vec<_>, Vec<_>) = self.proxies().into_iter().partition(|proxy| faults(proxy).is_empty());
+        for proxy in bad {
+            self.not_understood(layer, name_of(proxy), &faults(proxy).join("; "));
         }
-        let Some(proxy) = world.proxies.iter().find(|proxy| name_of(proxy) == *first) else { return };
+        let Some((proxy, others)) = good.split_first() else { return };
+        let first = &name_of(proxy);
+        for other in others {
+            self.note(Some(name_of(other)), format!("has no effect here: {first} is older and selects this pod too"));
+        }
         let container = proxy.spec.container_name.clone();
         let id = self.subject.containers.iter().find(|(_, c)| c.name == container).map(|(id, _)| *id);
         if id.is_none() {
@@ -108,6 +113,11 @@ fn name_of(proxy: &SidecarProxy) -> PolicyName {
         namespace: namespace(proxy.metadata.namespace.as_deref()),
         name: proxy.metadata.name.clone().unwrap_or_default(),
     }
+}
+
+/// What can't be understood about a proxy.
+fn faults(proxy: &SidecarProxy) -> Vec<String> {
+    errors(&proxy.validate(proxy.spec.form()))
 }
 
 fn forwarded(proxy: &SidecarProxy) -> Ports {

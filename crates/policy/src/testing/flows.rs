@@ -1,0 +1,53 @@
+//! Draws flows that a case's pod could open or receive.
+
+use super::cluster::protocol;
+use super::{Case, Draw};
+use crate::evaluate::{End, Flow};
+use sidewall_flow::Party;
+use std::net::IpAddr;
+
+impl Case {
+    /// So many flows: within the pod, from it and to it.
+    pub fn flows(&self, draw: &mut Draw, count: usize) -> Vec<Flow> {
+        (0..count).map(|_| self.flow(draw)).collect()
+    }
+
+    /// The parties of the pod: containers, unknown, node.
+    pub fn parties(&self) -> Vec<Party> {
+        let containers = self.subject.containers.keys().copied().map(Party::Container);
+        containers.chain([Party::Unknown, Party::Node]).collect()
+    }
+
+    /// A flow within the pod, from it or to it.
+    pub fn flow(&self, draw: &mut Draw) -> Flow {
+        let parties = self.parties();
+        let local = |draw: &mut Draw| {
+            // Containers more often than the others.
+            let most = if draw.chance(75) { parties.len() - 2 } else { parties.len() };
+            End::Local(parties[draw.below(most)])
+        };
+        let destinations = self.destinations();
+        let sources = self.sources();
+        let (sender, receiver) = match draw.below(3) {
+            1 if !destinations.is_empty() => (local(draw), End::Remote(*draw.pick(&destinations))),
+            2 if !sources.is_empty() => (End::Remote(*draw.pick(&sources)), local(draw)),
+            _ => (local(draw), local(draw)),
+        };
+        let ground = &self.ground;
+        let port = if ground.ports.is_empty() { 80 } else { *draw.pick(&ground.ports) };
+        let port = if draw.chance(85) { port } else { port.saturating_add(*draw.pick(&[1, 7, 8, 9])) };
+        Flow { sender, receiver, protocol: protocol(draw, ground), port }
+    }
+
+    /// Every address that the pod can send to.
+    pub fn destinations(&self) -> Vec<IpAddr> {
+        self.sources().into_iter().chain(self.ground.services.iter().copied()).collect()
+    }
+
+    /// Every address that something can reach the pod from.
+    pub fn sources(&self) -> Vec<IpAddr> {
+        let ground = &self.ground;
+        let kinds = [&ground.pods, &ground.outside, &ground.this_node, &ground.other_nodes];
+        kinds.into_iter().flatten().copied().collect()
+    }
+}

@@ -1,0 +1,60 @@
+//! The addresses and ports that cases are drawn from.
+
+use ipnet::IpNet;
+use sidewall_flow::Protocol;
+use std::net::IpAddr;
+
+/// Where a drawn case takes its addresses and ports from. The lists of one kind must not meet those of another; a list
+/// may be empty, and then there is nobody of that kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ground {
+    /// The pod's own addresses.
+    pub own: Vec<IpAddr>,
+    /// The device that leads out of the pod.
+    pub interface: Option<String>,
+    /// Addresses that pods can have.
+    pub pods: Vec<IpAddr>,
+    /// The ranges that pods take their addresses from.
+    pub pod_ranges: Vec<IpNet>,
+    /// Addresses outside the cluster.
+    pub outside: Vec<IpAddr>,
+    /// The node's own addresses toward the pod.
+    pub this_node: Vec<IpAddr>,
+    /// Addresses of other nodes.
+    pub other_nodes: Vec<IpAddr>,
+    /// Addresses that Services can have.
+    pub services: Vec<IpAddr>,
+    /// The ranges that Services take their addresses from.
+    pub service_ranges: Vec<IpNet>,
+    /// The ports that containers declare and rules speak of.
+    pub ports: Vec<u16>,
+    /// The protocols.
+    pub protocols: Vec<Protocol>,
+}
+
+impl Default for Ground {
+    /// Ranges for private use and for documentation (RFC 1918, RFC 5737, RFC 4193, RFC 3849).
+    fn default() -> Self {
+        let addresses = |prefixes: [&str; 2], first: u8, last: u8| {
+            prefixes
+                .into_iter()
+                .flat_map(|prefix| (first..=last).map(move |i| format!("{prefix}{i}")))
+                .filter_map(|text| text.parse().ok())
+                .collect()
+        };
+        let ranges = |texts: [&str; 2]| texts.into_iter().filter_map(|text| text.parse().ok()).collect();
+        Self {
+            own: addresses(["10.1.0.", "fd00:1::"], 9, 9),
+            interface: Some("eth0".to_owned()),
+            pods: addresses(["10.1.0.", "fd00:1::"], 1, 6),
+            pod_ranges: ranges(["10.1.0.0/16", "fd00:1::/64"]),
+            outside: addresses(["192.0.2.", "2001:db8::"], 1, 4),
+            this_node: addresses(["10.0.0.", "fd00::"], 1, 1),
+            other_nodes: addresses(["10.0.0.", "fd00::"], 2, 2),
+            services: addresses(["10.96.0.", "fd00:96::"], 1, 5),
+            service_ranges: ranges(["10.96.0.0/24", "fd00:96::/112"]),
+            ports: vec![53, 80, 443, 8080, 9090],
+            protocols: Protocol::ALL.to_vec(),
+        }
+    }
+}
