@@ -43,20 +43,12 @@ pub enum Place {
 impl Decision {
     /// An enforced denial.
     pub const fn denied(place: Place) -> Self {
-        Self {
-            place,
-            action: Action::Deny,
-            audit: false,
-        }
+        Self { place, action: Action::Deny, audit: false }
     }
 
     /// What the Audit policies would have made of a flow that got the other verdict.
     pub const fn audit(place: Place, action: Action) -> Self {
-        Self {
-            place,
-            action,
-            audit: true,
-        }
+        Self { place, action, audit: true }
     }
 }
 
@@ -111,10 +103,7 @@ fn parse(text: &str) -> Option<Decision> {
         "loopback" => {
             let sender = party(parts.next())?;
             match parts.next() {
-                Some(text) => Place::Loopback {
-                    sender,
-                    receiver: party(Some(text))?,
-                },
+                Some(text) => Place::Loopback { sender, receiver: party(Some(text))? },
                 None => Place::LoopbackFrom(sender),
             }
         }
@@ -122,11 +111,7 @@ fn parse(text: &str) -> Option<Decision> {
         "forged" => Place::Forged,
         _ => return None,
     };
-    parts.next().is_none().then_some(Decision {
-        place,
-        action,
-        audit,
-    })
+    parts.next().is_none().then_some(Decision { place, action, audit })
 }
 
 #[cfg(test)]
@@ -140,21 +125,14 @@ mod tests {
         for place in [
             Place::Egress(app),
             Place::Ingress(Party::Unknown),
-            Place::Loopback {
-                sender: Party::Node,
-                receiver: app,
-            },
+            Place::Loopback { sender: Party::Node, receiver: app },
             Place::LoopbackFrom(app),
             Place::Improper,
             Place::Forged,
         ] {
             for action in [Action::Allow, Action::Deny] {
                 for audit in [false, true] {
-                    let decision = Decision {
-                        place,
-                        action,
-                        audit,
-                    };
+                    let decision = Decision { place, action, audit };
                     assert_eq!(decision.to_string().parse(), Ok(decision));
                 }
             }
@@ -163,15 +141,9 @@ mod tests {
 
     #[test]
     fn other_texts_are_no_decisions() {
-        for text in [
-            "",
-            "sw:",
-            "sw:deny",
-            "sw:deny/egress",
-            "sw:deny/egress/c0",
-            "sw:deny/egress/c61",
-            "sw:deny/forged/x",
-        ] {
+        for text in
+            ["", "sw:", "sw:deny", "sw:deny/egress", "sw:deny/egress/c0", "sw:deny/egress/c61", "sw:deny/forged/x"]
+        {
             assert!(text.parse::<Decision>().is_err(), "{text}");
         }
     }

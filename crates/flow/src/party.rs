@@ -44,11 +44,7 @@ impl TryFrom<u8> for ContainerId {
     type Error = ContainerIdError;
 
     fn try_from(number: u8) -> Result<Self, Self::Error> {
-        if (1..=Self::MAX).contains(&number) {
-            Ok(Self(number))
-        } else {
-            Err(ContainerIdError(number))
-        }
+        if (1..=Self::MAX).contains(&number) { Ok(Self(number)) } else { Err(ContainerIdError(number)) }
     }
 }
 
@@ -99,9 +95,7 @@ impl FromStr for Party {
             "node" => Ok(Self::Node),
             _ => {
                 let number: u8 = text.strip_prefix('c').ok_or(())?.parse().map_err(|_| ())?;
-                ContainerId::try_from(number)
-                    .map(Self::Container)
-                    .map_err(|_| ())
+                ContainerId::try_from(number).map(Self::Container).map_err(|_| ())
             }
         }
     }

@@ -63,10 +63,7 @@ mod tests {
             pod: "web".into(),
             container: Some("app".into()),
             direction: Direction::Egress,
-            peer: RecordPeer {
-                container: None,
-                address: Some("10.0.0.1".parse().unwrap()),
-            },
+            peer: RecordPeer { container: None, address: Some("10.0.0.1".parse().unwrap()) },
             protocol: Some(Protocol::Tcp),
             port: Some(443),
             uid: Some(1001),

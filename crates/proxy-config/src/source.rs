@@ -48,10 +48,7 @@ impl Tls {
             (Some(_), None, Some(_)) => Err(SourceFault::both("keyFile", "secretName")),
             (None, Some(_), None) => Err(SourceFault::needs("keyFile", "certFile")),
             (None, None, Some(_)) => Err(SourceFault::needs("certFile", "keyFile")),
-            (None, None, None) => Err(SourceFault {
-                field: "",
-                fault: Fault::NoCertificate,
-            }),
+            (None, None, None) => Err(SourceFault { field: "", fault: Fault::NoCertificate }),
         }
     }
 }
@@ -70,10 +67,7 @@ impl Basic {
             (None, Some(_), Some(_)) => Err(SourceFault::both("htpasswdFile", "key")),
             (Some(_), None, None) => Err(SourceFault::needs("key", "secretName")),
             (None, Some(_), None) => Err(SourceFault::needs("secretName", "key")),
-            (None, None, None) => Err(SourceFault {
-                field: "",
-                fault: Fault::NoUsers,
-            }),
+            (None, None, None) => Err(SourceFault { field: "", fault: Fault::NoUsers }),
         }
     }
 }
@@ -90,16 +84,10 @@ pub struct SourceFault {
 
 impl SourceFault {
     fn both(field: &'static str, other: &'static str) -> Self {
-        Self {
-            field,
-            fault: Fault::Excludes { other },
-        }
+        Self { field, fault: Fault::Excludes { other } }
     }
 
     fn needs(field: &'static str, other: &'static str) -> Self {
-        Self {
-            field,
-            fault: Fault::NeededBy { other },
-        }
+        Self { field, fault: Fault::NeededBy { other } }
     }
 }

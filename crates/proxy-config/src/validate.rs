@@ -40,9 +40,7 @@ pub enum Fault {
     #[error("0 is not a port; use 1 to 65535")]
     PortZero,
     /// Two listeners want the same port.
-    #[error(
-        "port {port} is already taken by {by}; give each listener an address and port of its own"
-    )]
+    #[error("port {port} is already taken by {by}; give each listener an address and port of its own")]
     PortTaken {
         /// The port.
         port: u16,
@@ -65,9 +63,7 @@ pub enum Fault {
         protocol: Protocol,
     },
     /// Nothing says who may pass.
-    #[error(
-        "nothing authenticates requests here; add an entry, or say `anonymous: true` to let everybody in"
-    )]
+    #[error("nothing authenticates requests here; add an entry, or say `anonymous: true` to let everybody in")]
     Open,
     /// The listener authenticates and does not.
     #[error("`anonymous: true` contradicts `authentication`; remove one of them")]
@@ -91,14 +87,10 @@ pub enum Fault {
         other: &'static str,
     },
     /// A block without a certificate.
-    #[error(
-        "names no certificate; a configuration file has `certFile` and `keyFile`, a SidecarProxy `secretName`"
-    )]
+    #[error("names no certificate; a configuration file has `certFile` and `keyFile`, a SidecarProxy `secretName`")]
     NoCertificate,
     /// A block without users.
-    #[error(
-        "names no users; a configuration file has `htpasswdFile`, a SidecarProxy `secretName` and `key`"
-    )]
+    #[error("names no users; a configuration file has `htpasswdFile`, a SidecarProxy `secretName` and `key`")]
     NoUsers,
     /// A Secret in a configuration file.
     #[error("a configuration file cannot name a Secret; use `{instead}`")]
@@ -158,16 +150,9 @@ impl ProxyConfig {
     ///
     /// All problems at once, each with the path of its field.
     pub fn validate(&self, form: Form) -> Result<(), Problems> {
-        let mut checker = Checker {
-            form,
-            problems: Vec::new(),
-        };
+        let mut checker = Checker { form, problems: Vec::new() };
         checker.config(self);
-        if checker.problems.is_empty() {
-            Ok(())
-        } else {
-            Err(Problems(checker.problems))
-        }
+        if checker.problems.is_empty() { Ok(()) } else { Err(Problems(checker.problems)) }
     }
 }
 
@@ -178,10 +163,7 @@ struct Checker {
 
 impl Checker {
     fn add(&mut self, path: impl Into<String>, fault: Fault) {
-        self.problems.push(Problem {
-            path: path.into(),
-            fault,
-        });
+        self.problems.push(Problem { path: path.into(), fault });
     }
 
     fn config(&mut self, config: &ProxyConfig) {
@@ -195,16 +177,11 @@ impl Checker {
                 self.add(format!("{path}.port"), Fault::PortZero);
             } else {
                 let others = taken.entry(listener.port).or_default();
-                let clash = others
-                    .iter()
-                    .find(|(address, _)| overlap(*address, listener.address));
+                let clash = others.iter().find(|(address, _)| overlap(*address, listener.address));
                 if let Some((_, by)) = clash {
                     self.add(
                         format!("{path}.port"),
-                        Fault::PortTaken {
-                            port: listener.port,
-                            by: format!("listeners[{by}]"),
-                        },
+                        Fault::PortTaken { port: listener.port, by: format!("listeners[{by}]") },
                     );
                 }
                 others.push((listener.address, index));
@@ -222,24 +199,13 @@ impl Checker {
         }
         // A listener on every address also receives what is sent to 127.0.0.1, where the proxy forwards to.
         let own = config.listeners.iter().position(|other| {
-            other.port == forward.port
-                && overlap(other.address, Some(IpAddr::V4(Ipv4Addr::LOCALHOST)))
+            other.port == forward.port && overlap(other.address, Some(IpAddr::V4(Ipv4Addr::LOCALHOST)))
         });
         if let (Some(own), true) = (own, forward.port != 0) {
-            self.add(
-                format!("{path}.forward.port"),
-                Fault::Loop {
-                    listener: format!("listeners[{own}]"),
-                },
-            );
+            self.add(format!("{path}.forward.port"), Fault::Loop { listener: format!("listeners[{own}]") });
         }
         if forward.protocol != Protocol::Http {
-            self.add(
-                format!("{path}.forward.protocol"),
-                Fault::Protocol {
-                    protocol: forward.protocol,
-                },
-            );
+            self.add(format!("{path}.forward.protocol"), Fault::Protocol { protocol: forward.protocol });
         }
         if let Some(tls) = &listener.tls {
             self.tls(&format!("{path}.tls"), tls);
@@ -268,11 +234,7 @@ impl Checker {
         match tls.source() {
             Err(fault) => self.source_fault(path, fault),
             Ok(TlsSource::Secret { name }) => {
-                self.form_is(
-                    Form::Cluster,
-                    &format!("{path}.secretName"),
-                    "certFile` and `keyFile",
-                );
+                self.form_is(Form::Cluster, &format!("{path}.secretName"), "certFile` and `keyFile");
                 self.not_empty(&format!("{path}.secretName"), name);
             }
             Ok(TlsSource::Files { cert, key }) => {
@@ -292,11 +254,7 @@ impl Checker {
                 self.not_empty(&format!("{path}.key"), key);
             }
             Ok(UsersSource::File(file)) => {
-                self.form_is(
-                    Form::File,
-                    &format!("{path}.htpasswdFile"),
-                    "secretName` and `key",
-                );
+                self.form_is(Form::File, &format!("{path}.htpasswdFile"), "secretName` and `key");
                 self.not_empty(&format!("{path}.htpasswdFile"), file);
             }
         }
@@ -336,31 +294,11 @@ impl Checker {
         for (field, value, min, max) in [
             ("headerBytes", limits.header_bytes, 1024, 1 << 20),
             ("headers", limits.headers, 8, 1000),
-            (
-                "connectionsPerWorker",
-                limits.connections_per_worker,
-                1,
-                1_000_000,
-            ),
-            (
-                "idleUpstreamPerWorker",
-                limits.idle_upstream_per_worker,
-                0,
-                10_000,
-            ),
+            ("connectionsPerWorker", limits.connections_per_worker, 1, 1_000_000),
+            ("idleUpstreamPerWorker", limits.idle_upstream_per_worker, 0, 10_000),
             ("passwordChecks", limits.password_checks, 1, 256),
-            (
-                "waitingPasswordChecks",
-                limits.waiting_password_checks,
-                1,
-                100_000,
-            ),
-            (
-                "rememberedCredentials",
-                limits.remembered_credentials,
-                1,
-                1_000_000,
-            ),
+            ("waitingPasswordChecks", limits.waiting_password_checks, 1, 100_000),
+            ("rememberedCredentials", limits.remembered_credentials, 1, 1_000_000),
         ] {
             self.bounds(format!("limits.{field}"), value, min, max);
         }
@@ -388,9 +326,7 @@ impl Checker {
 fn overlap(a: Option<IpAddr>, b: Option<IpAddr>) -> bool {
     match (a, b) {
         (None, _) | (_, None) => true,
-        (Some(a), Some(b)) => {
-            a.is_ipv4() == b.is_ipv4() && (a == b || a.is_unspecified() || b.is_unspecified())
-        }
+        (Some(a), Some(b)) => a.is_ipv4() == b.is_ipv4() && (a == b || a.is_unspecified() || b.is_unspecified()),
     }
 }
 

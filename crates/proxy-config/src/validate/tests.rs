@@ -7,22 +7,14 @@ fn read(json: &str) -> ProxyConfig {
 fn problems(json: &str, form: Form) -> Vec<String> {
     match read(json).validate(form) {
         Ok(()) => Vec::new(),
-        Err(problems) => problems
-            .as_slice()
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
+        Err(problems) => problems.as_slice().iter().map(ToString::to_string).collect(),
     }
 }
 
 fn paths(json: &str, form: Form) -> Vec<String> {
     match read(json).validate(form) {
         Ok(()) => Vec::new(),
-        Err(problems) => problems
-            .as_slice()
-            .iter()
-            .map(|problem| problem.path.clone())
-            .collect(),
+        Err(problems) => problems.as_slice().iter().map(|problem| problem.path.clone()).collect(),
     }
 }
 
@@ -36,26 +28,17 @@ const CLUSTER: &str = r#"{"listeners": [{"port": 443, "forward": {"port": 8080, 
 fn each_form_is_accepted_where_it_belongs_and_nowhere_else() {
     assert!(problems(FILE, Form::File).is_empty());
     assert!(problems(CLUSTER, Form::Cluster).is_empty());
-    assert_eq!(
-        paths(FILE, Form::Cluster),
-        ["listeners[0].authentication[0].basic.htpasswdFile"]
-    );
+    assert_eq!(paths(FILE, Form::Cluster), ["listeners[0].authentication[0].basic.htpasswdFile"]);
     assert_eq!(
         paths(CLUSTER, Form::File),
-        [
-            "listeners[0].tls.secretName",
-            "listeners[0].authentication[0].basic.secretName"
-        ]
+        ["listeners[0].tls.secretName", "listeners[0].authentication[0].basic.secretName"]
     );
 }
 
 #[test]
 fn defaults_are_the_documented_ones() {
     let config = read(FILE);
-    let basic = config.listeners[0].authentication[0]
-        .basic
-        .as_ref()
-        .expect("basic");
+    let basic = config.listeners[0].authentication[0].basic.as_ref().expect("basic");
     assert_eq!(basic.realm, "Protected");
     assert_eq!(config.listeners[0].forward.protocol, Protocol::Http);
     assert_eq!(config.limits, Limits::default());
@@ -69,8 +52,7 @@ fn a_listener_without_authentication_is_refused_unless_it_says_anonymous() {
     assert_eq!(paths(open, Form::File), ["listeners[0].authentication"]);
     let empty = r#"{"listeners": [{"port": 80, "forward": {"port": 8080}, "authentication": []}]}"#;
     assert_eq!(paths(empty, Form::File), ["listeners[0].authentication"]);
-    let anonymous =
-        r#"{"listeners": [{"port": 80, "forward": {"port": 8080}, "anonymous": true}]}"#;
+    let anonymous = r#"{"listeners": [{"port": 80, "forward": {"port": 8080}, "anonymous": true}]}"#;
     assert!(problems(anonymous, Form::File).is_empty());
     let both = r#"{"listeners": [{"port": 80, "forward": {"port": 8080}, "anonymous": true,
         "authentication": [{"basic": {"htpasswdFile": "u"}}]}]}"#;
@@ -80,29 +62,15 @@ fn a_listener_without_authentication_is_refused_unless_it_says_anonymous() {
 #[test]
 fn unknown_and_unenforced_fields_are_errors() {
     for (json, field) in [
-        (
-            r#"{"listeners": [], "capture": {"inbound": [8080]}}"#,
-            "capture",
-        ),
+        (r#"{"listeners": [], "capture": {"inbound": [8080]}}"#, "capture"),
         (r#"{"listeners": [], "podSelector": {}}"#, "podSelector"),
-        (
-            r#"{"listeners": [{"port": 1, "forward": {"port": 2}, "authorization": {"rules": []}}]}"#,
-            "authorization",
-        ),
-        (
-            r#"{"listeners": [{"port": 1, "forward": {"port": 2}, "authentication": [{"jwt": {}}]}]}"#,
-            "jwt",
-        ),
-        (
-            r#"{"listeners": [{"port": 1, "forward": {"port": 2}, "tls": {"clientCA": {}}}]}"#,
-            "clientCA",
-        ),
+        (r#"{"listeners": [{"port": 1, "forward": {"port": 2}, "authorization": {"rules": []}}]}"#, "authorization"),
+        (r#"{"listeners": [{"port": 1, "forward": {"port": 2}, "authentication": [{"jwt": {}}]}]}"#, "jwt"),
+        (r#"{"listeners": [{"port": 1, "forward": {"port": 2}, "tls": {"clientCA": {}}}]}"#, "clientCA"),
         (r#"{"listeners": [], "limits": {"header": 1}}"#, "header"),
         (r#"{"listeners": [], "timeouts": {"idle": 1}}"#, "idle"),
     ] {
-        let error = serde_json::from_str::<ProxyConfig>(json)
-            .expect_err("an unknown field")
-            .to_string();
+        let error = serde_json::from_str::<ProxyConfig>(json).expect_err("an unknown field").to_string();
         assert!(error.contains(&format!("`{field}`")), "{error}");
     }
 }
@@ -115,10 +83,7 @@ fn protocols_that_are_not_spoken_yet_are_refused_in_words() {
         );
         let found = problems(&json, Form::File);
         assert_eq!(found.len(), 1);
-        assert!(
-            found[0].starts_with("listeners[0].forward.protocol: "),
-            "{found:?}"
-        );
+        assert!(found[0].starts_with("listeners[0].forward.protocol: "), "{found:?}");
         assert!(found[0].contains("not supported yet"), "{found:?}");
     }
 }
@@ -132,37 +97,17 @@ fn half_a_source_names_the_missing_field() {
         )
     };
     for (tls, basic, expected) in [
-        (
-            r#"{"certFile": "c"}"#,
-            r#"{"htpasswdFile": "u"}"#,
-            "listeners[0].tls.keyFile",
-        ),
-        (
-            r#"{"keyFile": "k"}"#,
-            r#"{"htpasswdFile": "u"}"#,
-            "listeners[0].tls.certFile",
-        ),
+        (r#"{"certFile": "c"}"#, r#"{"htpasswdFile": "u"}"#, "listeners[0].tls.keyFile"),
+        (r#"{"keyFile": "k"}"#, r#"{"htpasswdFile": "u"}"#, "listeners[0].tls.certFile"),
         (r#"{}"#, r#"{"htpasswdFile": "u"}"#, "listeners[0].tls"),
         (
             r#"{"certFile": "c", "keyFile": "k", "secretName": "s"}"#,
             r#"{"htpasswdFile": "u"}"#,
             "listeners[0].tls.certFile",
         ),
-        (
-            r#"{"certFile": "", "keyFile": "k"}"#,
-            r#"{"htpasswdFile": "u"}"#,
-            "listeners[0].tls.certFile",
-        ),
-        (
-            r#"{"certFile": "c", "keyFile": "k"}"#,
-            r#"{}"#,
-            "listeners[0].authentication[0].basic",
-        ),
-        (
-            r#"{"certFile": "c", "keyFile": "k"}"#,
-            r#"{"secretName": "s"}"#,
-            "listeners[0].authentication[0].basic.key",
-        ),
+        (r#"{"certFile": "", "keyFile": "k"}"#, r#"{"htpasswdFile": "u"}"#, "listeners[0].tls.certFile"),
+        (r#"{"certFile": "c", "keyFile": "k"}"#, r#"{}"#, "listeners[0].authentication[0].basic"),
+        (r#"{"certFile": "c", "keyFile": "k"}"#, r#"{"secretName": "s"}"#, "listeners[0].authentication[0].basic.key"),
         (
             r#"{"certFile": "c", "keyFile": "k"}"#,
             r#"{"key": "k", "htpasswdFile": "u"}"#,
@@ -179,11 +124,7 @@ fn half_a_source_names_the_missing_field() {
             "listeners[0].authentication[0].basic.realm",
         ),
     ] {
-        assert_eq!(
-            paths(&with(tls, basic), Form::File),
-            [expected],
-            "{tls} {basic}"
-        );
+        assert_eq!(paths(&with(tls, basic), Form::File), [expected], "{tls} {basic}");
     }
 }
 
@@ -197,41 +138,18 @@ fn ports_may_not_clash_nor_loop() {
         )
     };
     assert_eq!(paths(&two("", ""), Form::File), ["listeners[1].port"]);
-    assert_eq!(
-        paths(&two(r#""address": "10.0.0.1","#, ""), Form::File),
-        ["listeners[1].port"]
-    );
-    assert_eq!(
-        paths(
-            &two(r#""address": "0.0.0.0","#, r#""address": "10.0.0.1","#),
-            Form::File
-        ),
-        ["listeners[1].port"]
-    );
-    assert!(
-        paths(
-            &two(r#""address": "10.0.0.1","#, r#""address": "10.0.0.2","#),
-            Form::File
-        )
-        .is_empty()
-    );
-    assert!(
-        paths(
-            &two(r#""address": "0.0.0.0","#, r#""address": "::","#),
-            Form::File
-        )
-        .is_empty()
-    );
+    assert_eq!(paths(&two(r#""address": "10.0.0.1","#, ""), Form::File), ["listeners[1].port"]);
+    assert_eq!(paths(&two(r#""address": "0.0.0.0","#, r#""address": "10.0.0.1","#), Form::File), ["listeners[1].port"]);
+    assert!(paths(&two(r#""address": "10.0.0.1","#, r#""address": "10.0.0.2","#), Form::File).is_empty());
+    assert!(paths(&two(r#""address": "0.0.0.0","#, r#""address": "::","#), Form::File).is_empty());
 
     let itself = r#"{"listeners": [{"port": 80, "anonymous": true, "forward": {"port": 80}}]}"#;
     assert_eq!(paths(itself, Form::File), ["listeners[0].forward.port"]);
-    let own_address = r#"{"listeners": [{"port": 80, "address": "10.0.0.1", "anonymous": true, "forward": {"port": 80}}]}"#;
+    let own_address =
+        r#"{"listeners": [{"port": 80, "address": "10.0.0.1", "anonymous": true, "forward": {"port": 80}}]}"#;
     assert!(paths(own_address, Form::File).is_empty());
     let zero = r#"{"listeners": [{"port": 0, "anonymous": true, "forward": {"port": 0}}]}"#;
-    assert_eq!(
-        paths(zero, Form::File),
-        ["listeners[0].port", "listeners[0].forward.port"]
-    );
+    assert_eq!(paths(zero, Form::File), ["listeners[0].port", "listeners[0].forward.port"]);
     let none = r#"{"listeners": []}"#;
     assert_eq!(paths(none, Form::File), ["listeners"]);
 }
