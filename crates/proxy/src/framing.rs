@@ -277,7 +277,9 @@ fn chunk_size(line: &[u8]) -> Result<u64, FramingFault> {
     let (digits, rest) = line.split_at(end);
     // An extension follows a semicolon, and says nothing about framing.
     let extension = rest.trim_ascii_start();
-    if !(extension.is_empty() && rest.is_empty() || extension.starts_with(b";")) || rest.contains(&b'\r') {
+    if !(extension.is_empty() && rest.is_empty() || extension.starts_with(b";"))
+        || rest.iter().any(|byte| byte.is_ascii_control() && *byte != b'\t')
+    {
         return Err(FramingFault::Chunk);
     }
     number(digits, 16).ok_or(FramingFault::Chunk)
