@@ -1,9 +1,11 @@
 //! Rulesets in real network namespaces. These tests need root; without it they fail.
 
 mod atomic;
+mod cgroup;
 mod corner;
 mod drift;
 mod flows;
+mod headers;
 mod load;
 mod log;
 mod owner;

@@ -1,7 +1,7 @@
 //! Fields and comparisons mean on real packets what their names say.
 
 use crate::support::*;
-use sidewall_netfilter::{Kernel, LoadOptions};
+use sidewall_netfilter::LoadOptions;
 use sidewall_netns::NetNs;
 use sidewall_policy::ruleset::{Chain, Compare, Field, HookPoint, Rule, Set, Statement};
 use std::collections::BTreeMap;
@@ -31,10 +31,6 @@ fn count(rules: &[(&str, HookPoint, Vec<Statement>)], sets: Vec<Set>, addresses:
     kernel.load(&ruleset(vec![table(&names, sets, chains)]), LoadOptions::default()).unwrap();
     addresses.iter().for_each(|address| there_and_back(&namespace, address));
     counted(&mut kernel)
-}
-
-fn counted(kernel: &mut Kernel) -> BTreeMap<String, u64> {
-    kernel.counters().unwrap().into_iter().map(|(name, count)| (name, count.packets)).collect()
 }
 
 /// A datagram of 10 bytes to the address, and one back.

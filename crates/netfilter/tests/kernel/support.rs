@@ -7,6 +7,7 @@ use sidewall_policy::ruleset::{
     Chain, Compare, Counter, Element, Family, Field, Generation, Hook, HookPoint, Kind, Rule, Ruleset, Set, Statement,
     Table, Verdict,
 };
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process::{Command, Output};
 
@@ -257,4 +258,9 @@ pub fn everything() -> Ruleset {
         }],
     };
     ruleset(vec![table(&["denied"], sets, chains), netdev])
+}
+
+/// How many packets each counter has counted.
+pub fn counted(kernel: &mut Kernel) -> BTreeMap<String, u64> {
+    kernel.counters().unwrap().into_iter().map(|(name, count)| (name, count.packets)).collect()
 }
