@@ -30,6 +30,8 @@ pub const DEVICE: &str = "eth0";
 
 /// The most containers of a lab's pod.
 pub const CONTAINERS: u8 = 4;
+/// Flows are opened from this port on; those that tests listen on are below.
+const FIRST_PORT: u16 = 10_000;
 /// How long a flow may take to be decided before the test gives up.
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -63,6 +65,7 @@ pub struct Lab {
     cgroups: Groups,
     processes: Vec<Process>,
     generation: Option<Generation>,
+    last_port: u16,
 }
 
 /// The cgroups of a lab; removed with it, and all that is in them ended.
@@ -143,6 +146,7 @@ impl Lab {
             cgroups,
             processes: Vec::new(),
             generation: None,
+            last_port: FIRST_PORT,
         };
         lab.outside = lab.start(maker, &lab.network.clone(), None, (0, 0), &[])?;
         for number in 1..=CONTAINERS {
@@ -281,12 +285,13 @@ impl Lab {
     }
 
     fn attempt_from(&mut self, trial: &Trial, before: u64) -> Result<Outcome, String> {
+        let source = self.next_source(trial);
         let text = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
         let parties = &self.parties;
         let maker = |who: Option<Party>| who.map_or(&self.outside, |party| &parties[&party]);
         let (sender, receiver) = (maker(trial.sender), maker(trial.receiver));
         let listener = sockets::listen(receiver, trial.protocol, trial.to).map_err(text("cannot listen"))?;
-        let client = match sockets::open(sender, trial.protocol, trial.source, trial.to) {
+        let client = match sockets::open(sender, trial.protocol, source, trial.to) {
             Ok(client) => client,
             Err(error) if is_refusal(&error) => return Ok(Outcome::Denied),
             Err(error) => return Err(format!("cannot open: {error}")),
@@ -341,6 +346,15 @@ impl Lab {
             wait = (wait * 2).min(Duration::from_millis(20));
         }
         Err(format!("nothing decided it within {LIMIT:?}"))
+    }
+
+    /// A source port that no flow had for long: the connection tracker remembers who used one, for two minutes after a
+    /// UDP flow's last packet, and on loopback another's port can't be taken meanwhile.
+    fn next_source(&mut self, trial: &Trial) -> SocketAddr {
+        let any =
+            if trial.to.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { IpAddr::V6(Ipv6Addr::UNSPECIFIED) };
+        self.last_port = if self.last_port == u16::MAX { FIRST_PORT } else { self.last_port + 1 };
+        SocketAddr::new(trial.source.unwrap_or(any), self.last_port)
     }
 
     /// How many packets the rules have denied so far.

@@ -35,16 +35,15 @@ pub fn listen(maker: &Maker, protocol: Protocol, at: SocketAddr) -> io::Result<O
     Ok(socket)
 }
 
-/// A socket of a party, bound to a source address where one is given, that has begun to connect.
+/// A socket of a party, bound to a source, that has begun to connect. Of an unspecified address or port in the source
+/// the kernel chooses one.
 ///
 /// # Errors
 /// The system's, where it refuses at once: that is a verdict too.
-pub fn open(maker: &Maker, protocol: Protocol, source: Option<IpAddr>, to: SocketAddr) -> io::Result<OwnedFd> {
+pub fn open(maker: &Maker, protocol: Protocol, source: SocketAddr, to: SocketAddr) -> io::Result<OwnedFd> {
     let socket = make(maker, protocol, to.ip())?;
-    if let Some(source) = source {
-        sockopt::set_ip_freebind(&socket, true)?;
-        rustix::net::bind(&socket, &SocketAddr::new(source, 0))?;
-    }
+    sockopt::set_ip_freebind(&socket, true)?;
+    rustix::net::bind(&socket, &source)?;
     match rustix::net::connect(&socket, &to) {
         Ok(()) | Err(Errno::INPROGRESS) => {}
         Err(error) => return Err(error.into()),

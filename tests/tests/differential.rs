@@ -1,0 +1,231 @@
+//! The evaluator is the kernel: random pods and policies, the compiled rules in a real namespace, flows with real
+//! sockets, and every verdict compared with the evaluator's.
+//!
+//! `SIDEWALL_SEED` repeats a run, `SIDEWALL_FLOWS` sets the number of flows, `SIDEWALL_LONG=1` makes them 100,000. What
+//! disagrees is made as small as it can be, by real attempts, before it is printed.
+
+use sidewall_flow::{Action, Protocol};
+use sidewall_netfilter::Standing;
+use sidewall_policy::evaluate::{End, Flow};
+use sidewall_policy::testing::{Case, Draw, Ground};
+use sidewall_policy::{compile, evaluate, resolve};
+use sidewall_tests::lab::{self, By, Lab, Outcome, Trial};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
+
+/// How many flows all identities try together, where nothing else is said.
+const FLOWS: usize = 6_000;
+/// The same, for a long run.
+const LONG: usize = 100_000;
+/// The seed, where nothing else is said.
+const SEED: u64 = 20_261_121;
+/// How many flows each drawn pod tries.
+const FLOWS_OF_CASE: usize = 24;
+/// How many attempts making a case smaller may take.
+const SHRINKS: usize = 400;
+
+#[test]
+fn by_cgroup() {
+    agree(By::Cgroup);
+}
+
+#[test]
+fn by_uid() {
+    agree(By::Uid);
+}
+
+#[test]
+fn by_gid() {
+    agree(By::Gid);
+}
+
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is not a number")))
+}
+
+fn agree(by: By) {
+    let seed = number("SIDEWALL_SEED").unwrap_or(SEED);
+    let all = match number("SIDEWALL_FLOWS") {
+        Some(flows) => flows as usize,
+        None if std::env::var_os("SIDEWALL_LONG").is_some_and(|long| long == "1") => LONG,
+        None => FLOWS,
+    };
+    let flows = all.div_ceil(By::ALL.len());
+    println!("{by:?}: {flows} flows, seed {seed}: SIDEWALL_SEED={seed} SIDEWALL_FLOWS={all} repeats them");
+    let mut lab = Lab::new(Path::new(env!("CARGO_BIN_EXE_sidewall-party")));
+    let ground = ground();
+    let mut draw = Draw::new(seed ^ (by as u64) << 32);
+    let (mut tried, mut passed, mut cases) = (0, 0, 0);
+    while tried < flows {
+        let case = draw_case(&mut draw, &ground, &lab, by);
+        cases += 1;
+        load(&mut lab, &case, true);
+        for flow in case.flows(&mut draw, FLOWS_OF_CASE) {
+            let (flow, way) = (flow, Way::draw(&mut draw));
+            match attempt(&mut lab, &case, &flow, way) {
+                Ok(None) => {}
+                Ok(Some(_)) => {
+                    let (case, disagreement) = smallest(&mut lab, case, &flow, way);
+                    panic!("seed {seed}, {by:?}, flow {tried}: {disagreement}\n{}", describe(&case, &flow, way));
+                }
+                Err(error) => panic!("seed {seed}, {by:?}, flow {tried}: {error}\n{}", describe(&case, &flow, way)),
+            }
+            tried += 1;
+            passed += usize::from(evaluated(&case, &flow) == Outcome::Passed);
+        }
+    }
+    println!("{by:?}: {tried} flows of {cases} pods agree, {passed} of them passed");
+    // A test in which everything is denied would show nothing.
+    assert!(passed > tried / 10 && passed < tried * 9 / 10, "{passed} of {tried} flows passed");
+}
+
+/// Addresses that the lab's network has, or has all of.
+fn ground() -> Ground {
+    Ground {
+        own: vec![lab::POD4, lab::POD6],
+        interface: Some(lab::DEVICE.to_owned()),
+        this_node: vec![lab::NODE4, lab::NODE6],
+        protocols: vec![Protocol::Tcp, Protocol::Udp],
+        ..Ground::default()
+    }
+}
+
+fn draw_case(draw: &mut Draw, ground: &Ground, lab: &Lab, by: By) -> Case {
+    let mut case = Case::draw(draw, ground);
+    let count = u8::try_from(case.subject.containers.len()).expect("few containers");
+    case.subject.identities = lab.identities(by, count);
+    case
+}
+
+/// How a flow is tried where the evaluator does not distinguish.
+#[derive(Clone, Copy, Debug)]
+struct Way {
+    /// Over IPv6.
+    v6: bool,
+    /// Within the pod, to its own address rather than to a loopback address.
+    own_address: bool,
+}
+
+impl Way {
+    fn draw(draw: &mut Draw) -> Self {
+        Self { v6: draw.chance(50), own_address: draw.chance(50) }
+    }
+}
+
+fn load(lab: &mut Lab, case: &Case, verify: bool) {
+    let generation = lab.next_generation();
+    let compiled = compile(&resolve(&case.world, &case.subject), generation);
+    lab.load(&compiled.ruleset);
+    if verify {
+        let standing = lab.kernel.verify(&compiled.ruleset).expect("the rules can be read back");
+        assert_eq!(standing, Standing::AsLoaded, "{}", compiled.ruleset);
+    }
+}
+
+fn evaluated(case: &Case, flow: &Flow) -> Outcome {
+    match evaluate(&resolve(&case.world, &case.subject), flow).action {
+        Action::Allow => Outcome::Passed,
+        Action::Deny => Outcome::Denied,
+    }
+}
+
+/// Tries a flow under the loaded rules; gives what they said where the evaluator says the other.
+fn attempt(lab: &mut Lab, case: &Case, flow: &Flow, way: Way) -> Result<Option<Outcome>, String> {
+    let observed = lab.attempt(&trial(flow, way))?;
+    Ok((observed != evaluated(case, flow)).then_some(observed))
+}
+
+fn trial(flow: &Flow, way: Way) -> Trial {
+    let own = |v6: bool| if v6 { lab::POD6 } else { lab::POD4 };
+    let loopback = |v6: bool| match (way.own_address, v6) {
+        (true, v6) => own(v6),
+        (false, true) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        (false, false) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+    };
+    let (sender, receiver, to, source) = match (flow.sender, flow.receiver) {
+        (End::Local(sender), End::Local(receiver)) => (Some(sender), Some(receiver), loopback(way.v6), None),
+        (End::Local(sender), End::Remote(address)) => (Some(sender), None, address, None),
+        (End::Remote(address), End::Local(receiver)) => (None, Some(receiver), own(address.is_ipv6()), Some(address)),
+        (End::Remote(_), End::Remote(_)) => unreachable!("every drawn flow has an end in the pod"),
+    };
+    Trial { sender, receiver, protocol: flow.protocol, to: SocketAddr::new(to, flow.port), source }
+}
+
+/// Takes away what the disagreement does not need.
+fn smallest(lab: &mut Lab, mut case: Case, flow: &Flow, way: Way) -> (Case, String) {
+    let mut said = String::new();
+    let mut left = SHRINKS;
+    let mut disagrees = |lab: &mut Lab, case: &Case| {
+        load(lab, case, false);
+        match attempt(lab, case, flow, way) {
+            Ok(Some(observed)) => {
+                said = format!("the evaluator says {:?}, the kernel {observed:?}", evaluated(case, flow));
+                true
+            }
+            _ => false,
+        }
+    };
+    if !disagrees(lab, &case) {
+        return (case, "the kernel and the evaluator disagreed, but do not any more when tried alone".to_owned());
+    }
+    loop {
+        let Some(smaller) = smaller_cases(&case).into_iter().find(|smaller| {
+            left = left.saturating_sub(1);
+            left > 0 && disagrees(lab, smaller)
+        }) else {
+            return (case, said);
+        };
+        case = smaller;
+    }
+}
+
+/// Every case with one thing less.
+fn smaller_cases(case: &Case) -> Vec<Case> {
+    fn without<T>(cases: &mut Vec<Case>, case: &Case, list: impl Fn(&mut Case) -> &mut Vec<T>) {
+        let length = list(&mut case.clone()).len();
+        for index in 0..length {
+            let mut smaller = case.clone();
+            list(&mut smaller).remove(index);
+            cases.push(smaller);
+        }
+    }
+    let mut cases = Vec::new();
+    without(&mut cases, case, |case| &mut case.world.policies);
+    without(&mut cases, case, |case| &mut case.world.proxies);
+    without(&mut cases, case, |case| &mut case.world.unreadable);
+    without(&mut cases, case, |case| &mut case.world.services);
+    without(&mut cases, case, |case| &mut case.world.pods);
+    for policy in 0..case.world.policies.len() {
+        let spec = &case.world.policies[policy].spec;
+        for rule in 0..spec.ingress.as_ref().map_or(0, Vec::len) {
+            let mut smaller = case.clone();
+            smaller.world.policies[policy].spec.ingress.as_mut().expect("it has rules").remove(rule);
+            cases.push(smaller);
+        }
+        for rule in 0..spec.egress.as_ref().map_or(0, Vec::len) {
+            let mut smaller = case.clone();
+            smaller.world.policies[policy].spec.egress.as_mut().expect("it has rules").remove(rule);
+            cases.push(smaller);
+        }
+    }
+    for id in case.subject.containers.keys() {
+        if !case.subject.containers[id].ports.is_empty() {
+            let mut smaller = case.clone();
+            smaller.subject.containers.get_mut(id).expect("it is there").ports.clear();
+            cases.push(smaller);
+        }
+    }
+    cases
+}
+
+fn describe(case: &Case, flow: &Flow, way: Way) -> String {
+    let pod = resolve(&case.world, &case.subject);
+    format!(
+        "{flow:?}\n{way:?}\n{:?}\n{:#?}\n{:#?}\n{}",
+        evaluate(&pod, flow),
+        case.world,
+        case.subject,
+        compile(&pod, sidewall_policy::Generation::FIRST).ruleset
+    )
+}
