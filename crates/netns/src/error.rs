@@ -96,6 +96,14 @@ pub enum Error {
     /// The kernel's rtnetlink answer could not be read.
     #[error("the kernel's rtnetlink answer can't be read: {0}")]
     NetlinkAnswer(String),
+    /// A link does not carry packets although it should by now.
+    #[error("the link {name:?} is not operational after {waited_ms} ms; is its other end up?")]
+    LinkNotReady {
+        /// The link.
+        name: String,
+        /// How long it was waited for, in milliseconds.
+        waited_ms: u128,
+    },
     /// There is no link of that name.
     #[error("there is no link {0:?} in this namespace")]
     NoLink(String),

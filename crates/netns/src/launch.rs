@@ -244,9 +244,16 @@ impl Launch {
         let program = match &self.program {
             Program::Path(path) | Program::File(_, path) => path.display().to_string(),
         };
+        if !self.die_with_parent {
+            return self.fork(program);
+        }
         // The kernel sends the parent-death signal when the *thread* that forked ends, so such processes are all
-        // forked by one thread that never does.
-        if self.die_with_parent { spawner::on_lasting_thread(move || self.fork(program)) } else { self.fork(program) }
+        // forked by one thread that never does. Its namespace is that of whoever needed it first; ours must not be.
+        let mut launch = self;
+        if launch.ns.is_none() {
+            launch.ns = Some(NetNs::current()?);
+        }
+        spawner::on_lasting_thread(move || launch.fork(program))
     }
 
     fn fork(self, program: String) -> Result<Process> {

@@ -4,13 +4,17 @@
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
+};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
 };
@@ -30,6 +34,8 @@ pub struct Link {
     pub name: String,
     /// Whether it is administratively up.
     pub up: bool,
+    /// Whether it carries packets: the other end is up too, and the kernel has taken note of it (RFC 2863's `up`).
+    pub operational: bool,
 }
 
 /// A route, as the kernel lists it.
@@ -126,6 +132,25 @@ impl Links {
         self.ask(Message::SetLink(link), 0, || format!("bring up the link {name}"))
     }
 
+    /// Waits until a link carries packets, for at most `limit`. After both ends of a veth pair are up, the kernel takes a
+    /// moment (up to a second when many links change) before it sends the first packet; until then it drops them.
+    ///
+    /// # Errors
+    /// [`Error::NoLink`], [`Error::LinkNotReady`].
+    pub fn wait_operational(&mut self, name: &str, limit: Duration) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            let link = self.links()?.into_iter().find(|l| l.name == name).ok_or_else(|| Error::NoLink(name.into()))?;
+            if link.operational {
+                return Ok(());
+            }
+            if start.elapsed() >= limit {
+                return Err(Error::LinkNotReady { name: name.into(), waited_ms: limit.as_millis() });
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+
     /// Gives a link an address with its prefix length. IPv6 addresses skip duplicate detection (`nodad`): on a link
     /// that we made ourselves nobody else can have it, and the address serves at once.
     ///
@@ -192,7 +217,8 @@ impl Links {
                 _ => None,
             });
             let up = link.header.flags.contains(LinkFlags::Up);
-            links.extend(name.map(|name| Link { index: link.header.index, name, up }));
+            let operational = link.attributes.contains(&LinkAttribute::OperState(State::Up));
+            links.extend(name.map(|name| Link { index: link.header.index, name, up, operational }));
         }
         links.sort_by_key(|l| l.index);
         Ok(links)

@@ -149,3 +149,12 @@ fn one_that_dies_with_its_parent_outlives_the_thread_that_asked() {
     assert!(process.try_wait().unwrap().is_none());
     assert_eq!(process.kill().unwrap().signal(), Some(9));
 }
+
+#[test]
+fn one_that_dies_with_its_parent_is_in_the_namespace_of_the_thread_that_asked() {
+    need_root();
+    let look = || output(Launch::new("/bin/readlink").args(["/proc/self/ns/net"]).die_with_parent());
+    let ns = NetNs::new().unwrap();
+    assert_eq!(ns.run(look).unwrap(), format!("net:[{}]\n", ns.id().inode));
+    assert_eq!(look(), format!("net:[{}]\n", NetNs::current().unwrap().id().inode));
+}

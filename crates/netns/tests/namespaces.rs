@@ -4,6 +4,7 @@ mod common;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::time::Duration;
 
 use common::need_root;
 use sidewall_netns::{Error, Links, NetNs, sysctl};
@@ -71,6 +72,9 @@ fn two_namespaces_joined_by_a_veth_talk_over_both_families() {
     }
     at_b.add_route("0.0.0.0/0".parse().unwrap(), Some("10.9.0.1".parse().unwrap()), "eth0").unwrap();
     at_b.add_route("::/0".parse().unwrap(), Some("fd09::1".parse().unwrap()), "eth0").unwrap();
+
+    at_a.wait_operational("to-b", Duration::from_secs(10)).unwrap();
+    at_b.wait_operational("eth0", Duration::from_secs(10)).unwrap();
 
     for ip in ["10.9.0.2", "fd09::2"] {
         let ip: IpAddr = ip.parse().unwrap();

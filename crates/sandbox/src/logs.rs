@@ -63,7 +63,7 @@ impl Log {
     }
 
     /// Reads a stream to its end, on a thread of its own.
-    pub fn follow(&self, stream: Stream, from: impl Read + Send + 'static) -> Result<()> {
+    pub fn follow(&self, stream: Stream, from: impl Read + Send + 'static) -> Result<thread::JoinHandle<()>> {
         let log = self.clone();
         thread::Builder::new()
             .name("log".into())
@@ -73,7 +73,6 @@ impl Log {
                     log.write(&LogLine { container: log.container.clone(), stream, text, complete });
                 }
             })
-            .map(drop)
             .map_err(Error::Thread)
     }
 

@@ -1,6 +1,7 @@
 //! Makes a pod's network: its namespace, loopback, and the link to the node.
 
 use std::path::Path;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use sidewall_netns::{Links, NetNs, sysctl};
@@ -9,6 +10,9 @@ use crate::address::{Addresses, Pools, seed};
 use crate::error::{Error, Result};
 use crate::pod::INTERFACE;
 use crate::state::LINK_PREFIX;
+
+/// How long the kernel may take to notice that both ends of the link are up.
+const LINK_LIMIT: Duration = Duration::from_secs(10);
 
 /// Chooses what is free at the node: a subnet, and a name for its end of the link. To be made under the machine's lock.
 pub(crate) fn choose(pools: &Pools, node: &NetNs, name: &str) -> Result<(Addresses, String)> {
@@ -63,5 +67,8 @@ pub(crate) fn connect(
         };
         at_pod.add_route(any, Some(gateway.addr()), INTERFACE)?;
     }
+    // Or the first packets of the pod, or the first probe, would be lost.
+    at_node.wait_operational(link, LINK_LIMIT)?;
+    at_pod.wait_operational(INTERFACE, LINK_LIMIT)?;
     Ok(())
 }

@@ -8,6 +8,10 @@ use std::process::{ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, killpg};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use sidewall_netns::{Cgroups, Launch, NetNs};
 
@@ -220,24 +224,24 @@ impl LivePod {
         let start = Instant::now();
         let stdout = process.take_stdout().map(collect).transpose()?;
         let stderr = process.take_stderr().map(collect).transpose()?;
+        let id = Pid::from_raw(process.pid() as i32);
+        let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
         let mut pause = Duration::from_micros(200);
-        let status = loop {
-            match process.try_wait() {
-                Ok(Some(status)) => break Ok(status),
-                Ok(None) if start.elapsed() < limit => thread::sleep(pause),
-                Ok(None) => break Err(Error::Timeout { program, limit_ms: limit.as_millis() }),
-                Err(source) => break Err(Error::file("wait for", program, source)),
-            }
+        let mut in_time = true;
+        // An error here means that there is nothing to wait for.
+        while in_time && matches!(waitid(Id::Pid(id), look), Ok(WaitStatus::StillAlive) | Err(Errno::EINTR)) {
+            in_time = start.elapsed() < limit;
+            thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(10));
-        };
-        // What it left in the background would keep the pipes open.
-        let group = nix::unistd::Pid::from_raw(process.pid() as i32);
-        if status.is_err() {
-            let _ = process.kill();
         }
-        let _ = nix::sys::signal::killpg(group, nix::sys::signal::Signal::SIGKILL);
+        // What it left in the background would keep the pipes open. Before it is reaped, so that the id is still its own.
+        let _ = killpg(id, Signal::SIGKILL);
+        let status = process.wait().map_err(|source| Error::file("wait for", &program, source));
         let text = |reader: Option<thread::JoinHandle<Vec<u8>>>| reader.and_then(|r| r.join().ok()).unwrap_or_default();
         let (stdout, stderr) = (text(stdout), text(stderr));
+        if !in_time {
+            return Err(Error::Timeout { program, limit_ms: limit.as_millis() });
+        }
         Ok(Output { status: status?, stdout, stderr })
     }
 }

@@ -20,8 +20,9 @@ pub const MAX_CONNECTIONS: usize = 256;
 /// How long a connection to the pod may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
-/// The connections that are being carried: the client's side and the pod's.
-type OpenPairs = Arc<Mutex<Vec<Weak<(TcpStream, TcpStream)>>>>;
+/// The connections that are being carried: the client's side and the pod's. `None` once the port is closed, so that a
+/// connection that was just being made then is not carried either.
+type OpenPairs = Arc<Mutex<Option<Vec<Weak<(TcpStream, TcpStream)>>>>>;
 
 /// A published port. Dropping it closes it and breaks off its connections.
 pub struct Published {
@@ -46,7 +47,7 @@ pub fn publish(pod: &LivePod, at: SocketAddr, port: u16) -> Result<Published> {
     let (stopped, stop) = io::pipe().map_err(failed)?;
     let to = pod.info().addresses.first().map(|ip| SocketAddr::new(*ip, port));
     let to = to.ok_or_else(|| failed(io::Error::from(io::ErrorKind::AddrNotAvailable)))?;
-    let open = Arc::new(Mutex::new(Vec::new()));
+    let open = Arc::new(Mutex::new(Some(Vec::new())));
     let relay = Relay { to, open: open.clone(), count: Arc::new(AtomicUsize::new(0)) };
     // Threads started there stay where the node's end of the link is; the listener keeps its own namespace.
     let thread = pod.node_netns().spawn("publish", move || relay.accept(&listener, &stopped))?;
@@ -66,7 +67,8 @@ impl Drop for Published {
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
-        for pair in self.open.lock().unwrap_or_else(PoisonError::into_inner).drain(..).filter_map(|p| p.upgrade()) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for pair in open.into_iter().flatten().filter_map(|p| p.upgrade()) {
             let _ = pair.0.shutdown(Shutdown::Both);
             let _ = pair.1.shutdown(Shutdown::Both);
         }
@@ -132,6 +134,7 @@ fn carry(client: TcpStream, to: SocketAddr, open: &OpenPairs) -> io::Result<()> 
     let pair = Arc::new((client, pod));
     {
         let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(open) = open.as_mut() else { return Ok(()) };
         open.retain(|p| p.strong_count() > 0);
         open.push(Arc::downgrade(&pair));
     }

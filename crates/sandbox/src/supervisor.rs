@@ -140,6 +140,7 @@ impl Running {
             plan,
             pod: pod.clone(),
             logs: logs?,
+            readers: Vec::new(),
             lifecycle,
             events: events.clone(),
             state,
@@ -224,6 +225,7 @@ struct Supervisor {
     grace: Duration,
     pod: LivePod,
     logs: Vec<Log>,
+    readers: Vec<thread::JoinHandle<()>>,
     lifecycle: Lifecycle,
     runs: Vec<Run>,
     events: Sender<Message>,
@@ -249,8 +251,15 @@ impl Supervisor {
             while !actions.is_empty() {
                 actions = actions.into_iter().flat_map(|action| self.act(action)).collect();
             }
+            let finished = self.lifecycle.finished();
+            if finished {
+                // The last lines before the news of the end. Nothing holds the pipes any more, so this is soon.
+                for reader in self.readers.drain(..) {
+                    let _ = reader.join();
+                }
+            }
             self.show(board);
-            if self.lifecycle.finished() {
+            if finished {
                 return;
             }
             let received = match self.lifecycle.next_deadline() {
@@ -333,6 +342,7 @@ impl Supervisor {
 
     fn start(&mut self, i: usize) -> Result<()> {
         let container = &self.plan.containers[i];
+        self.readers.retain(|r| !r.is_finished());
         self.next_run += 1;
         let run = self.next_run;
         self.runs[i].id = run;
@@ -345,10 +355,12 @@ impl Supervisor {
         let process = Arc::new(Mutex::new(process));
         self.runs[i].process = Some(process.clone());
         if let Some(stdout) = streams.0 {
-            self.logs[i].follow(Stream::Stdout, stdout)?;
+            let reader = self.logs[i].follow(Stream::Stdout, stdout)?;
+            self.readers.push(reader);
         }
         if let Some(stderr) = streams.1 {
-            self.logs[i].follow(Stream::Stderr, stderr)?;
+            let reader = self.logs[i].follow(Stream::Stderr, stderr)?;
+            self.readers.push(reader);
         }
         let tell = {
             let events = self.events.clone();

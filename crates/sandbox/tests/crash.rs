@@ -80,18 +80,19 @@ fn a_killed_supervisor_takes_its_pod_with_it_and_the_next_start_cleans_up() {
 }
 
 #[test]
-fn a_supervisor_killed_before_its_first_process_leaves_a_link_that_is_removed() {
+fn a_link_that_outlives_its_supervisor_is_removed() {
     let bench = Bench::new();
-    let mut victim = supervise(&bench, pod("early", json!({"containers": [shell("web", IDLE)]})));
+    let mut victim = supervise(&bench, pod("link", json!({"containers": [shell("web", IDLE)]})));
     let state = only(&bench);
+    // Holds the namespace open, and with it the link, beyond the end of its processes.
+    let holder = attach(bench.root.path(), "test", "link").unwrap();
     victim.0.kill().unwrap();
     victim.0.wait().unwrap();
-    // Keep the namespace, and with it the link, alive beyond its processes, as a leaked descriptor would.
-    let names = || Links::current().unwrap().links().unwrap().into_iter().map(|l| l.name).collect::<Vec<_>>();
-    let removed = cleanup_stale(bench.root.path()).unwrap();
-    assert_eq!(removed, ["test/early"]);
-    assert!(!names().contains(&state.pod.node_interface));
+    let links = || Links::current().unwrap().links().unwrap();
+    assert!(links().iter().any(|l| l.name == state.pod.node_interface));
+    assert_eq!(cleanup_stale(bench.root.path()).unwrap(), ["test/link"]);
     assert_nothing_left(&state.pod, bench.root.path());
+    drop(holder);
 }
 
 #[test]

@@ -22,7 +22,8 @@ pub fn need_root() {
     assert!(status.contains("\nUid:\t0\t0\t"), "this test makes namespaces and cgroups: run it as root");
 }
 
-/// A test's own state directory and log.
+/// A test's own state directory and log. At the end, also after a failure, it removes what killed supervisors have left;
+/// pods of this process remove themselves, since they are dropped before.
 pub struct Bench {
     pub root: tempfile::TempDir,
     pub lines: Arc<Mutex<Vec<LogLine>>>,
@@ -67,6 +68,14 @@ impl Bench {
     /// Waits until a container has written a line; the log comes over a pipe, a little after the status.
     pub fn wait_for_line(&self, container: &str, line: &str) {
         wait(&format!("{line:?} from {container}"), || self.output(container).iter().any(|l| l == line));
+    }
+}
+
+impl Drop for Bench {
+    fn drop(&mut self) {
+        if let Err(error) = sidewall_sandbox::cleanup_stale(self.root.path()) {
+            eprintln!("left behind: {error}");
+        }
     }
 }
 
