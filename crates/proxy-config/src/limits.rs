@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
-    /// Bytes of a request's head (request line and headers), and of its trailers. 1024 to 1048576. Above it: 431.
+    /// Bytes of a request's head (request line and headers). 1024 to 1048576. Above it: 431. An answer of the application
+    /// with a larger head is a 502.
     pub header_bytes: u32,
-    /// Header lines of a request. 8 to 1000. Above it: 431.
+    /// Header lines of a request. 8 to 1000. Above it: 431. An answer of the application with more is a 502.
     pub headers: u32,
     /// Client connections that each worker serves at a time. 1 to 1000000. Above it, new ones wait in the kernel's
     /// backlog.

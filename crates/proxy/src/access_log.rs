@@ -10,13 +10,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, SyncSender};
-use std::thread::{self, JoinHandle};
-use std::time::SystemTime;
+use std::thread;
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
 /// A batch is handed over when it has so many bytes, or when its worker's clock says so.
 const BATCH: usize = 16 * 1024;
+/// How long the end of the process waits for the log's reader.
+const FINISH: Duration = Duration::from_secs(2);
 /// Batches that may wait for the writer.
 const WAITING: usize = 256;
 
@@ -59,12 +61,11 @@ fn rfc3339<S: serde::Serializer>(time: &SystemTime, serializer: S) -> Result<S::
     serializer.collect_str(&humantime::format_rfc3339_micros(*time))
 }
 
-/// The log of the whole process. The writer ends, with everything written, when this and all [`LogBuffer`]s are dropped
-/// and [`AccessLog::finish`] is called.
+/// The log of the whole process. Its thread ends when this and all [`LogBuffer`]s are gone and everything is written.
 pub struct AccessLog {
     sender: SyncSender<Vec<u8>>,
     dropped: Arc<AtomicU64>,
-    writer: JoinHandle<()>,
+    finished: mpsc::Receiver<()>,
 }
 
 impl AccessLog {
@@ -77,9 +78,17 @@ impl AccessLog {
         let (sender, batches) = mpsc::sync_channel::<Vec<u8>>(WAITING);
         let dropped = Arc::new(AtomicU64::new(0));
         let lost = Arc::clone(&dropped);
-        let writer = thread::Builder::new().name("access-log".to_owned()).spawn(move || {
+        let (done, finished) = mpsc::channel();
+        thread::Builder::new().name("access-log".to_owned()).spawn(move || {
             let mut broken = false;
-            for batch in batches {
+            for mut batch in batches {
+                let count = lost.swap(0, Ordering::Relaxed);
+                if count > 0 {
+                    // Said where the lines are missed, too.
+                    let now = humantime::format_rfc3339_micros(SystemTime::now());
+                    batch.extend_from_slice(format!("{{\"time\":\"{now}\",\"lines_dropped\":{count}}}\n").as_bytes());
+                    tracing::error!(lines = count, "the access log is read too slowly; lines were dropped");
+                }
                 match out.write_all(&batch).and_then(|()| out.flush()) {
                     Ok(()) => broken = false,
                     Err(error) => {
@@ -90,13 +99,11 @@ impl AccessLog {
                         broken = true;
                     }
                 }
-                let count = lost.swap(0, Ordering::Relaxed);
-                if count > 0 {
-                    tracing::error!(lines = count, "the access log is read too slowly; lines were dropped");
-                }
             }
+            // Nobody may be waiting any more.
+            let _ = done.send(());
         })?;
-        Ok(Self { sender, dropped, writer })
+        Ok(Self { sender, dropped, finished })
     }
 
     /// The part of the log that one worker fills.
@@ -108,11 +115,11 @@ impl AccessLog {
         }
     }
 
-    /// Waits until everything is written. All buffers must be gone, or this waits for them.
-    pub fn finish(self) {
+    /// Waits until everything is written, but not for ever: whoever reads the log may have stopped. All buffers must be
+    /// gone before. Says whether everything was written.
+    pub fn finish(self) -> bool {
         drop(self.sender);
-        // A panic there has been reported by the thread itself.
-        let _ = self.writer.join();
+        self.finished.recv_timeout(FINISH).is_ok()
     }
 }
 
@@ -161,3 +168,6 @@ impl Drop for LogBuffer {
         self.flush();
     }
 }
+
+#[cfg(test)]
+mod tests;

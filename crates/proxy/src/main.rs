@@ -73,6 +73,13 @@ fn run(options: &Run) -> anyhow::Result<ExitCode> {
         // Before anything listens, so that a signal is never missed.
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hangup = signal(SignalKind::hangup())?;
+        // Many send it to have files read again; here they are read as soon as they change.
+        tokio::spawn(async move {
+            while hangup.recv().await.is_some() {
+                tracing::info!("SIGHUP: nothing to do, users and certificates are reloaded when they change");
+            }
+        });
         let mut running =
             prepared.start(workers, Box::new(io::stdout())).with_context(|| options.config.display().to_string())?;
         tokio::select! {

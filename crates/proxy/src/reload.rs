@@ -40,6 +40,12 @@ pub enum ReadError {
         /// What the system says.
         source: io::Error,
     },
+    /// A pipe or device: reading it could take for ever.
+    #[error("{}: not a regular file", file.display())]
+    NotAFile {
+        /// The file.
+        file: PathBuf,
+    },
     /// A file is too large.
     #[error("{}: larger than {MAX_FILE_BYTES} bytes", file.display())]
     TooBig {
@@ -67,6 +73,9 @@ struct Look {
 impl Look {
     fn at(file: &Path) -> Result<Self, ReadError> {
         let found = fs::metadata(file).map_err(|source| ReadError::Io { file: file.to_owned(), source })?;
+        if !found.is_file() {
+            return Err(ReadError::NotAFile { file: file.to_owned() });
+        }
         Ok(Self {
             device: found.dev(),
             inode: found.ino(),

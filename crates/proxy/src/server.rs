@@ -212,7 +212,9 @@ impl Running {
             let _ = thread.join();
         }
         drop(self.watcher);
-        self.log.finish();
+        if !self.log.finish() {
+            tracing::error!("the access log is not read any more; its last lines are lost");
+        }
     }
 }
 

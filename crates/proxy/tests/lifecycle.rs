@@ -62,6 +62,10 @@ fn sigterm_lets_requests_in_flight_end_and_takes_no_new_ones() {
     busy.send(format!("GET /sleep/1500 HTTP/1.1\r\nHost: a\r\n{ADMIN}\r\n\r\n"));
     eventually("the request arrives", || upstream.heads().len() == 2);
 
+    proxy.signal(Signal::SIGHUP);
+    eventually("it has heard", || proxy.errors().contains("SIGHUP: nothing to do"));
+    assert_eq!(idle.get("/", &[ADMIN]).status, 200, "it goes on");
+
     proxy.signal(Signal::SIGTERM);
     assert!(idle.is_closed(), "an idle connection ends at once");
     eventually("nothing listens", || TcpStream::connect(proxy.address()).is_err());
@@ -70,7 +74,7 @@ fn sigterm_lets_requests_in_flight_end_and_takes_no_new_ones() {
     assert_eq!((answer.status, answer.text()), (200, "slept"));
     assert!(busy.is_closed());
     assert_eq!(proxy.wait().code(), Some(0));
-    assert_eq!(proxy.lines(2).len(), 2, "the last line is written");
+    assert_eq!(proxy.lines(3).len(), 3, "the last line is written");
 }
 
 #[test]

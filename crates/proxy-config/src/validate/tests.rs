@@ -182,3 +182,18 @@ fn what_is_written_reads_back() {
         assert_eq!(read(&text), config);
     }
 }
+
+#[cfg(feature = "schema")]
+#[test]
+fn the_schema_knows_every_field_and_no_other() {
+    let schema = serde_json::to_value(schemars::schema_for!(ProxyConfig)).expect("a schema");
+    assert_eq!(schema["additionalProperties"], false);
+    let fields = |of: &serde_json::Value| -> Vec<String> {
+        of["properties"].as_object().expect("an object").keys().cloned().collect()
+    };
+    assert_eq!(fields(&schema), ["limits", "listeners", "timeouts"]);
+    let definitions = &schema["$defs"];
+    assert_eq!(fields(&definitions["Listener"]), ["address", "anonymous", "authentication", "forward", "port", "tls"]);
+    assert_eq!(fields(&definitions["Tls"]), ["certFile", "keyFile", "minVersion", "secretName"]);
+    assert_eq!(fields(&definitions["Basic"]), ["htpasswdFile", "key", "realm", "secretName"]);
+}

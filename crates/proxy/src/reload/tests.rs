@@ -80,4 +80,6 @@ fn too_large_and_missing_files_are_named() {
     assert!(error.contains("large: larger than"), "{error}");
     let error = read(&[directory.path().join("none")]).err().expect("missing").to_string();
     assert!(error.contains("none: "), "{error}");
+    let error = read(&[directory.path().to_owned()]).err().expect("a directory").to_string();
+    assert!(error.ends_with(": not a regular file"), "{error}");
 }
