@@ -1,2 +1,26 @@
-//! To be written.
-fn main() {}
+//! The `sidewall` command.
+#![forbid(unsafe_code)]
+
+mod args;
+mod commands;
+mod denials;
+mod ends;
+mod error;
+mod identity;
+mod inputs;
+mod probing;
+mod programs;
+mod reasons;
+mod scene;
+mod screen;
+mod signals;
+mod table;
+mod walled_pod;
+mod walls;
+mod watch;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    commands::main()
+}

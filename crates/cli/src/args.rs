@@ -1,0 +1,447 @@
+//! What can be written on the command line.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use sidewall_flow::Protocol;
+
+/// The exit codes, as `--help` tells them.
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done; the answer is yes
+  1  the answer is no: a flow is denied, an expectation failed, kernel and evaluator disagree
+  2  bad usage or bad input: an unknown option, a file with an error
+  3  it could not be done: not root, the kernel lacks something, a pod could not be made
+
+Files are YAML or JSON with one or more documents; `-` is standard input. Kinds that are read:
+ContainerNetworkPolicy and SidecarProxy (sidewall.dev/v1alpha1) and, as what policies speak of, Pod, Namespace,
+Service and EndpointSlice. NO_COLOR and a pipe turn colours off.";
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Yellow.on_default().bold())
+    .usage(AnsiColor::Yellow.on_default().bold())
+    .literal(AnsiColor::Green.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Gives every container in a pod its own network identity and its own firewall.
+#[derive(Debug, Parser)]
+#[command(name = "sidewall", version, styles = STYLES, after_help = EXIT_CODES, max_term_width = 110)]
+pub struct Cli {
+    /// How results are written
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Output,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The form of results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Text,
+    /// For programs: one JSON value, or for `run` one JSON object a line
+    Json,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run a Pod manifest on this machine behind the walls that its policies ask for (needs root)
+    Run(Run),
+    /// Look for mistakes in manifests and policies
+    Check(Check),
+    /// Show who can reach whom in a pod
+    Matrix(Matrix),
+    /// Say why a flow is allowed or denied, and what would allow it
+    Explain(Explain),
+    /// Compare expectations about flows with what policies say
+    Test(Test),
+    /// Show on a real pod what walls and a front proxy change (needs root)
+    Demo(Demo),
+    /// Write a completion script for a shell
+    #[command(after_help = "Example:\n  sidewall completions bash > /etc/bash_completion.d/sidewall")]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+    /// Programs that pods of the examples and of probes run
+    #[command(hide = true)]
+    Internal {
+        /// Which.
+        #[command(subcommand)]
+        program: Internal,
+    },
+}
+
+/// How the kernel is to tell the containers' sockets apart.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum IdentityChoice {
+    /// By cgroup where this kernel can (`socket cgroupv2`), else by user
+    #[default]
+    Auto,
+    /// By the cgroup in which a socket was made
+    Cgroup,
+    /// By the user who made a socket; each container needs a UID of its own
+    Uid,
+    /// By the group of the process that made a socket; each container needs a GID of its own
+    Gid,
+}
+
+/// `--identity`.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct IdentityArg {
+    /// How containers are told apart
+    #[arg(long, value_enum, default_value_t, value_name = "BY")]
+    pub identity: IdentityChoice,
+}
+
+/// A pod and its policies.
+#[derive(Args, Debug)]
+pub struct PodAndPolicies {
+    /// The file with the Pod; policies in it count too
+    #[arg(value_name = "POD.yaml")]
+    pub pod: PathBuf,
+    /// Files with policies, and with objects that policies speak of
+    #[arg(long = "policy", short = 'p', num_args = 1.., value_name = "FILE")]
+    pub policies: Vec<PathBuf>,
+    /// Which Pod of the file it is, where there are several
+    #[arg(long = "pod", value_name = "NAME")]
+    pub name: Option<String>,
+}
+
+/// Where running pods are written down.
+#[derive(Args, Debug, Clone)]
+pub struct StateDir {
+    /// Where running pods are written down
+    #[arg(long, value_name = "DIR", default_value = sidewall_sandbox::DEFAULT_ROOT)]
+    pub state_dir: PathBuf,
+}
+
+/// `sidewall run`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The containers' commands run as processes of this machine: each container in a cgroup and under a user of its own,
+without capabilities, all in one network namespace. They start only when the rules stand. Programs are looked up in
+PATH, with the directory of `sidewall` first; a container without a workingDir starts in the manifest's directory.
+
+Policy files are watched: a change is loaded at once and ends the connections that it denies. A version with an error is
+refused, and the rules stay as they were.
+
+Examples:
+  sidewall run pod.yaml --policy policy.yaml --publish 8080:80
+  sidewall run pod.yaml -p policy.yaml proxy.yaml --identity uid --output json
+
+Ctrl-C or SIGTERM ends the pod in good order and removes everything; a second one does so at once.")]
+pub struct Run {
+    #[command(flatten)]
+    pub input: PodAndPolicies,
+    #[command(flatten)]
+    pub identity: IdentityArg,
+    /// Make a port of the pod reachable on this machine; on 127.0.0.1 unless ADDR says otherwise
+    #[arg(long, value_name = "[ADDR:]HOST:POD")]
+    pub publish: Vec<Publish>,
+    /// Load no rules, for comparison
+    #[arg(long)]
+    pub no_walls: bool,
+    #[command(flatten)]
+    pub state: StateDir,
+}
+
+/// `sidewall check`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Every mistake is shown with its file, line and column. Where the files have Pods, the policies are also read for each of
+them: a container that no pod has, a port name that nobody declares, a Service that is only partly allowed.
+
+Exit codes: 0 no errors, 1 warnings with --strict, 2 errors.
+
+Examples:
+  sidewall check policies/*.yaml
+  sidewall check --strict pod.yaml policy.yaml --output json")]
+pub struct Check {
+    /// The files
+    #[arg(required = true, value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Exit with 1 when there are warnings
+    #[arg(long)]
+    pub strict: bool,
+}
+
+/// `sidewall matrix`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Rows are who opens a flow: every container, `unknown` (a socket of no container), `port-forward` (the runtime's own
+process on the pod's loopback), `node` (this node's address, over the network) and every --peer. Columns are every
+port that a container declares, and every --to.
+
+With --probe each pair is tried for real, one after the other. Where `sidewall run` has the pod running, it is tried
+there; otherwise in a pod made for it, with the manifest's containers, users and ports, in which nothing runs but
+probes. A probe listens on the port as the receiving container where nobody else does, and the answer must come from
+it. Where the container itself listens, being connected counts. An attempt counts as denied only when a denial counter of
+the rules went up; an attempt that came to nothing without one is shown as unclear. With UDP in a running pod nothing is
+listened on, and a datagram that no counter denied counts as allowed. In a running pod, --peer and --to addresses are
+not tried, because they are not ours.
+
+Exit codes: 0, or with --probe 1 when kernel and evaluator disagree or an attempt is unclear.
+
+Examples:
+  sidewall matrix pod.yaml --policy policy.yaml
+  sidewall matrix pod.yaml -p policy.yaml --peer office=203.0.113.7 --to 10.0.0.5:5432/TCP
+  sidewall matrix pod.yaml -p policy.yaml --probe --output json")]
+pub struct Matrix {
+    #[command(flatten)]
+    pub input: PodAndPolicies,
+    #[command(flatten)]
+    pub identity: IdentityArg,
+    /// An address on the network that also sends; NAME is a label of yours, or NAMESPACE/POD alone for a Pod of the files
+    #[arg(long, value_name = "NAME=IP")]
+    pub peer: Vec<Named>,
+    /// A destination on the network
+    #[arg(long, value_name = "IP:PORT[/PROTO]")]
+    pub to: Vec<Destination>,
+    /// Try every pair in a real pod (needs root)
+    #[arg(long)]
+    pub probe: bool,
+    #[command(flatten)]
+    pub state: StateDir,
+}
+
+/// `sidewall explain`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+FROM and TO are a container's name, `unknown` (a socket of no container), `port-forward` (the runtime's own process
+on the pod's loopback), `node` (this node's address, over the network), an IP address, or NAMESPACE/POD of a Pod in the
+files. Without --port, every port that the container TO declares is explained.
+
+Exit codes: 0 all allowed, 1 something is denied.
+
+Examples:
+  sidewall explain pod.yaml --policy policy.yaml log-shipper app --port 8080
+  sidewall explain pod.yaml --policy policy.yaml log-shipper 203.0.113.7 --port 443/TCP
+  sidewall explain pod.yaml --policy policy.yaml node front-proxy --port http")]
+pub struct Explain {
+    /// The file with the Pod; policies in it count too
+    #[arg(value_name = "POD.yaml")]
+    pub pod: PathBuf,
+    /// Who opens the flow
+    pub from: String,
+    /// Who is to answer it
+    pub to: String,
+    /// A file with policies, or with objects that policies speak of; may be given several times
+    #[arg(long = "policy", short = 'p', value_name = "FILE")]
+    pub policies: Vec<PathBuf>,
+    /// Which Pod of the file it is, where there are several
+    #[arg(long = "pod", value_name = "NAME")]
+    pub name: Option<String>,
+    /// The port: a number or a name that TO declares, with /UDP or /SCTP where it is not TCP
+    #[arg(long, value_name = "PORT[/PROTO]")]
+    pub port: Option<String>,
+    #[command(flatten)]
+    pub identity: IdentityArg,
+}
+
+/// `sidewall test`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+CASES.yaml (file names in it are relative to it; a field that is not listed here is an error):
+
+  pod: pod.yaml                    # the file with the Pod
+  podName: web                     # which Pod, where the file has several
+  policies: [policy.yaml]
+  identity: cgroup                 # cgroup (the default), uid or gid
+  peers: {office: 203.0.113.7}     # names for addresses on the network
+  cases:
+  - name: the shipper reads metrics
+    from: log-shipper              # a container, unknown, port-forward, node, an address, a peer, NAMESPACE/POD
+    to: app
+    port: metrics                  # a number, or a name that `to` declares
+    protocol: TCP                  # TCP (the default), UDP or SCTP
+    expect: Allow                  # or Deny
+
+With --kernel each flow is tried in a real pod with the manifest's containers, users and ports, in which nothing runs
+but probes; the network around it, with every address of the cases, is a namespace made for it.
+
+Exit codes: 0 all as expected, 1 some are not.
+
+Examples:
+  sidewall test cases.yaml
+  sidewall test cases.yaml --kernel --output json")]
+pub struct Test {
+    /// The file with the expectations
+    #[arg(value_name = "CASES.yaml")]
+    pub cases: PathBuf,
+    /// Try each flow in a real pod (needs root)
+    #[arg(long)]
+    pub kernel: bool,
+    #[command(flatten)]
+    pub state: StateDir,
+}
+
+/// `sidewall demo`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Runs the pod of examples/hello twice, first without walls and then with them, tries the same connections in both and
+shows what changed. Every line of the table comes from an attempt made then.
+
+Exit codes: 0 every line is as expected, 1 some are not.
+
+Examples:
+  sidewall demo
+  sidewall demo --keep")]
+pub struct Demo {
+    /// Leave the walled pod running until Ctrl-C, and print commands to try
+    #[arg(long)]
+    pub keep: bool,
+    /// Use the files of this directory instead of the built-in examples/hello
+    #[arg(long, value_name = "DIR")]
+    pub example: Option<PathBuf>,
+    /// The port of this machine on which the front proxy is published; 0 for any free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    pub port: u16,
+    #[command(flatten)]
+    pub identity: IdentityArg,
+    #[command(flatten)]
+    pub state: StateDir,
+}
+
+/// Programs that pods run.
+#[derive(Debug, Subcommand)]
+pub enum Internal {
+    /// Answers what the sandbox's client asks over standard input
+    Prober {
+        /// The name that listeners answer with.
+        name: String,
+    },
+    /// An application that answers `Hello World!`, asks nobody who they are, and counts requests
+    Hello {
+        /// Where the application listens.
+        #[arg(long)]
+        listen: SocketAddr,
+        /// Where its metrics are.
+        #[arg(long)]
+        metrics: SocketAddr,
+    },
+    /// Reads metrics and sends them to a collector, again and again
+    Ship {
+        /// Where the metrics are.
+        #[arg(long)]
+        metrics: SocketAddr,
+        /// Where they are sent.
+        #[arg(long)]
+        collector: SocketAddr,
+        /// How long it waits in between.
+        #[arg(long, default_value_t = 5)]
+        seconds: u64,
+    },
+}
+
+/// `[ADDR:]HOST:POD`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// Where it listens on this machine.
+    pub at: SocketAddr,
+    /// The pod's port.
+    pub port: u16,
+}
+
+impl std::str::FromStr for Publish {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = || format!("{text:?} is not [ADDR:]HOST:POD, such as 8080:80 or 127.0.0.1:8080:80 or [::1]:8080:80");
+        let (at, pod) = text.rsplit_once(':').ok_or_else(form)?;
+        let port = pod.parse().ok().filter(|port| *port > 0).ok_or_else(form)?;
+        let at = match at.parse::<u16>() {
+            Ok(host) => SocketAddr::new(Ipv4Addr::LOCALHOST.into(), host),
+            Err(_) => at.parse().map_err(|_| form())?,
+        };
+        Ok(Self { at, port })
+    }
+}
+
+/// `NAME=IP`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The name.
+    pub name: String,
+    /// The address; none where the name is one of a Pod in the files.
+    pub address: Option<IpAddr>,
+}
+
+impl std::str::FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = || format!("{text:?} is not NAME=IP, such as office=203.0.113.7, or NAMESPACE/POD");
+        match text.split_once('=') {
+            Some((name, address)) if !name.is_empty() => {
+                Ok(Self { name: name.to_owned(), address: Some(address.parse().map_err(|_| form())?) })
+            }
+            None if text.contains('/') => Ok(Self { name: text.to_owned(), address: None }),
+            _ => Err(form()),
+        }
+    }
+}
+
+/// `IP:PORT[/PROTO]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// Address and port.
+    pub at: SocketAddr,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+impl std::str::FromStr for Destination {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let form = || format!("{text:?} is not IP:PORT[/PROTO], such as 10.0.0.5:5432/TCP or [fd00::1]:53/UDP");
+        let (at, protocol) = match text.rsplit_once('/') {
+            Some((at, protocol)) => (at, protocol.parse().map_err(|e| format!("{e}"))?),
+            None => (text, Protocol::Tcp),
+        };
+        let at: SocketAddr = at.parse().map_err(|_| form())?;
+        if at.port() == 0 { Err(form()) } else { Ok(Self { at, protocol }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn published_ports() {
+        let at = |text: &str| text.parse::<Publish>().map(|p| (p.at.to_string(), p.port));
+        assert_eq!(at("8080:80"), Ok(("127.0.0.1:8080".to_owned(), 80)));
+        assert_eq!(at("0.0.0.0:8080:80"), Ok(("0.0.0.0:8080".to_owned(), 80)));
+        assert_eq!(at("[::1]:0:80"), Ok(("[::1]:0".to_owned(), 80)));
+        for bad in ["80", "8080:0", "x:80", "8080:http", "localhost:8080:80", ""] {
+            assert!(at(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn destinations_and_peers() {
+        let to: Destination = "[fd00::1]:53/udp".parse().unwrap();
+        assert_eq!((to.at.to_string().as_str(), to.protocol), ("[fd00::1]:53", Protocol::Udp));
+        assert_eq!("10.0.0.1:5".parse::<Destination>().unwrap().protocol, Protocol::Tcp);
+        for bad in ["10.0.0.1", "10.0.0.1:0", "10.0.0.1:5/ICMP", "host:5"] {
+            assert!(bad.parse::<Destination>().is_err(), "{bad}");
+        }
+        assert_eq!("shop/db".parse::<Named>().unwrap().address, None);
+        assert!("db".parse::<Named>().is_err());
+        assert!("=10.0.0.1".parse::<Named>().is_err());
+    }
+}

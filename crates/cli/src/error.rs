@@ -1,0 +1,200 @@
+//! What ends a command, and the exit code that it ends with.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use sidewall_api::Diagnostic;
+
+/// Why a command could not give an answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Files with errors.
+    #[error("{}", summary(.0))]
+    Input(Vec<Diagnostic>),
+    /// A file that can't be read.
+    #[error("can't read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// A file that should have a pod.
+    #[error("there is no Pod in {}", .0.display())]
+    NoPod(PathBuf),
+    /// A file with several pods.
+    #[error("{} has several Pods ({}): say which with {how}", path.display(), names.join(", "))]
+    ManyPods {
+        /// The file.
+        path: PathBuf,
+        /// Their names.
+        names: Vec<String>,
+        /// Where to say it.
+        how: &'static str,
+    },
+    /// A pod of another name.
+    #[error("{} has no Pod {name:?}; it has {}", path.display(), names.join(", "))]
+    OtherPod {
+        /// The file.
+        path: PathBuf,
+        /// The name asked for.
+        name: String,
+        /// Those that there are.
+        names: Vec<String>,
+    },
+    /// A pod with more containers than a ruleset can number.
+    #[error(transparent)]
+    Containers(#[from] sidewall_flow::ContainerIdError),
+    /// A word that names no end of a flow.
+    #[error(
+        "{word:?} is nobody here: write one of {}, or unknown, port-forward, node, an IP address, or NAMESPACE/POD of a Pod in the files that has an address",
+        containers.join(", ")
+    )]
+    NoEnd {
+        /// The word.
+        word: String,
+        /// The pod's containers.
+        containers: Vec<String>,
+    },
+    /// An address that is the pod's own.
+    #[error("{0} is this pod's own address: name the container instead")]
+    OwnAddress(std::net::IpAddr),
+    /// Both ends are outside the pod.
+    #[error("neither {from} nor {to} is in the pod: nothing here can see such a flow")]
+    Elsewhere {
+        /// Who opens it.
+        from: String,
+        /// Who is to answer it.
+        to: String,
+    },
+    /// An address of one family toward one of the other.
+    #[error("{from} and {to} are addresses of different families")]
+    Families {
+        /// Who opens it.
+        from: String,
+        /// Who is to answer it.
+        to: String,
+    },
+    /// A text that is no port.
+    #[error(
+        "{port:?} is no port of {to}: write a number from 1 to 65535, or a name that it declares, with /UDP or /SCTP where it is not TCP"
+    )]
+    Port {
+        /// The text.
+        port: String,
+        /// Whose port it should be.
+        to: String,
+    },
+    /// A port that has to be given.
+    #[error("{0} declares no ports: say which with --port")]
+    WhichPort(String),
+    /// The pod can't be walled.
+    #[error("the pod {pod} can't be walled off{}:{}", by.map(|by| format!(" by {by}")).unwrap_or_default(), lines(.reasons))]
+    Unenforceable {
+        /// The pod.
+        pod: String,
+        /// The identity.
+        by: Option<&'static str>,
+        /// Why.
+        reasons: Vec<String>,
+    },
+    /// The kernel has no way to tell sockets apart by cgroup.
+    #[error(
+        "this kernel can't tell sockets apart by cgroup (CONFIG_NFT_SOCKET, `socket cgroupv2`): use --identity uid"
+    )]
+    NoCgroupMatch,
+    /// The kernel lacks what walls need.
+    #[error("this kernel lacks what walls need: {0}")]
+    Kernel(String),
+    /// Not root.
+    #[error("this makes network namespaces, cgroups and packet rules: run it as root")]
+    NotRoot,
+    /// The sandbox.
+    #[error(transparent)]
+    Sandbox(#[from] sidewall_sandbox::Error),
+    /// Namespaces and links.
+    #[error(transparent)]
+    Netns(#[from] sidewall_netns::Error),
+    /// Netfilter's socket.
+    #[error(transparent)]
+    Netlink(#[from] sidewall_netfilter::NetlinkError),
+    /// Rules that the kernel did not take.
+    #[error("the rules could not be loaded: {0}")]
+    Load(#[from] sidewall_netfilter::LoadError),
+    /// A program that should lie beside this one.
+    #[error("{} is not there: build it (cargo build -p sidewall-proxy), or install it beside sidewall", .0.display())]
+    NoProgram(PathBuf),
+    /// A file or directory of our own.
+    #[error("can't {action} {}: {source}", path.display())]
+    File {
+        /// What was to be done.
+        action: &'static str,
+        /// With which.
+        path: PathBuf,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// An address on which nobody can listen.
+    #[error("can't listen on {at}: {source}")]
+    Listen {
+        /// Where.
+        at: SocketAddr,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// A thread or a signal handler.
+    #[error("can't {action}: {source}")]
+    System {
+        /// What was to be done.
+        action: &'static str,
+        /// The system's word.
+        source: io::Error,
+    },
+    /// A container that does not get ready.
+    #[error("the pod did not become ready within {seconds} s:{}", lines(.states))]
+    NotReady {
+        /// How long it was waited for.
+        seconds: u64,
+        /// How its containers are.
+        states: Vec<String>,
+    },
+    /// It was interrupted.
+    #[error("interrupted")]
+    Interrupted,
+    /// An attempt that says nothing.
+    #[error("the probe of {0} did not work: {1}")]
+    Probe(String, String),
+}
+
+fn summary(diagnostics: &[Diagnostic]) -> String {
+    let errors = diagnostics.iter().filter(|d| d.is_error()).count();
+    format!("{errors} error{}", if errors == 1 { "" } else { "s" })
+}
+
+fn lines(of: &[String]) -> String {
+    of.iter().map(|line| format!("\n  {line}")).collect()
+}
+
+impl Error {
+    /// The exit code: 2 for what the user wrote, 3 for what could not be done.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Input(_)
+            | Self::Read { .. }
+            | Self::NoPod(_)
+            | Self::ManyPods { .. }
+            | Self::OtherPod { .. }
+            | Self::Containers(_)
+            | Self::NoEnd { .. }
+            | Self::OwnAddress(_)
+            | Self::Elsewhere { .. }
+            | Self::Families { .. }
+            | Self::Port { .. }
+            | Self::WhichPort(_)
+            | Self::Unenforceable { .. }
+            | Self::Sandbox(sidewall_sandbox::Error::Manifest(_)) => 2,
+            _ => 3,
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! A pod and everything that policies can say about it, as files tell it; and what the policies then mean.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::Pod;
+use sidewall_api::{Diagnostic, Loaded, Located, Problem};
+use sidewall_policy::model::Identities;
+use sidewall_policy::model::{Note, PolicyKind, UserIdentities};
+use sidewall_policy::world::objects::{self, subject_containers};
+use sidewall_policy::world::{Network, Subject, World};
+use sidewall_policy::{ResolvedPod, resolve};
+
+use crate::error::Error;
+use crate::identity::Identity;
+use crate::inputs;
+
+/// The pod's device.
+const INTERFACE: &str = sidewall_sandbox::INTERFACE;
+
+/// A pod and the objects around it.
+pub struct Scene {
+    /// The pod.
+    pub manifest: Pod,
+    /// Everything that was read.
+    pub loaded: Loaded,
+}
+
+/// Where a pod and its policies are.
+#[derive(Clone, Debug)]
+pub struct Sources {
+    /// The file with the pod.
+    pub pod: PathBuf,
+    /// The pod's name, where the file has several.
+    pub name: Option<String>,
+    /// How to say the name.
+    pub how: &'static str,
+    /// The files with policies.
+    pub policies: Vec<PathBuf>,
+}
+
+impl Sources {
+    /// From the command line.
+    pub fn new(pod: &Path, name: Option<&String>, policies: &[PathBuf]) -> Self {
+        Self { pod: pod.to_owned(), name: name.cloned(), how: "--pod", policies: policies.to_vec() }
+    }
+
+    /// Every file.
+    pub fn files(&self) -> impl Iterator<Item = &PathBuf> {
+        std::iter::once(&self.pod).chain(&self.policies)
+    }
+
+    /// The directory of the pod's file.
+    pub fn directory(&self) -> Result<PathBuf, Error> {
+        let parent = match self.pod.parent() {
+            Some(parent) if !parent.as_os_str().is_empty() => parent,
+            _ => Path::new("."),
+        };
+        parent.canonicalize().map_err(|source| Error::Read { path: parent.to_owned(), source })
+    }
+}
+
+impl Scene {
+    /// Reads a pod and its policies.
+    ///
+    /// # Errors
+    /// [`Error::Input`] for anything that has an error; [`Error::NoPod`] and the like.
+    pub fn read(sources: &Sources) -> Result<Self, Error> {
+        let manifest = Self::pod(sources)?;
+        let loaded = inputs::sound(inputs::read(sources.files())?)?;
+        Ok(Self { manifest, loaded })
+    }
+
+    /// The pod, by the file that is named as its own.
+    fn pod(sources: &Sources) -> Result<Pod, Error> {
+        let path = sources.pod.clone();
+        let loaded = inputs::sound(inputs::read([&sources.pod])?)?;
+        let names: Vec<String> = loaded.objects.pods.iter().map(Located::name).collect();
+        let mut pods = loaded.objects.pods.into_iter().map(|pod| pod.object);
+        match (&sources.name, names.len()) {
+            (_, 0) => Err(Error::NoPod(path)),
+            (None, 1) => pods.next().ok_or(Error::NoPod(path)),
+            (None, _) => Err(Error::ManyPods { path, names, how: sources.how }),
+            (Some(name), _) => match pods.find(|pod| pod.metadata.name.as_ref() == Some(name)) {
+                Some(pod) => Ok(pod),
+                None => Err(Error::OtherPod { path, name: name.clone(), names }),
+            },
+        }
+    }
+
+    /// What policies can speak of.
+    pub fn world(&self, network: Network) -> World {
+        world(&self.loaded, network)
+    }
+
+    /// The warnings about the files, and what the policies' authors should know of this pod.
+    pub fn notes(&self, pod: &ResolvedPod) -> Vec<Diagnostic> {
+        let mut all = self.loaded.diagnostics.clone();
+        all.extend(pod.notes.iter().filter_map(|note| place(&self.loaded, note)));
+        all
+    }
+
+    /// The pod as its policies see it, without a kernel: the addresses are stand-ins where the manifest's status has none.
+    ///
+    /// # Errors
+    /// The pod has too many containers, or the identity can't tell them apart.
+    pub fn imagine(&self, identity: Identity) -> Result<Imagined, Error> {
+        identity.check(&self.manifest, &self.loaded)?;
+        let addresses = Stand::of(&self.manifest);
+        let identities = match identity {
+            Identity::Cgroup => {
+                Identities::Cgroup { level: 0, containers: BTreeMap::new(), pods_level: 0, pods: 0 }
+            }
+            Identity::Uid => Identities::Uid(UserIdentities::default()),
+            Identity::Gid => Identities::Gid(UserIdentities::default()),
+        };
+        let subject = subject(&self.manifest, addresses.pod.clone(), identities)?;
+        let world = self.world(Network { this_node: addresses.node.iter().copied().collect(), ..Network::default() });
+        Ok(Imagined { pod: resolve(&world, &subject), node: addresses.node, own: addresses.pod, world })
+    }
+}
+
+/// A pod that is only thought of.
+pub struct Imagined {
+    /// What its policies mean.
+    pub pod: ResolvedPod,
+    /// The node's addresses toward it.
+    pub node: Vec<IpAddr>,
+    /// Its own addresses.
+    pub own: Vec<IpAddr>,
+    /// What there is around it.
+    pub world: World,
+}
+
+/// Addresses of a pod that does not run.
+struct Stand {
+    pod: Vec<IpAddr>,
+    node: Vec<IpAddr>,
+}
+
+impl Stand {
+    fn of(manifest: &Pod) -> Self {
+        let mut pod = objects::pod(manifest).addresses;
+        let status = manifest.status.as_ref();
+        let node = status.and_then(|status| status.host_ips.as_ref()).into_iter().flatten().map(|ip| ip.ip.as_str());
+        let node: BTreeSet<IpAddr> = status
+            .and_then(|status| status.host_ip.as_deref())
+            .into_iter()
+            .chain(node)
+            .filter_map(|ip| ip.parse().ok())
+            .collect();
+        let mut node: Vec<IpAddr> = node.into_iter().collect();
+        // What `run` gives, when nothing else is there.
+        if let Some(stand) = sidewall_sandbox::Pools::default().choose(0, &[]) {
+            if pod.is_empty() {
+                pod = stand.pod.iter().map(ipnet::IpNet::addr).collect();
+            }
+            if node.is_empty() {
+                node = stand.node.iter().map(ipnet::IpNet::addr).collect();
+            }
+        }
+        Self { pod, node }
+    }
+}
+
+/// The pod that policies are resolved for.
+///
+/// # Errors
+/// The pod has too many containers.
+pub fn subject(manifest: &Pod, addresses: Vec<IpAddr>, identities: Identities) -> Result<Subject, Error> {
+    Ok(Subject {
+        namespace: objects::namespace(manifest.metadata.namespace.as_deref()),
+        name: manifest.metadata.name.clone().unwrap_or_default(),
+        labels: manifest.metadata.labels.clone().unwrap_or_default(),
+        addresses,
+        interface: Some(INTERFACE.to_owned()),
+        containers: subject_containers(manifest)?,
+        identities,
+    })
+}
+
+/// What policies can speak of.
+pub fn world(loaded: &Loaded, network: Network) -> World {
+    let objects = &loaded.objects;
+    let slices: Vec<_> = objects.endpoint_slices.iter().map(|slice| slice.object.clone()).collect();
+    World {
+        namespaces: objects
+            .namespaces
+            .iter()
+            .map(|namespace| (namespace.name(), namespace.object.metadata.labels.clone().unwrap_or_default()))
+            .collect(),
+        pods: objects.pods.iter().map(|pod| objects::pod(&pod.object)).collect(),
+        services: objects.services.iter().map(|service| objects::service(&service.object, &slices)).collect(),
+        policies: objects.policies.iter().map(|policy| policy.object.clone()).collect(),
+        proxies: objects.proxies.iter().map(|proxy| proxy.object.clone()).collect(),
+        unreadable: loaded.unreadable.iter().map(Into::into).collect(),
+        network,
+    }
+}
+
+/// A note at the policy that it is about.
+pub fn place(loaded: &Loaded, note: &Note) -> Option<Diagnostic> {
+    let about = note.policy.as_ref()?;
+    let problem = |path| Problem::warning(path, note.message.clone());
+    let path = sidewall_api::FieldPath::spec();
+    let objects = &loaded.objects;
+    match about.kind {
+        PolicyKind::ContainerNetworkPolicy => objects
+            .policies
+            .iter()
+            .find(|policy| policy.name() == about.name && policy.namespace() == about.namespace)
+            .map(|policy| policy.place.diagnostic(&problem(path))),
+        PolicyKind::SidecarProxy => objects
+            .proxies
+            .iter()
+            .find(|proxy| proxy.name() == about.name && proxy.namespace() == about.namespace)
+            .map(|proxy| proxy.place.diagnostic(&problem(path))),
+        PolicyKind::Probes | PolicyKind::Guard => None,
+    }
+}

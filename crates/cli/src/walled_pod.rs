@@ -1,0 +1,130 @@
+//! A pod on this machine with its walls raised before anything in it runs. Whatever fails on the way takes the pod down
+//! again, so that nothing ever runs without them.
+
+use k8s_openapi::api::core::v1::Pod;
+use sidewall_netfilter::Features;
+use sidewall_policy::world::Network;
+use sidewall_policy::{ResolvedPod, Subject, resolve};
+use sidewall_sandbox::{LivePod, Options, PodInfo, Prepared, Running, Sandbox};
+
+use crate::args::IdentityChoice;
+use crate::error::Error;
+use crate::identity::Identity;
+use crate::scene::{Scene, subject, world};
+use crate::walls::{Raised, Walls};
+
+/// A pod with its walls, in which nothing runs yet. Dropping it removes it.
+pub struct Standing {
+    /// The pod.
+    pub prepared: Prepared,
+    /// What the policies mean for it.
+    pub view: View,
+    /// The rules; none where none were wanted.
+    pub walls: Option<Walls>,
+    /// What is in force.
+    pub raised: Raised,
+    /// What could be better, for the user.
+    pub warnings: Vec<String>,
+}
+
+/// What has to be known of a living pod to judge its flows.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// How containers are told apart.
+    pub identity: Identity,
+    /// The pod that policies are resolved for.
+    pub subject: Subject,
+    /// What they mean for it.
+    pub resolved: ResolvedPod,
+    /// Where things are.
+    pub network: Network,
+}
+
+impl View {
+    /// What policies mean for a living pod.
+    ///
+    /// # Errors
+    /// The pod can't be walled off by that identity.
+    pub fn new(scene: &Scene, info: &PodInfo, identity: Identity, features: Features) -> Result<Self, Error> {
+        identity.check_made(&scene.manifest, &scene.loaded, info)?;
+        let identities = identity.of(&scene.manifest, info)?;
+        let mut subject = subject(&scene.manifest, info.addresses.clone(), identities)?;
+        // The device's rules are the second line; without the hook the first one stands alone.
+        subject.interface = features.device_egress.then(|| info.interface.clone());
+        let network =
+            Network { this_node: info.node_addresses.iter().copied().collect(), ..Network::default() };
+        let resolved = resolve(&scene.world(network.clone()), &subject);
+        Ok(Self { identity, subject, resolved, network })
+    }
+
+    /// The same pod under other policies.
+    pub fn under(&self, scene: &Scene) -> ResolvedPod {
+        resolve(&world(&scene.loaded, self.network.clone()), &self.subject)
+    }
+}
+
+/// What this kernel can do, for a process that may use it.
+///
+/// # Errors
+/// [`Error::NotRoot`], [`Error::Kernel`], [`Error::Netlink`].
+pub fn features() -> Result<Features, Error> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err(Error::NotRoot);
+    }
+    let features = Features::probe()?;
+    let needed = Features { socket_cgroup: false, owner_persist: false, device_egress: false, ..Features::ALL };
+    if features.masked(needed) != needed {
+        return Err(Error::Kernel(features.masked(needed).to_string()));
+    }
+    Ok(features)
+}
+
+/// Makes a pod of `manifest` and raises the walls that the scene's policies ask for. `manifest` is the scene's own, but
+/// for what its containers run.
+///
+/// # Errors
+/// Whatever keeps the pod or its walls from being made. Nothing is left then.
+pub fn prepare(
+    scene: &Scene,
+    manifest: &Pod,
+    choice: IdentityChoice,
+    walls: bool,
+    options: &Options,
+) -> Result<Standing, Error> {
+    let features = features()?;
+    let identity = Identity::choose(choice, features)?;
+    let prepared = Sandbox::prepare(manifest, options)?;
+    let mut warnings = Vec::new();
+    if choice == IdentityChoice::Auto && identity != Identity::Cgroup {
+        warnings.push("this kernel can't tell sockets apart by cgroup: containers are told apart by user".to_owned());
+    }
+    if identity == Identity::Cgroup {
+        warnings.extend(Identity::shared_users(prepared.pod().info()));
+    }
+    if walls && !features.device_egress {
+        warnings.push("this kernel has no egress hook for devices: packet sockets are not held off".to_owned());
+    }
+    let view = View::new(scene, prepared.pod().info(), identity, features)?;
+    let (walls, raised) = if walls { raise(prepared.pod(), &view, features)? } else { (None, Raised::None) };
+    Ok(Standing { prepared, view, walls, raised, warnings })
+}
+
+fn raise(pod: &LivePod, view: &View, features: Features) -> Result<(Option<Walls>, Raised), Error> {
+    let mut walls = Walls::open(pod, features)?;
+    if !view.resolved.is_selected() {
+        return Ok((Some(walls), Raised::None));
+    }
+    walls.guard(&view.subject)?;
+    let raised = walls.raise(&view.resolved)?;
+    Ok((Some(walls), raised))
+}
+
+impl Standing {
+    /// Starts the containers.
+    ///
+    /// # Errors
+    /// [`Error::Sandbox`].
+    pub fn start(self) -> Result<(Running, View, Option<Walls>), Error> {
+        Ok((self.prepared.start()?, self.view, self.walls))
+    }
+}
