@@ -186,6 +186,21 @@ impl Lab {
         self.start(maker, &self.pod.clone(), Some(&cgroup), (uid, uid), &[])
     }
 
+    /// A process in a container's cgroup (or in none) under a user and group of one's choice.
+    ///
+    /// # Errors
+    /// Where it cannot be started.
+    pub fn process(
+        &mut self,
+        maker: &Path,
+        cgroup: Option<ContainerId>,
+        ids: (u32, u32),
+        capabilities: &[Capability],
+    ) -> Result<Maker, Box<dyn std::error::Error>> {
+        let cgroup = cgroup.map(|id| self.cgroups.containers[&id].clone());
+        self.start(maker, &self.pod.clone(), cgroup.as_ref(), ids, capabilities)
+    }
+
     fn start(
         &mut self,
         maker: &Path,
@@ -435,7 +450,11 @@ fn connect(pod: &NetNs, network: &NetNs) -> Result<(), Box<dyn std::error::Error
     Ok(())
 }
 
-fn ip(ns: &NetNs, arguments: &str) -> Result<(), Box<dyn std::error::Error>> {
+/// Runs the program `ip` in a namespace.
+///
+/// # Errors
+/// Where it is missing or fails.
+pub fn ip(ns: &NetNs, arguments: &str) -> Result<(), Box<dyn std::error::Error>> {
     let program = ["/usr/sbin/ip", "/sbin/ip"].into_iter().find(|path| Path::new(path).exists());
     let program = program.ok_or("the program ip is missing: install iproute2")?;
     let launch = Launch::new(program).args(arguments.split(' ')).netns(ns).privileged();
