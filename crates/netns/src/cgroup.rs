@@ -245,6 +245,14 @@ impl Cgroup {
     /// # Errors
     /// [`Error::CgroupBusy`], [`Error::File`].
     pub fn remove(&self) -> Result<()> {
+        self.remove_within(BUSY_LIMIT)
+    }
+
+    /// [`Cgroup::remove`] with a limit of one's own.
+    ///
+    /// # Errors
+    /// As [`Cgroup::remove`].
+    pub fn remove_within(&self, limit: Duration) -> Result<()> {
         let start = Instant::now();
         let mut pause = Duration::from_millis(1);
         loop {
@@ -252,7 +260,7 @@ impl Cgroup {
                 Ok(()) => return Ok(()),
                 Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
                 Err(e) if e.raw_os_error() == Some(libc::EBUSY) => {
-                    if start.elapsed() >= BUSY_LIMIT {
+                    if start.elapsed() >= limit {
                         return Err(Error::CgroupBusy {
                             path: self.path.clone(),
                             pids: self.procs().unwrap_or_default(),

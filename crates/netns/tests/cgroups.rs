@@ -52,7 +52,7 @@ fn a_busy_cgroup_is_reported_with_its_processes() {
     need_root();
     let own = OwnCgroup::new("busy");
     let mut process = Launch::new("/bin/sleep").args(["1000"]).cgroup(&own.0).spawn().unwrap();
-    let result = own.0.remove();
+    let result = own.0.remove_within(Duration::from_millis(50));
     process.kill().unwrap();
     match result {
         Err(Error::CgroupBusy { pids, .. }) => assert_eq!(pids, [process.pid() as i32]),

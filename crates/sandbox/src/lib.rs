@@ -17,8 +17,9 @@
 //! # Ok(()) }
 //! ```
 //!
-//! What a pod here is **not**: its processes share this machine's files, process ids, host name and resources. They are
-//! told apart on the network, which is what this crate is for.
+//! What a pod here is **not**: its processes share this machine's files, process ids, host name and resources, and those
+//! of two containers (or two pods) with the same user id can signal and trace each other. They are told apart on the
+//! network, which is what this crate is for.
 //!
 //! This crate knows nothing of policies or packet rules.
 

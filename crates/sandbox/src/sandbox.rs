@@ -58,20 +58,25 @@ impl Sandbox {
     /// Makes everything of a pod but its processes. First removes what dead supervisors have left.
     ///
     /// # Errors
-    /// [`Error::Manifest`] with every problem; [`Error::Running`]; [`Error::NoAddress`]; [`Error::Kernel`]. What had been
-    /// made by then is removed.
+    /// [`Error::Manifest`] with every problem; [`Error::Running`]; [`Error::NoAddress`]; [`Error::Kernel`];
+    /// [`Error::Teardown`] when a dead supervisor's pod of this name can't be removed. What had been made by then is
+    /// removed.
     pub fn prepare(pod: &Pod, options: &Options) -> Result<Prepared> {
         let plan = plan(pod, &options.plan).map_err(Error::Manifest)?;
         let lock = MachineLock::take()?;
-        if let Err(error) = state::cleanup_locked(&options.state_root, &lock) {
-            // What is left of another pod does not stand in this one's way.
-            tracing::warn!(%error, "cleaning up after a dead supervisor");
-        }
+        let cleaned = state::cleanup_locked(&options.state_root, &lock);
         let store = Store::new(&options.state_root);
         if let Some(state) = store.read(&plan.namespace, &plan.name)? {
             lock.release();
             let name = format!("{}/{}", plan.namespace, plan.name);
-            return Err(Error::Running { name, supervisor: state.supervisor.pid });
+            return match cleaned {
+                Err(error) if !state.supervisor.alive() => Err(error),
+                _ => Err(Error::Running { name, supervisor: state.supervisor.pid }),
+            };
+        }
+        if let Err(error) = cleaned {
+            // What is left of another pod does not stand in this one's way.
+            tracing::warn!(%error, "cleaning up after a dead supervisor");
         }
         let dir = store.dir(&plan.namespace, &plan.name);
         let mut resources = None;

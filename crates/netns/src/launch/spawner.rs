@@ -1,12 +1,12 @@
 //! The one thread that forks processes which are to die with this one.
 
-use std::any::Any;
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use crate::error::{Error, Result};
 use crate::launch::Process;
+use crate::ns::panic_text;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -31,7 +31,7 @@ pub(super) fn on_lasting_thread(fork: impl FnOnce() -> Result<Process> + Send + 
     }
     match wait.recv() {
         Ok(Ok(result)) => result,
-        Ok(Err(panic)) => Err(Error::Panicked(text(&*panic))),
+        Ok(Err(panic)) => Err(Error::Panicked(panic_text(&*panic))),
         Err(_) => Err(gone()),
     }
 }
@@ -52,8 +52,4 @@ fn start() -> Result<Sender<Job>> {
 
 fn gone() -> Error {
     Error::Panicked("the thread that starts processes is gone".into())
-}
-
-fn text(panic: &(dyn Any + Send)) -> String {
-    panic.downcast_ref::<&str>().map_or_else(|| "no message".to_owned(), |t| (*t).to_owned())
 }

@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             let pod = serde_json::from_slice(&std::fs::read(manifest)?)?;
             let running =
                 Sandbox::prepare(&pod, &Options { state_root: root.into(), ..Options::default() })?.start()?;
-            running.wait_until(Duration::from_secs(30), |s| s.ready);
+            running.wait_until(Duration::from_secs(30), |s| s.ready || s.finished);
             println!("ready");
             running.wait();
             Ok(running.stop().map(drop)?)
