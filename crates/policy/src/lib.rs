@@ -4,7 +4,7 @@
 pub mod addresses;
 pub mod compile;
 pub mod evaluate;
-
+pub mod explain;
 pub mod mark;
 pub mod model;
 pub mod ports;
@@ -17,7 +17,7 @@ pub mod world;
 
 pub use compile::{Compiled, Meaning, compile};
 pub use evaluate::{End, Flow, Half, Reason, Verdict, evaluate};
-
+pub use explain::{Explanation, explain};
 pub use model::ResolvedPod;
 pub use resolve::{guard, resolve};
 pub use ruleset::{Generation, Ruleset};

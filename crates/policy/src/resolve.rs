@@ -14,6 +14,7 @@ use crate::model::{
 use crate::world::objects::namespace;
 use crate::world::{Subject, Unreadable, World};
 use peers::Resolver;
+pub(crate) use peers::{API_SERVER, DNS};
 use sidewall_api::{ContainerNetworkPolicy, FieldPath, LabelSelector, PolicyType, Problem};
 use sidewall_flow::{Direction, Party};
 

@@ -12,9 +12,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The Service of the cluster's DNS.
-const DNS: (&str, &str) = ("kube-system", "kube-dns");
+pub const DNS: (&str, &str) = ("kube-system", "kube-dns");
 /// The Service of the API server.
-const API_SERVER: (&str, &str) = ("default", "kubernetes");
+pub const API_SERVER: (&str, &str) = ("default", "kubernetes");
 
 /// Resolves the policies of one pod.
 pub struct Resolver<'a> {

@@ -1,0 +1,56 @@
+//! Who has an address.
+
+use super::EndName;
+use super::advice::Adviser;
+use crate::evaluate::End;
+use crate::world::{Pod, World};
+use std::net::IpAddr;
+
+impl<'a> Adviser<'a> {
+    /// An end of the flow, for people.
+    pub fn end(&self, end: End) -> EndName {
+        match end {
+            End::Local(party) => {
+                EndName { container: Some(self.pod.party_name(party).to_owned()), address: None, known_as: Vec::new() }
+            }
+            End::Remote(address) => {
+                EndName { container: None, address: Some(address), known_as: self.known_as(address) }
+            }
+        }
+    }
+
+    /// Whom the cluster knows under an address.
+    pub fn known_as(&self, address: IpAddr) -> Vec<String> {
+        let Some(world) = self.world else { return Vec::new() };
+        let mut names: Vec<String> =
+            pods_at(world, address).map(|pod| format!("pod {}/{}", pod.namespace, pod.name)).collect();
+        let services = world.services.iter().filter(|service| service.addresses.contains(&address));
+        let services: Vec<String> =
+            services.map(|service| format!("Service {}/{}", service.namespace, service.name)).collect();
+        if services.is_empty() && world.network.services.contains(address) {
+            names.push("an unknown Service".to_owned());
+        }
+        names.extend(services);
+        if world.network.this_node.contains(&address) {
+            names.push("this node".to_owned());
+        } else if world.network.nodes.contains(address) {
+            names.push("a node".to_owned());
+        }
+        names.sort();
+        names
+    }
+
+    /// The pods that a rule can name and that have an address. This pod itself is no peer of its own.
+    pub fn peers_at(&self, address: IpAddr) -> Vec<&'a Pod> {
+        let Some(world) = self.world else { return Vec::new() };
+        let mut pods: Vec<&Pod> = pods_at(world, address)
+            .filter(|pod| (&pod.namespace, &pod.name) != (&self.pod.namespace, &self.pod.name))
+            .collect();
+        pods.sort_by_key(|pod| (&pod.namespace, &pod.name));
+        pods
+    }
+}
+
+fn pods_at(world: &World, address: IpAddr) -> impl Iterator<Item = &Pod> {
+    world.pods.iter().filter(move |pod| !pod.ended && !pod.host_network && pod.addresses.contains(&address))
+}

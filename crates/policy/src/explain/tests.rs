@@ -1,0 +1,142 @@
+//! What an explanation advises is done, and the evaluator is asked again.
+
+use super::*;
+use crate::resolve;
+use crate::testing::{Case, Draw, Ground};
+use crate::world::{Subject, World};
+use proptest::prelude::*;
+use sidewall_api::ContainerNetworkPolicy;
+use sidewall_flow::Party;
+
+fn drawn(seed: u64) -> (Draw, Case) {
+    let mut draw = Draw::new(seed);
+    let case = Case::draw(&mut draw, &Ground::default());
+    (draw, case)
+}
+
+/// Makes the advised changes: in the policies that are named, or all of them in new ones.
+fn apply<'a>(
+    changes: impl Iterator<Item = &'a Change>,
+    world: &World,
+    subject: &Subject,
+    in_place: bool,
+) -> (World, Subject) {
+    let (mut world, mut subject) = (world.clone(), subject.clone());
+    for (index, change) in changes.enumerate() {
+        match change {
+            Change::DeclarePort { container, protocol, port } => {
+                let declares = subject.containers.values_mut().find(|c| c.name == *container).unwrap();
+                declares.ports.push(crate::model::DeclaredPort { name: None, protocol: *protocol, port: *port });
+            }
+            Change::AllowRule(rule) => match &rule.add_to {
+                Some(name) if in_place => {
+                    let policy = world.policies.iter_mut().find(|policy| {
+                        policy.metadata.name.as_ref() == Some(&name.name)
+                            && policy.metadata.namespace.as_ref() == Some(&name.namespace)
+                    });
+                    rule.add(&mut policy.unwrap().spec);
+                }
+                _ => {
+                    let spec = rule.policy(LabelSelector::everything());
+                    let mut policy = ContainerNetworkPolicy::new(&format!("advised-{index}"), spec);
+                    assert_eq!(policy.validate(), [], "advice must be valid");
+                    policy.metadata.namespace = Some(rule.namespace.clone());
+                    world.policies.push(policy);
+                }
+            },
+        }
+    }
+    (world, subject)
+}
+
+/// A rule's YAML reads back as the rule.
+fn reads_back(rule: &AllowRule) {
+    let (peers, ports) = match rule.direction {
+        Direction::Ingress => {
+            let mut rules: Vec<IngressRule> = serde_saphyr::from_str(&rule.yaml).expect(&rule.yaml);
+            assert_eq!(rules.len(), 1);
+            let rule = rules.remove(0);
+            (rule.from, rule.ports)
+        }
+        Direction::Egress => {
+            let mut rules: Vec<EgressRule> = serde_saphyr::from_str(&rule.yaml).expect(&rule.yaml);
+            assert_eq!(rules.len(), 1);
+            let rule = rules.remove(0);
+            (rule.to, rule.ports)
+        }
+    };
+    assert_eq!((peers, ports), (rule.peers.clone(), rule.ports.clone()), "{}", rule.yaml);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    #[test]
+    fn what_is_advised_allows_the_flow(seed: u64) {
+        let (mut draw, case) = drawn(seed);
+        let pod = resolve(&case.world, &case.subject);
+        for flow in case.flows(&mut draw, 60) {
+            for world in [Some(&case.world), None] {
+                let told = explain(&pod, &flow, world);
+                prop_assert_eq!(told.verdict, evaluate(&pod, &flow).action);
+                if told.verdict == Action::Allow {
+                    prop_assert!(told.allowable && told.advice.is_empty());
+                    continue;
+                }
+                prop_assert!(!told.advice.is_empty(), "{told}");
+                // Without the world nobody can know that an address is a Service's.
+                let service = matches!(flow.receiver, End::Remote(to) if case.world.service_addresses().contains(to));
+                if !told.allowable || world.is_none() && service {
+                    continue;
+                }
+                for in_place in [true, false] {
+                    let (world, subject) = apply(told.changes(), &case.world, &case.subject, in_place);
+                    let after = evaluate(&resolve(&world, &subject), &flow);
+                    prop_assert_eq!(after.action, Action::Allow, "{}\n{:#?}", told, after);
+                }
+                for change in told.changes() {
+                    if let Change::AllowRule(rule) = change {
+                        reads_back(rule);
+                    }
+                }
+            }
+        }
+    }
+
+    /// A flow between two containers, or between a container and an address that is no Service's, can always be
+    /// allowed, whoever isolates; but by user, not to a port that another container declares.
+    #[test]
+    fn what_policies_can_speak_of_can_be_allowed(seed: u64) {
+        let (mut draw, case) = drawn(seed);
+        let pod = resolve(&case.world, &case.subject);
+        let container = |end| matches!(end, End::Local(Party::Container(_)));
+        for flow in case.flows(&mut draw, 60) {
+            let told = explain(&pod, &flow, Some(&case.world));
+            let plain = |end| match end {
+                End::Remote(address) => !case.world.service_addresses().contains(address),
+                End::Local(_) => container(end),
+            };
+            let anothers = told.sides.iter().any(|side| matches!(side.reason, Reason::NotDeclared { owner: Some(_) }));
+            if plain(flow.sender) && plain(flow.receiver) && !anothers {
+                prop_assert!(told.allowable, "{told}");
+            }
+        }
+    }
+
+    #[test]
+    fn audit_verdicts_are_explained_too(seed: u64) {
+        let (mut draw, case) = drawn(seed);
+        let pod = resolve(&case.world, &case.subject);
+        for flow in case.flows(&mut draw, 60) {
+            let verdict = evaluate(&pod, &flow);
+            let told = explain(&pod, &flow, Some(&case.world));
+            prop_assert_eq!(told.audit.as_ref().map(|audit| audit.verdict), verdict.audit);
+            let Some(audit) = told.audit else { continue };
+            let denied = audit.sides.iter().any(|side| side.verdict == Action::Deny);
+            prop_assert_eq!(denied, audit.verdict == Action::Deny);
+            prop_assert_eq!(denied, !audit.advice.is_empty());
+        }
+    }
+}
+
+mod examples;
