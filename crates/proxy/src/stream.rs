@@ -196,3 +196,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for GuardedStream<S> {
         self.poll_written(cx, shut)
     }
 }
+
+#[cfg(test)]
+mod tests;

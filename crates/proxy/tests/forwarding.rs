@@ -313,3 +313,51 @@ fn connections_over_the_limit_wait_their_turn() {
         assert_eq!(client.answer(true).text(), "hello");
     }
 }
+
+#[test]
+fn an_application_that_does_not_read_the_upload_is_a_504() {
+    let upstream = Upstream::start();
+    let proxy =
+        Proxy::with(upstream.port, "anonymous: true", "timeouts: {responseSeconds: 1, requestBodySeconds: 50}", |_| {});
+    let mut client = Client::connect(proxy.address());
+    let mut sender = client.reader.get_mut().try_clone().expect("a second handle");
+    let upload = std::thread::spawn(move || {
+        // More than all buffers on the way hold; the proxy ends it.
+        let head = format!("PUT /deaf HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n", 256 << 20);
+        let mut sent = sender.write_all(head.as_bytes());
+        while sent.is_ok() {
+            sent = sender.write_all(&[b'x'; 1 << 16]);
+        }
+    });
+    // The answer may be lost in the reset that the unread upload brings, so the log decides.
+    let _ = client.reader.read(&mut [0; 1024]);
+    let line = &proxy.lines(1)[0];
+    assert_eq!((&line["status"], &line["error"]), (&504.into(), &"the application did not answer in time".into()));
+    drop(client);
+    drop(proxy);
+    upload.join().expect("the upload ended");
+}
+
+#[test]
+fn a_client_that_takes_nothing_of_its_answer_is_cut_off() {
+    let upstream = Upstream::start();
+    let proxy = Proxy::with(upstream.port, "anonymous: true", "timeouts: {sendSeconds: 1}", |_| {});
+    let mut client = Client::connect(proxy.address());
+    client.send("GET /big/268435456 HTTP/1.1\r\nHost: a\r\n\r\n");
+    let line = &proxy.lines(1)[0];
+    assert_eq!(line["error"], "the client did not take the response in time");
+    assert_eq!(line["status"], 200);
+    assert!(line["bytes_out"].as_u64().is_some_and(|bytes| bytes < 1 << 28), "{line}");
+}
+
+#[test]
+fn without_an_address_it_listens_on_ipv4_and_ipv6() {
+    let upstream = Upstream::start();
+    let text = |port| format!("listeners: [{{port: {port}, forward: {{port: {}}}, anonymous: true}}]", upstream.port);
+    let proxy = Proxy::start(text, |_| {});
+    for address in ["127.0.0.1", "::1"] {
+        let address: std::net::IpAddr = address.parse().expect("an address");
+        let seen = Client::connect((address, proxy.port).into()).get("/head", &["X-Forwarded-For: 192.0.2.1"]);
+        assert!(seen.text().contains(&format!("x-forwarded-for: {address}\r\n")), "{}", seen.text());
+    }
+}

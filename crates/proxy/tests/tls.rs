@@ -31,6 +31,20 @@ fn write(directory: &Path, pair: &Pair) {
     fs::write(directory.join("tls.key"), &pair.key).expect("written");
 }
 
+#[test]
+fn a_handshake_that_does_not_come_is_cut_off() {
+    let upstream = Upstream::start();
+    let made = pair();
+    let listener = "tls: {certFile: tls.crt, keyFile: tls.key}\n  anonymous: true";
+    let proxy =
+        Proxy::with(upstream.port, listener, "timeouts: {headerSeconds: 1}", |directory| write(directory, &made));
+    let mut silent = Client::connect(proxy.address());
+    assert!(silent.is_closed());
+    let lines = proxy.lines(2);
+    // The probe of the test's own start closed its connection in the middle of nothing, which is a line too.
+    assert!(lines.iter().any(|line| line["error"] == "the TLS handshake did not come to its end in time"), "{lines:?}");
+}
+
 fn proxy(upstream: u16, min_version: &str, files: impl Fn(&Path)) -> Proxy {
     let listener = format!(
         "tls: {{certFile: tls.crt, keyFile: tls.key, minVersion: \"{min_version}\"}}\n  \

@@ -66,3 +66,17 @@ fn the_file_is_named_before_every_problem() {
     let missing = load(&directory.path().join("none.yaml")).expect_err("no file").to_string();
     assert!(missing.contains("none.yaml"), "{missing}");
 }
+
+#[test]
+fn the_example_is_valid_complete_and_has_the_defaults() {
+    let text = include_str!("../../proxy.example.yaml");
+    let config = from_yaml(text).expect("the example reads");
+    assert_eq!(config.limits, sidewall_proxy_config::Limits::default());
+    assert_eq!(config.timeouts, sidewall_proxy_config::Timeouts::default());
+    let all = serde_json::to_value(&config).expect("it serialises");
+    for block in ["limits", "timeouts"] {
+        for field in all[block].as_object().expect("an object").keys() {
+            assert!(text.contains(&format!("\n  {field}: ")), "{block}.{field} is missing");
+        }
+    }
+}

@@ -53,17 +53,24 @@ impl Proxy {
         })
     }
 
-    /// With these lines in the listener and these in the configuration, and these files beside it.
+    /// On 127.0.0.1, with these lines in the listener and these in the configuration, and these files beside it.
     pub fn with(application: u16, listener: &str, rest: &str, files: impl Fn(&Path)) -> Self {
+        let text = |port| {
+            format!(
+                "listeners:\n- port: {port}\n  address: 127.0.0.1\n  forward: {{port: {application}}}\n  {listener}\n{rest}\n"
+            )
+        };
+        Self::start(text, files)
+    }
+
+    /// With this configuration for a port.
+    pub fn start(text: impl Fn(u16) -> String, files: impl Fn(&Path)) -> Self {
         // Another program may take the port between our look and the proxy's start: then try another.
         for _ in 0..5 {
             let directory = tempfile::tempdir().expect("a directory");
             files(directory.path());
             let port = free_port();
-            let text = format!(
-                "listeners:\n- port: {port}\n  address: 127.0.0.1\n  forward: {{port: {application}}}\n  {listener}\n{rest}\n"
-            );
-            fs::write(directory.path().join("proxy.yaml"), text).expect("written");
+            fs::write(directory.path().join("proxy.yaml"), text(port)).expect("written");
             let child = spawn(directory.path(), &["--workers", "2"]);
             let mut proxy = Self { port, directory, child };
             if proxy.comes_up() {

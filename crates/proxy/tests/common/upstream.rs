@@ -8,6 +8,7 @@
 //! | `/stream/N` | N bytes, in chunks |
 //! | `/sleep/MS` | `slept`, after so many milliseconds |
 //! | `/stall` | ten bytes of a hundred, and then nothing |
+//! | `/deaf` | nothing, for a minute; the request's body is not read |
 //! | `/vanish` | nothing: the connection is closed |
 //! | `/once` | `once`, and the connection is closed, without saying so |
 //! | `/connection` | headers that belong to the connection |
@@ -71,6 +72,10 @@ fn serve(stream: &TcpStream, state: &State) {
     while let Some(head) = read_head(&mut reader) {
         state.heads.lock().expect("unpoisoned").push(head.clone());
         let path = head.split(' ').nth(1).unwrap_or("").to_owned();
+        if path == "/deaf" {
+            thread::sleep(Duration::from_secs(60));
+            return;
+        }
         let Some((length, trailers)) = read_body(&mut reader, &head) else { return };
         if !answer(stream, state, &path, &head, length, &trailers) {
             return;
