@@ -5,6 +5,8 @@ pub mod addresses;
 pub mod compile;
 pub mod evaluate;
 pub mod explain;
+#[cfg(test)]
+mod fixture;
 pub mod mark;
 pub mod model;
 pub mod ports;

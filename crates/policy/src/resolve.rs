@@ -93,7 +93,8 @@ fn selects(subject: &Subject, policy_namespace: Option<&str>, selector: &LabelSe
 }
 
 fn errors(problems: &[Problem]) -> Vec<String> {
-    problems.iter().filter(|problem| problem.is_error()).map(ToString::to_string).collect()
+    let errors = problems.iter().filter(|problem| problem.is_error());
+    errors.map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
 }
 
 fn parties(subject: &Subject) -> impl Iterator<Item = Party> + '_ {

@@ -1,0 +1,141 @@
+//! The policy that a SidecarProxy implies.
+
+use crate::fixture::Fixture;
+use serde_json::json;
+
+const FIRST: &str = "2026-01-01T00:00:00Z";
+const SECOND: &str = "2026-01-02T00:00:00Z";
+
+fn pod() -> Fixture {
+    Fixture::new(&[("front-proxy", &["TCP/80"]), ("app", &["http=TCP/8080", "metrics=TCP/9090"]), ("shipper", &[])])
+}
+
+fn proxied() -> Fixture {
+    pod().proxy("proxy", FIRST, &[(80, 8080)])
+}
+
+#[test]
+fn only_the_listeners_are_open_on_the_network() {
+    proxied().expect(
+        &["192.0.2.1 -> front-proxy TCP/80", "10.0.0.1 -> front-proxy TCP/80"],
+        &[
+            "192.0.2.1 -> front-proxy TCP/81",
+            "192.0.2.1 -> front-proxy UDP/80",
+            "192.0.2.1 -> app TCP/8080",
+            "192.0.2.1 -> app TCP/9090",
+            "192.0.2.1 -> app TCP/80",
+            "192.0.2.1 -> shipper TCP/80",
+            "192.0.2.1 -> unknown TCP/80",
+            "192.0.2.1 -> node TCP/80",
+        ],
+    );
+}
+
+#[test]
+fn the_forwarded_port_takes_the_proxy_alone() {
+    proxied().expect(
+        &["front-proxy -> app TCP/8080", "app -> app TCP/8080"],
+        &["shipper -> app TCP/8080", "unknown -> app TCP/8080", "node -> app TCP/8080", "app -> shipper TCP/8080"],
+    );
+}
+
+#[test]
+fn other_ports_on_loopback_are_untouched() {
+    proxied().expect(
+        &[
+            "shipper -> app TCP/9090",
+            "shipper -> app UDP/8080",
+            "shipper -> front-proxy TCP/80",
+            "node -> front-proxy TCP/80",
+            "unknown -> app TCP/9090",
+            "app -> shipper TCP/1",
+        ],
+        &[],
+    );
+}
+
+#[test]
+fn nothing_that_goes_out_is_isolated() {
+    proxied()
+        .expect(&["app -> 192.0.2.1 TCP/443", "front-proxy -> 192.0.2.1 TCP/443", "unknown -> 192.0.2.1 TCP/1"], &[]);
+}
+
+#[test]
+fn the_port_goes_to_the_container_that_declares_it() {
+    proxied().expect(&[], &["front-proxy -> shipper TCP/8080"]);
+    // Where none does, anybody may be the application.
+    let undeclared = pod().proxy("proxy", FIRST, &[(80, 7070)]);
+    undeclared.expect(
+        &["front-proxy -> app TCP/7070", "front-proxy -> shipper TCP/7070"],
+        &["shipper -> app TCP/7070", "front-proxy -> unknown TCP/7070"],
+    );
+}
+
+#[test]
+fn what_the_proxy_forwards_passes_its_own_isolation() {
+    let isolated = proxied().policy("p", json!({"containers": ["front-proxy"], "policyTypes": ["Egress"]}));
+    isolated
+        .expect(&["front-proxy -> app TCP/8080"], &["front-proxy -> app TCP/9090", "front-proxy -> 192.0.2.1 TCP/1"]);
+}
+
+#[test]
+fn a_container_network_policy_adds_to_it() {
+    let metrics = json!({"containers": ["app"], "policyTypes": ["Ingress"], "ingress": [
+        {"from": [{"ipBlock": {"cidr": "192.0.2.0/24"}}], "ports": [{"port": "metrics"}]},
+    ]});
+    proxied().policy("metrics", metrics).expect(
+        &["192.0.2.1 -> app TCP/9090", "192.0.2.1 -> front-proxy TCP/80", "front-proxy -> app TCP/8080"],
+        &["198.51.100.1 -> app TCP/9090", "192.0.2.1 -> app TCP/8080", "shipper -> app TCP/9090"],
+    );
+    // And isolates the proxy, where it selects it.
+    let closed = json!({"containers": ["front-proxy"], "policyTypes": ["Ingress"], "ingress": [
+        {"from": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]},
+    ]});
+    proxied().policy("closed", closed).expect(
+        &["192.0.2.1 -> front-proxy TCP/80"],
+        &["198.51.100.1 -> front-proxy TCP/80", "shipper -> front-proxy TCP/80"],
+    );
+}
+
+#[test]
+fn the_oldest_wins_whatever_the_order() {
+    for order in [true, false] {
+        let mut two = pod().proxy("b-old", FIRST, &[(80, 8080)]).proxy("a-new", SECOND, &[(81, 9090)]);
+        if order {
+            two.world.proxies.reverse();
+        }
+        two.expect(
+            &["192.0.2.1 -> front-proxy TCP/80", "shipper -> app TCP/9090"],
+            &["192.0.2.1 -> front-proxy TCP/81", "shipper -> app TCP/8080"],
+        );
+        two.expect_note("has no effect here: SidecarProxy shop/b-old is older");
+    }
+    // Of the same age, the one whose name comes first.
+    let same = pod().proxy("b", FIRST, &[(81, 9090)]).proxy("a", FIRST, &[(80, 8080)]);
+    same.expect(&["192.0.2.1 -> front-proxy TCP/80"], &["192.0.2.1 -> front-proxy TCP/81"]);
+}
+
+#[test]
+fn a_proxy_that_the_pod_does_not_have_closes_it() {
+    let missing = Fixture::new(&[("app", &["TCP/8080"]), ("shipper", &[])]).proxy("proxy", FIRST, &[(80, 8080)]);
+    missing.expect(&["shipper -> app TCP/9090"], &["192.0.2.1 -> app TCP/80", "shipper -> app TCP/8080"]);
+    missing.expect_note("names \"front-proxy\" as the proxy, but this pod has no such container");
+}
+
+#[test]
+fn it_is_about_the_pods_that_it_selects() {
+    let mut other = proxied();
+    other.world.proxies[0].spec.pod_selector = sidewall_api::LabelSelector::label("app", "db");
+    assert!(!other.resolved().is_selected());
+    let mut elsewhere = proxied();
+    elsewhere.world.proxies[0].metadata.namespace = Some("ops".to_owned());
+    assert!(!elsewhere.resolved().is_selected());
+}
+
+#[test]
+fn by_user_too() {
+    proxied().by_uid().expect(
+        &["192.0.2.1 -> front-proxy TCP/80", "front-proxy -> app TCP/8080", "shipper -> app TCP/9090"],
+        &["192.0.2.1 -> app TCP/8080", "192.0.2.1 -> app TCP/80", "shipper -> app TCP/8080", "node -> app TCP/8080"],
+    );
+}
