@@ -1,0 +1,82 @@
+//! The same policy as people write it by hand: a chain of `owner` matches.
+
+use crate::Result;
+use crate::pod::Way;
+use sidewall_netns::{Launch, NetNs};
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::net::IpAddr;
+use std::path::Path;
+use std::process::Stdio;
+
+/// Which of the two programs, and thereby which part of the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// `iptables-legacy`: `ip_tables`.
+    Legacy,
+    /// `iptables-nft`: `nf_tables` with iptables' own matches.
+    Nft,
+}
+
+impl Flavour {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Legacy, Self::Nft];
+
+    /// The program's name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Legacy => "iptables-legacy",
+            Self::Nft => "iptables-nft",
+        }
+    }
+
+    fn restore(self) -> String {
+        format!("/usr/sbin/{}-restore", self.name())
+    }
+
+    /// Whether the program is here.
+    pub fn exists(self) -> bool {
+        Path::new(&self.restore()).exists()
+    }
+}
+
+/// The chain: what is established passes, each peer has its rule, the rest is refused. On loopback the other container
+/// is the last peer; iptables has no word for it but its address.
+pub fn script(way: Way, user: u32, peers: impl Iterator<Item = IpAddr>) -> String {
+    let mut script = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n".to_owned();
+    let chain = if way == Way::In { "INPUT" } else { "OUTPUT" };
+    // Writing to a String cannot fail.
+    let mut add = |rule: &str| {
+        let _ = writeln!(script, "-A {chain} {rule}");
+    };
+    add("-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT");
+    for peer in peers {
+        match way {
+            Way::In => add(&format!("-s {peer} -j ACCEPT")),
+            Way::Out | Way::Loopback => add(&format!("-m owner --uid-owner {user} -d {peer} -j ACCEPT")),
+        }
+    }
+    if way == Way::Loopback {
+        add(&format!("-m owner --uid-owner {user} -d 127.0.0.1 -j ACCEPT"));
+    }
+    add(if way == Way::In { "-j DROP" } else { "-j REJECT" });
+    script.push_str("COMMIT\n");
+    script
+}
+
+/// Loads a script in a namespace.
+pub fn restore(ns: &NetNs, flavour: Flavour, script: &str) -> Result<()> {
+    let mut process = Launch::new(flavour.restore())
+        // The host's lock is for the host's rules.
+        .env("XTABLES_LOCKFILE", format!("/tmp/sidewall-bench-{}.lock", std::process::id()))
+        .netns(ns)
+        .privileged()
+        .stdin(Stdio::piped())
+        .stderr(Stdio::inherit())
+        .spawn()?;
+    let mut stdin = process.take_stdin().ok_or("the program has no standard input")?;
+    stdin.write_all(script.as_bytes())?;
+    drop(stdin);
+    let status = process.wait()?;
+    if status.success() { Ok(()) } else { Err(format!("{}: {status}", flavour.name()).into()) }
+}

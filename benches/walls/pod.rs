@@ -1,0 +1,249 @@
+//! A pod's network namespace with a network behind it, and what is in force in it.
+
+use crate::Result;
+use crate::input::{self, PORTS, Peers, Version};
+use crate::iptables::{self, Flavour};
+use crate::worker::Worker;
+use sidewall_flow::ContainerId;
+use sidewall_netfilter::{Kernel, LoadOptions};
+use sidewall_netns::{Cgroup, Cgroups, Launch, Links, NetNs, sysctl};
+use sidewall_policy::model::{Identities, UserIdentities};
+use sidewall_policy::{Generation, compile, resolve};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The pod's addresses.
+pub const POD4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2));
+/// The same for IPv6.
+pub const POD6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2));
+/// The pod's device.
+pub const DEVICE: &str = "eth0";
+const NODE4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
+const NODE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1));
+/// The user, and group, of the measured container.
+pub const USER: u32 = 20_001;
+const OTHER_USER: u32 = 20_002;
+
+/// What is in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Walls {
+    /// Nothing; nor is there connection tracking.
+    None,
+    /// Ours.
+    Ours {
+        /// How containers are told apart.
+        by: By,
+        /// What the peers are.
+        peers: Peers,
+        /// How many there are.
+        count: usize,
+    },
+    /// A chain of `owner` matches, one for each peer.
+    Iptables {
+        /// Which.
+        flavour: Flavour,
+        /// How many peers there are.
+        count: usize,
+    },
+}
+
+/// How containers are told apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// By cgroup.
+    Cgroup,
+    /// By user.
+    Uid,
+}
+
+/// The way that the connections take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Inside the pod, from one container to another.
+    Loopback,
+    /// From the pod to the network.
+    Out,
+    /// From the network to the pod.
+    In,
+}
+
+/// A place where connections can be made.
+pub struct Scene {
+    worker: Worker,
+    to: Vec<SocketAddr>,
+    _pod: PodNet,
+    _cgroups: Groups,
+}
+
+impl Scene {
+    /// Makes a pod and its network, puts walls up, and makes sure that they stand: the last peer is reached, a stranger
+    /// is not.
+    pub fn new(walls: Walls, way: Way, version: Version) -> Result<Self> {
+        let count = match walls {
+            Walls::None => 1,
+            Walls::Ours { count, .. } | Walls::Iptables { count, .. } => count,
+        };
+        let last = input::peer(version, count - 1);
+        let net = PodNet::new(if way == Way::In { Some(last) } else { None })?;
+        let groups = Groups::new()?;
+        match walls {
+            Walls::None => {}
+            Walls::Ours { by, peers, count } => {
+                let (world, subject) = input::walled(groups.identities(by)?, version, peers, count);
+                let ruleset = compile(&resolve(&world, &subject), Generation::FIRST).ruleset;
+                Kernel::open(&net.pod)?.load(&ruleset, LoadOptions::default())?;
+            }
+            Walls::Iptables { flavour, count } => {
+                let peers = (0..count).map(|index| input::peer(version, index));
+                iptables::restore(&net.pod, flavour, &iptables::script(way, USER, peers))?;
+            }
+        }
+        let by = match walls {
+            Walls::Ours { by, .. } => by,
+            _ => By::Cgroup,
+        };
+        let client = |launch: Launch| launch.cgroup(&groups.client).identity(USER, USER);
+        let loopback = match version {
+            Version::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Version::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        };
+        let pod_address = if version == Version::V4 { POD4 } else { POD6 };
+        let (address, worker) = match way {
+            Way::Loopback => (loopback, Worker::start(|launch| client(launch).netns(&net.pod))?),
+            Way::Out => (last, Worker::start(|launch| client(launch).netns(&net.pod))?),
+            // An accepted socket's user is its acceptor's.
+            Way::In => (pod_address, Worker::start(|launch| launch.netns(&net.network).identity(USER, USER))?),
+        };
+        let to: Vec<SocketAddr> = PORTS.iter().map(|port| SocketAddr::new(address, *port)).collect();
+        let server = match (way, by) {
+            (Way::Out, _) => Worker::start(|launch| launch.netns(&net.network))?,
+            // Under users, an accepted socket is its acceptor's: only one and the same container can be both ends here.
+            (_, By::Uid) => Worker::start(|launch| client(launch).netns(&net.pod))?,
+            (_, By::Cgroup) => {
+                Worker::start(|launch| launch.cgroup(&groups.server).identity(OTHER_USER, OTHER_USER).netns(&net.pod))?
+            }
+        };
+        worker.give(&server.listen(&to)?)?;
+        let scene = Self { worker, to, _pod: net, _cgroups: groups };
+        scene.check(walls, way, version)?;
+        Ok(scene)
+    }
+
+    fn check(&self, walls: Walls, way: Way, version: Version) -> Result<()> {
+        if !self.worker.reaches(self.to[0])? {
+            return Err(format!("{walls:?} let nothing through over {way:?}").into());
+        }
+        // From the network, a stranger would need another route; that the rules stand is seen on the way out.
+        if way == Way::In || walls == Walls::None {
+            return Ok(());
+        }
+        let stranger = SocketAddr::new(input::stranger(version), PORTS[0]);
+        // Refused by the walls: nobody listens there either, but the answer to that would come from the network.
+        if self.worker.reaches(stranger)? {
+            return Err(format!("{walls:?} let a connection to {stranger} through").into());
+        }
+        Ok(())
+    }
+
+    /// What makes the connections.
+    pub const fn worker(&self) -> &Worker {
+        &self.worker
+    }
+
+    /// Where they go.
+    pub fn to(&self) -> &[SocketAddr] {
+        &self.to
+    }
+}
+
+/// A pod's network namespace, joined to one that answers for every address.
+pub struct PodNet {
+    /// The pod's.
+    pub pod: NetNs,
+    network: NetNs,
+}
+
+impl PodNet {
+    /// Makes both. What the network sends to the pod has the source address that is given, else the node's.
+    pub fn new(source: Option<IpAddr>) -> Result<Self> {
+        let (pod, network) = (NetNs::new()?, NetNs::new()?);
+        let (mut inside, mut outside) = (Links::of(&pod)?, Links::of(&network)?);
+        outside.add_veth("pod0", &pod, DEVICE)?;
+        for (links, device, addresses) in
+            [(&mut inside, DEVICE, [POD4, POD6]), (&mut outside, "pod0", [NODE4, NODE6])]
+        {
+            links.set_up("lo")?;
+            for address in addresses {
+                let length = if address.is_ipv4() { 24 } else { 64 };
+                links.add_address(device, ipnet::IpNet::new(address, length)?)?;
+            }
+            links.set_up(device)?;
+        }
+        inside.add_route("0.0.0.0/0".parse()?, Some(NODE4), DEVICE)?;
+        inside.add_route("::/0".parse()?, Some(NODE6), DEVICE)?;
+        let source = |v4: bool| match source {
+            Some(source) if source.is_ipv4() == v4 => format!(" src {source}"),
+            _ => String::new(),
+        };
+        ip(&network, "-4 route add local default dev lo table local")?;
+        ip(&network, "-6 route add local default dev lo table local")?;
+        ip(&network, &format!("-4 route add 10.77.0.0/24 dev pod0 table local{}", source(true)))?;
+        ip(&network, &format!("-6 route add fd77::/64 dev pod0 table local{}", source(false)))?;
+        for ns in [&pod, &network] {
+            sysctl::set(ns, "net.ipv4.ip_local_port_range", "10000 65000")?;
+        }
+        Ok(Self { pod, network })
+    }
+}
+
+fn ip(ns: &NetNs, arguments: &str) -> Result<()> {
+    let launch = Launch::new("/usr/sbin/ip").args(arguments.split(' ')).netns(ns).privileged();
+    let status = launch.stderr(Stdio::inherit()).spawn()?.wait()?;
+    if status.success() { Ok(()) } else { Err(format!("ip {arguments}: {status}").into()) }
+}
+
+/// The cgroups of a pod; removed with this.
+pub struct Groups {
+    top: Cgroup,
+    pods: Cgroup,
+    client: Cgroup,
+    server: Cgroup,
+}
+
+impl Groups {
+    /// Makes them.
+    pub fn new() -> Result<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("sidewall-bench-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let top = Cgroups::find()?.top().create(&name)?;
+        let pods = top.create("pods")?;
+        let (client, server) = (pods.create("client")?, pods.create("server")?);
+        Ok(Self { top, pods, client, server })
+    }
+
+    /// How the kernel tells the containers apart; those beyond the first two have not started.
+    pub fn identities(&self, by: By) -> Result<Identities> {
+        let ids = [ContainerId::try_from(1)?, ContainerId::try_from(2)?];
+        Ok(match by {
+            By::Cgroup => Identities::Cgroup {
+                level: u8::try_from(self.client.level())?,
+                containers: [(ids[0], [self.client.id()?.0].into()), (ids[1], [self.server.id()?.0].into())].into(),
+                pods_level: u8::try_from(self.pods.level())?,
+                pods: self.pods.id()?.0,
+            },
+            By::Uid => Identities::Uid(UserIdentities {
+                containers: [(ids[0], USER), (ids[1], OTHER_USER)].into(),
+                node: [0].into(),
+            }),
+        })
+    }
+}
+
+impl Drop for Groups {
+    fn drop(&mut self) {
+        if let Err(error) = self.top.kill().and_then(|()| self.top.remove_tree()) {
+            eprintln!("the cgroup {} is left behind: {error}", self.top.path().display());
+        }
+    }
+}
