@@ -141,10 +141,12 @@ mod tests {
 
     #[test]
     fn other_texts_are_no_decisions() {
-        for text in
-            ["", "sw:", "sw:deny", "sw:deny/egress", "sw:deny/egress/c0", "sw:deny/egress/c61", "sw:deny/forged/x"]
-        {
+        for text in ["", "sw:", "sw:deny", "sw:deny/egress", "sw:deny/forged/x"] {
             assert!(text.parse::<Decision>().is_err(), "{text}");
+        }
+        for party in ["c0", "c61", "c01", "c+1", "c-1", "c", "C1"] {
+            assert!(format!("sw:deny/egress/{party}").parse::<Decision>().is_err(), "{party}");
+            assert!(format!("sw:deny/loopback/{party}/c1").parse::<Decision>().is_err(), "{party}");
         }
     }
 }

@@ -94,7 +94,12 @@ impl FromStr for Party {
             "unknown" => Ok(Self::Unknown),
             "node" => Ok(Self::Node),
             _ => {
-                let number: u8 = text.strip_prefix('c').ok_or(())?.parse().map_err(|_| ())?;
+                let digits = text.strip_prefix('c').ok_or(())?;
+                // Rust also reads `+1` and `01`; one party has one name.
+                if !digits.starts_with(|first: char| matches!(first, '1'..='9')) {
+                    return Err(());
+                }
+                let number: u8 = digits.parse().map_err(|_| ())?;
                 ContainerId::try_from(number).map(Self::Container).map_err(|_| ())
             }
         }
