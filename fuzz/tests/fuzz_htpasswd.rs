@@ -4,7 +4,7 @@
 use sidewall_fuzz::{Input, Tally, cost, effort};
 use sidewall_proxy::htpasswd::{Users, UsersError};
 use std::collections::BTreeSet;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// Files with every kind of hash. The passwords are all `admin`.
@@ -86,7 +86,7 @@ fn check(bytes: &[u8]) {
                 while message.contains("00") {
                     message = message.replace("00", "0");
                 }
-                let mut messages = MESSAGES.lock().unwrap();
+                let mut messages = MESSAGES.lock().unwrap_or_else(PoisonError::into_inner);
                 messages.insert(message);
                 assert!(messages.len() <= MESSAGES_MAX, "too many messages not to quote something: {messages:#?}");
             }
