@@ -1,4 +1,4 @@
-//! A pod with everything that its policies mean for it: what [`crate::compile`] and [`crate::evaluate`] both read.
+//! A pod with everything that its policies mean for it: what [`crate::compile()`] and [`crate::evaluate()`] both read.
 //!
 //! Selectors, names and Services are gone here; what is left are parties, addresses and ports. Because rules and
 //! verdicts both come from this one value, they can differ only where the compiler or the evaluator is wrong, and the

@@ -1,7 +1,7 @@
 //! The typed rules of one pod, as pure data.
 //!
 //! The words are netfilter's own (tables, chains, sets, statements), without its wire format: `sidewall-netfilter`
-//! turns a [`Ruleset`] into netlink messages and knows nothing of policies; [`crate::compile`] makes one and knows
+//! turns a [`Ruleset`] into netlink messages and knows nothing of policies; [`crate::compile()`] makes one and knows
 //! nothing of netlink. Its [`std::fmt::Display`] is a text in the manner of `nft`, made for golden files and for people.
 
 mod field;

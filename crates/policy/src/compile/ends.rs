@@ -23,8 +23,8 @@ impl Builder<'_> {
         self.chain(
             REFUSE,
             vec![
-                // What came from the network gets no answer.
-                rule([is_not(Field::InputDevice, LO), Verdict::Drop.into()]),
+                // What came from the network gets no answer. At OUTPUT there is no input device, and its number is 0.
+                rule([is_not(Field::InputDevice, 0), is_not(Field::InputDevice, LO), Verdict::Drop.into()]),
                 rule([is(Field::Protocol, TCP), Statement::RejectTcpReset]),
                 rule([Statement::RejectProhibited]),
             ],

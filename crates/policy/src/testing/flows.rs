@@ -3,6 +3,7 @@
 use super::cluster::protocol;
 use super::{Case, Draw};
 use crate::evaluate::{End, Flow};
+use crate::model::Identities;
 use sidewall_flow::Party;
 use std::net::IpAddr;
 
@@ -12,10 +13,14 @@ impl Case {
         (0..count).map(|_| self.flow(draw)).collect()
     }
 
-    /// The parties of the pod: containers, unknown, node.
+    /// The parties of the pod: containers, unknown, and the node where anything tells it from an unknown one.
     pub fn parties(&self) -> Vec<Party> {
         let containers = self.subject.containers.keys().copied().map(Party::Container);
-        containers.chain([Party::Unknown, Party::Node]).collect()
+        let node = match &self.subject.identities {
+            Identities::Cgroup { .. } => true,
+            Identities::Uid(users) | Identities::Gid(users) => !users.node.is_empty(),
+        };
+        containers.chain([Party::Unknown]).chain(node.then_some(Party::Node)).collect()
     }
 
     /// A flow within the pod, from it or to it.
@@ -23,7 +28,7 @@ impl Case {
         let parties = self.parties();
         let local = |draw: &mut Draw| {
             // Containers more often than the others.
-            let most = if draw.chance(75) { parties.len() - 2 } else { parties.len() };
+            let most = if draw.chance(75) { self.subject.containers.len() } else { parties.len() };
             End::Local(parties[draw.below(most)])
         };
         let destinations = self.destinations();

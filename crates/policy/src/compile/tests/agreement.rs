@@ -1,0 +1,197 @@
+//! The evaluator is what the rules do: flows through the compiled rules, in memory.
+
+use super::netfilter::{Connection, Way};
+use crate::testing::{Case, Draw, Ground};
+use crate::{Compiled, End, Flow, Generation, Meaning, Reason, ResolvedPod, compile, evaluate, resolve};
+use proptest::prelude::*;
+use sidewall_flow::{Action, Party};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+const FLOWS: usize = 60;
+
+fn drawn(seed: u64) -> (Draw, Case) {
+    let mut draw = Draw::new(seed);
+    let case = Case::draw(&mut draw, &Ground::default());
+    (draw, case)
+}
+
+/// The pod's address in a flow: on loopback any of its own.
+fn own(draw: &mut Draw, case: &Case, flow: &Flow) -> IpAddr {
+    let loopback: [IpAddr; 2] = ["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
+    let fits = |address: &&IpAddr| match (flow.sender, flow.receiver) {
+        (End::Remote(other), _) | (_, End::Remote(other)) => {
+            address.is_ipv4() == other.is_ipv4() && !address.is_loopback()
+        }
+        _ => true,
+    };
+    let all: Vec<IpAddr> = loopback.iter().chain(&case.subject.addresses).filter(fits).copied().collect();
+    *draw.pick(&all)
+}
+
+fn allows(pod: &ResolvedPod, flow: &Flow) -> bool {
+    evaluate(pod, flow).action == Action::Allow
+}
+
+/// The judgements that counters tell of.
+fn audited(compiled: &Compiled, counted: &BTreeSet<String>) -> BTreeSet<&'static str> {
+    let meanings = counted.iter().map(|name| &compiled.meanings[name]);
+    meanings
+        .filter_map(|meaning| match meaning {
+            Meaning::Decision(decision) if decision.audit => {
+                Some(if decision.action == Action::Allow { "allow" } else { "deny" })
+            }
+            _ => None,
+        })
+        .collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn the_rules_give_the_evaluators_verdict(seed: u64) {
+        let (mut draw, case) = drawn(seed);
+        let pod = resolve(&case.world, &case.subject);
+        let compiled = compile(&pod, Generation::FIRST);
+        for flow in case.flows(&mut draw, FLOWS) {
+            let own = own(&mut draw, &case, &flow);
+            let mut connection = Connection::new(&pod, flow, own);
+            let passed = connection.opens(&compiled.ruleset);
+            let verdict = evaluate(&pod, &flow);
+            prop_assert_eq!(
+                passed, verdict.action == Action::Allow,
+                "{:?} at {}: {:#?}\nmet {:?}", flow, own, verdict, connection.counted
+            );
+        }
+    }
+
+    #[test]
+    fn the_rules_tell_the_audit_verdict(seed: u64) {
+        let (mut draw, case) = drawn(seed);
+        let pod = resolve(&case.world, &case.subject);
+        let compiled = compile(&pod, Generation::FIRST);
+        for flow in case.flows(&mut draw, FLOWS) {
+            let own = own(&mut draw, &case, &flow);
+            let mut connection = Connection::new(&pod, flow, own);
+            connection.opens(&compiled.ruleset);
+            let verdict = evaluate(&pod, &flow);
+            // By user, the rules know only the port's owner, and tell what would become of a flow to that one.
+            let owner = pod.owner(flow.protocol, flow.port).map(|id| End::Local(Party::Container(id)));
+            if pod.identities.by_port() && matches!(flow.receiver, End::Local(_)) && owner != Some(flow.receiver) {
+                continue;
+            }
+            let expected: BTreeSet<&str> = match verdict.audit {
+                None => BTreeSet::new(),
+                Some(Action::Allow) => BTreeSet::from(["allow"]),
+                Some(Action::Deny) => BTreeSet::from(["deny"]),
+            };
+            prop_assert_eq!(
+                audited(&compiled, &connection.counted), expected,
+                "{:?} at {}: {:#?}\nmet {:?}", flow, own, verdict, connection.counted
+            );
+        }
+    }
+
+    /// Under identity by cgroup, the counter of the rule that the evaluator names counts.
+    #[test]
+    fn the_rule_that_allows_is_counted(seed: u64) {
+        let (mut draw, case) = drawn(seed);
+        let pod = resolve(&case.world, &case.subject);
+        if pod.identities.by_port() {
+            return Ok(());
+        }
+        let compiled = compile(&pod, Generation::FIRST);
+        for flow in case.flows(&mut draw, FLOWS) {
+            let own = own(&mut draw, &case, &flow);
+            let mut connection = Connection::new(&pod, flow, own);
+            if !connection.opens(&compiled.ruleset) {
+                continue;
+            }
+            for half in evaluate(&pod, &flow).halves {
+                if let Reason::Allowed { rule } = half.reason {
+                    let counted = connection.counted.iter().any(|name| compiled.meanings[name] == Meaning::Rule(rule.clone()));
+                    prop_assert!(counted, "{flow:?}: {rule} is not among {:?}", connection.counted);
+                }
+            }
+        }
+    }
+
+    /// A change that denies a live flow ends it at its next packet, whichever end sends it, and one that does not
+    /// leaves it alone.
+    #[test]
+    fn live_flows_are_judged_again(seed: u64) {
+        let (mut draw, case) = drawn(seed);
+        let before = resolve(&case.world, &case.subject);
+        let mut other = case.clone();
+        other.world.policies.retain(|_| draw.chance(60));
+        let added = case.policy(&mut draw, "added");
+        other.world.policies.push(added);
+        let after = resolve(&other.world, &case.subject);
+        let first = compile(&before, Generation::FIRST);
+        let second = compile(&after, Generation::FIRST.next());
+        let third = compile(&before, Generation::FIRST.next().next());
+        for flow in case.flows(&mut draw, FLOWS) {
+            let own = own(&mut draw, &case, &flow);
+            for ways in [[Way::Original, Way::Reply], [Way::Reply, Way::Original]] {
+                let mut connection = Connection::new(&before, flow, own);
+                if !connection.opens(&first.ruleset) {
+                    continue;
+                }
+                let expected = allows(&after, &flow);
+                for way in ways {
+                    prop_assert_eq!(
+                        connection.sends(&second.ruleset, way), expected,
+                        "{:?} {:?} at {}: {:#?}\nmet {:?}", flow, way, own, evaluate(&after, &flow), connection.counted
+                    );
+                }
+                if expected {
+                    prop_assert!(ways.into_iter().all(|way| connection.sends(&third.ruleset, way)), "{flow:?}");
+                }
+            }
+        }
+    }
+
+    /// Who sends in another's flow over loopback is dropped, and the flow lives on.
+    #[test]
+    fn nobody_speaks_in_anothers_flow(seed: u64) {
+        let (mut draw, case) = drawn(seed);
+        let pod = resolve(&case.world, &case.subject);
+        let rules = compile(&pod, Generation::FIRST).ruleset;
+        let again = compile(&pod, Generation::FIRST.next()).ruleset;
+        for flow in case.flows(&mut draw, FLOWS) {
+            let (End::Local(sender), End::Local(receiver)) = (flow.sender, flow.receiver) else { continue };
+            let own = own(&mut draw, &case, &flow);
+            let mut connection = Connection::new(&pod, flow, own);
+            if !connection.opens(&rules) {
+                continue;
+            }
+            for rules in [&rules, &again] {
+                for (way, owner) in [(Way::Original, sender), (Way::Reply, receiver)] {
+                    for forger in case.parties().into_iter().filter(|party| *party != owner) {
+                        prop_assert!(!connection.is_forged_by(rules, way, forger), "{forger} {way:?} in {flow:?}");
+                    }
+                }
+                for way in [Way::Original, Way::Reply] {
+                    prop_assert!(connection.sends(rules, way), "{way:?} of {flow:?} after a forgery");
+                }
+            }
+        }
+    }
+}
+
+/// The simulation is worth something only where flows pass and fail in it.
+#[test]
+fn both_verdicts_come_up() {
+    let (mut passed, mut failed) = (0, 0);
+    for seed in 0..60 {
+        let (mut draw, case) = drawn(seed);
+        let pod = resolve(&case.world, &case.subject);
+        let rules = compile(&pod, Generation::FIRST).ruleset;
+        for flow in case.flows(&mut draw, 20) {
+            let own = own(&mut draw, &case, &flow);
+            if Connection::new(&pod, flow, own).opens(&rules) { passed += 1 } else { failed += 1 }
+        }
+    }
+    assert!(passed > 200 && failed > 200, "{passed} passed, {failed} failed");
+}

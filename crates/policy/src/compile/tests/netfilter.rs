@@ -1,0 +1,277 @@
+//! As much of netfilter as a ruleset needs, in memory: one connection, its mark, and packets that meet the hooks.
+//!
+//! It follows the kernel as it was measured: OUTPUT knows the sending socket, INPUT the receiving one by its cgroup only,
+//! and a SYN-ACK has its listener's user but no cgroup. It is no substitute for the test in a real namespace; it finds in
+//! a second, and without any privilege, where the compiler and the evaluator disagree.
+
+use crate::model::{Identities, UserIdentities};
+use crate::ruleset::{Chain, Compare, Field, HookPoint, Set, Statement, Table, Verdict};
+use crate::{End, Flow, ResolvedPod, Ruleset};
+use sidewall_flow::{Party, Protocol};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+const LO: u128 = 1;
+const ETH0: u128 = 2;
+const SYN: u128 = 0x02;
+const ACK: u128 = 0x10;
+
+/// A connection between two ends, as conntrack knows it.
+pub struct Connection<'a> {
+    pod: &'a ResolvedPod,
+    pub flow: Flow,
+    /// The addresses of the original tuple.
+    addresses: [IpAddr; 2],
+    pub mark: u32,
+    confirmed: bool,
+    /// The counters that its packets have met.
+    pub counted: BTreeSet<String>,
+}
+
+/// Which way a packet of a connection goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From who opened it.
+    Original,
+    /// To who opened it.
+    Reply,
+}
+
+/// What a packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Shape {
+    Syn,
+    SynAck,
+    Data,
+}
+
+/// A hook that a packet meets, with the socket that is known there.
+struct Packet<'p> {
+    point: HookPoint,
+    way: Way,
+    shape: Shape,
+    loopback: bool,
+    /// Whose socket the hook knows.
+    socket: Option<Party>,
+    connection: &'p Connection<'p>,
+}
+
+impl<'a> Connection<'a> {
+    /// A connection that nobody has sent a packet of; `own` is the pod's address in it.
+    pub fn new(pod: &'a ResolvedPod, flow: Flow, own: IpAddr) -> Self {
+        let address = |end| match end {
+            End::Local(_) => own,
+            End::Remote(address) => address,
+        };
+        let addresses = [address(flow.sender), address(flow.receiver)];
+        Self { pod, flow, addresses, mark: 0, confirmed: false, counted: BTreeSet::new() }
+    }
+
+    /// Opens it and sends data both ways, as far as that is let through. True where all of it passes.
+    pub fn opens(&mut self, rules: &Ruleset) -> bool {
+        let (first, answer) = match self.flow.protocol {
+            Protocol::Tcp => (Shape::Syn, Shape::SynAck),
+            Protocol::Udp | Protocol::Sctp => (Shape::Data, Shape::Data),
+        };
+        self.passes(rules, Way::Original, first, None)
+            && self.passes(rules, Way::Reply, answer, None)
+            && self.sends(rules, Way::Original)
+            && self.sends(rules, Way::Reply)
+    }
+
+    /// Sends data one way. True where it passes.
+    pub fn sends(&mut self, rules: &Ruleset, way: Way) -> bool {
+        self.passes(rules, way, Shape::Data, None)
+    }
+
+    /// Sends data in its name from somebody else's socket. True where it passes.
+    pub fn is_forged_by(&mut self, rules: &Ruleset, way: Way, forger: Party) -> bool {
+        self.passes(rules, way, Shape::Data, Some(forger))
+    }
+
+    fn passes(&mut self, rules: &Ruleset, way: Way, shape: Shape, forger: Option<Party>) -> bool {
+        let (from, to) = match way {
+            Way::Original => (self.flow.sender, self.flow.receiver),
+            Way::Reply => (self.flow.receiver, self.flow.sender),
+        };
+        let loopback = matches!((from, to), (End::Local(_), End::Local(_)));
+        let mut hooks = Vec::new();
+        if let End::Local(party) = from {
+            hooks.push((HookPoint::Output, Some(forger.unwrap_or(party))));
+        }
+        if let End::Local(party) = to {
+            hooks.push((HookPoint::Prerouting, None));
+            hooks.push((HookPoint::Input, Some(party)));
+        }
+        for (point, socket) in hooks {
+            let packet = Packet { point, way, shape, loopback, socket, connection: self };
+            let (passes, mark, counted) = packet.meets(&rules.tables[0]);
+            self.mark = mark;
+            self.counted.extend(counted);
+            if !passes {
+                return false;
+            }
+        }
+        self.confirmed = true;
+        true
+    }
+}
+
+impl Packet<'_> {
+    /// Runs the base chain of the packet's hook: whether it passes, the connection's mark after, and what was counted.
+    fn meets(&self, table: &Table) -> (bool, u32, Vec<String>) {
+        let base = table.chains.iter().find(|chain| chain.hook.as_ref().is_some_and(|hook| hook.point == self.point));
+        let Some(base) = base else { return (true, self.connection.mark, Vec::new()) };
+        let chain = |name: &str| -> &Chain { table.chains.iter().find(|chain| chain.name == name).unwrap() };
+        let (mut mark, mut counted) = (self.connection.mark, Vec::new());
+        let (mut here, mut at) = (base, 0);
+        while let Some(rule) = here.rules.get(at) {
+            at += 1;
+            match self.rule(table, &rule.statements, &mut mark, &mut counted) {
+                None => {}
+                Some(Verdict::Accept) => return (true, mark, counted),
+                Some(Verdict::Drop) => return (false, mark, counted),
+                Some(Verdict::Goto(name)) => (here, at) = (chain(&name), 0),
+                Some(verdict @ (Verdict::Jump(_) | Verdict::Return)) => panic!("the compiler does not use {verdict}"),
+            }
+        }
+        (base.hook.as_ref().is_some_and(|hook| hook.accept), mark, counted)
+    }
+
+    fn rule(
+        &self,
+        table: &Table,
+        statements: &[Statement],
+        mark: &mut u32,
+        counted: &mut Vec<String>,
+    ) -> Option<Verdict> {
+        let set = |name: &str| -> &Set { table.sets.iter().find(|set| set.name == name).unwrap() };
+        let masked = |mark: u32, field: Field, mask: Option<u32>| {
+            let value = if field == Field::CtMark { Some(mark.into()) } else { self.load(field) }?;
+            Some(mask.map_or(value, |mask| value & u128::from(mask)))
+        };
+        for statement in statements {
+            match statement {
+                Statement::Match { field, mask, compare, value } => {
+                    let loaded = masked(*mark, *field, *mask)?;
+                    let holds = match compare {
+                        Compare::Equal => loaded == *value,
+                        Compare::NotEqual => loaded != *value,
+                        Compare::AtMost => loaded <= *value,
+                        Compare::AtLeast => loaded >= *value,
+                    };
+                    if !holds {
+                        return None;
+                    }
+                }
+                Statement::Lookup { fields, mask, set: name, negate } => {
+                    let key: Vec<u128> =
+                        fields.iter().map(|field| masked(*mark, *field, *mask)).collect::<Option<_>>()?;
+                    if find(set(name), &key).is_some() == *negate {
+                        return None;
+                    }
+                }
+                Statement::Dispatch { fields, mask, map } => {
+                    let key: Vec<u128> =
+                        fields.iter().map(|field| masked(*mark, *field, *mask)).collect::<Option<_>>()?;
+                    return find(set(map), &key)?.cloned();
+                }
+                Statement::SetMark { keep, set } => *mark = *mark & keep | set,
+                Statement::Count(name) => counted.push(name.clone()),
+                Statement::Limit { .. } | Statement::Log(_) => {}
+                Statement::RejectTcpReset | Statement::RejectProhibited => return Some(Verdict::Drop),
+                Statement::Verdict(verdict) => return Some(verdict.clone()),
+            }
+        }
+        None
+    }
+
+    fn load(&self, field: Field) -> Option<u128> {
+        let flow = &self.connection.flow;
+        let [source, destination] = self.connection.addresses;
+        let v4 = source.is_ipv4();
+        let (from, to) = if self.way == Way::Original { (source, destination) } else { (destination, source) };
+        let device = if self.loopback { LO } else { ETH0 };
+        let output = self.point == HookPoint::Output;
+        let tcp = flow.protocol == Protocol::Tcp;
+        // A SYN-ACK is sent by a request socket; what arrives finds a listener or a full one.
+        let full = self.socket.is_some() && self.shape != Shape::SynAck || self.point == HookPoint::Input;
+        let number = |address: IpAddr| match address {
+            IpAddr::V4(address) => u128::from(address.to_bits()),
+            IpAddr::V6(address) => address.to_bits(),
+        };
+        let of = |wanted: bool, address| (v4 == wanted).then(|| number(address));
+        match field {
+            Field::NfProtocol => Some(if v4 { 2 } else { 10 }),
+            Field::Protocol => Some(flow.protocol.number().into()),
+            Field::InputDevice => (!output).then_some(device),
+            Field::OutputDevice => output.then_some(device),
+            Field::Length => Some(if self.shape == Shape::Data { 500 } else { 60 }),
+            Field::PacketType => Some(0),
+            Field::SocketUid if output => self.socket.map(|party| self.user(party, true)),
+            Field::SocketGid if output => self.socket.map(|party| self.user(party, false)),
+            Field::SocketCgroup { level } if full => self.socket.and_then(|party| self.cgroup(party, level)),
+            Field::SocketWildcard => (full && self.socket.is_some()).then_some(0),
+            Field::SocketTransparent => self.socket.map(|_| 0),
+            Field::CtState => {
+                Some(if self.connection.confirmed { Field::CT_ESTABLISHED } else { Field::CT_NEW }.into())
+            }
+            Field::CtDirection => Some((self.way == Way::Reply).into()),
+            Field::CtOriginalSource4 => of(true, source),
+            Field::CtOriginalSource6 => of(false, source),
+            Field::CtOriginalDestination4 => of(true, destination),
+            Field::CtOriginalDestination6 => of(false, destination),
+            Field::CtOriginalDestinationPort => Some(flow.port.into()),
+            // RTN_LOCAL and RTN_UNICAST.
+            Field::FibSourceType => Some(if output || self.loopback { 2 } else { 1 }),
+            Field::FibDestinationType => Some(if self.loopback || !output { 2 } else { 1 }),
+            Field::NetworkHeaderStart => Some(if v4 { 0x45 } else { 0x60 }),
+            Field::Ipv4Source => of(true, from),
+            Field::Ipv4Destination => of(true, to),
+            Field::Ipv6Source => of(false, from),
+            Field::Ipv6Destination => of(false, to),
+            Field::Ipv6NextHeader => (!v4).then_some(flow.protocol.number().into()),
+            Field::TcpFlags => tcp.then_some(match self.shape {
+                Shape::Syn => SYN,
+                Shape::SynAck => SYN | ACK,
+                Shape::Data => ACK,
+            }),
+            _ => None,
+        }
+    }
+
+    fn user(&self, party: Party, by_uid: bool) -> u128 {
+        const SOMEBODY: u32 = 4242;
+        let number = |users: &UserIdentities| match party {
+            Party::Container(id) => users.containers[&id],
+            Party::Node => users.node.first().copied().unwrap_or(SOMEBODY),
+            Party::Unknown => SOMEBODY,
+        };
+        match (&self.connection.pod.identities, by_uid) {
+            (Identities::Uid(users), true) | (Identities::Gid(users), false) => number(users).into(),
+            _ => SOMEBODY.into(),
+        }
+    }
+
+    fn cgroup(&self, party: Party, wanted: u8) -> Option<u128> {
+        const ELSEWHERE: u64 = 9_999_999;
+        let Identities::Cgroup { level, containers, pods_level, pods } = &self.connection.pod.identities else {
+            return None;
+        };
+        let id = match party {
+            Party::Container(id) if wanted == *level => *containers[&id].first()?,
+            Party::Container(_) | Party::Unknown if wanted == *pods_level => *pods,
+            _ => ELSEWHERE,
+        };
+        Some(id.into())
+    }
+}
+
+/// The element of a set that holds a key.
+fn find<'s>(set: &'s Set, key: &[u128]) -> Option<Option<&'s Verdict>> {
+    let element = set.elements.iter().find(|element| match element.last {
+        Some(last) => element.key[0] <= key[0] && key[0] <= last,
+        None => element.key == key,
+    })?;
+    Some(element.verdict.as_ref())
+}
