@@ -29,6 +29,9 @@ pub enum Request {
     SetUid(u32),
 }
 
+/// What a party says when it has closed its own descriptor of the socket that it sent.
+const LET_GO: &[u8] = b"closed";
+
 /// The identity of a socket is that of its maker: this is the maker.
 #[derive(Debug)]
 pub struct Maker {
@@ -78,6 +81,8 @@ impl Maker {
     fn ask(&self, request: Request, fd: Option<BorrowedFd<'_>>) -> io::Result<Option<OwnedFd>> {
         send(&self.control, &serde_json::to_vec(&request)?, fd)?;
         let (answer, fd) = receive(&self.control)?;
+        // The party has let go of its own descriptor when it says so: from then on ours alone keeps the socket open.
+        receive(&self.control)?;
         match serde_json::from_slice::<Result<(), i32>>(&answer)? {
             Ok(()) => Ok(fd),
             Err(errno) => Err(io::Error::from_raw_os_error(errno)),
@@ -101,6 +106,8 @@ pub fn serve(control: impl AsFd) -> io::Result<()> {
             made.as_ref().map(|_| ()).map_err(|error| error.raw_os_error().unwrap_or_default());
         let fd = made.as_ref().ok().and_then(Option::as_ref).map(AsFd::as_fd);
         send(&control, &serde_json::to_vec(&answer)?, fd)?;
+        drop(made);
+        send(&control, LET_GO, None)?;
     }
 }
 
