@@ -10,7 +10,6 @@ mod identity;
 mod inputs;
 mod probing;
 mod programs;
-mod reasons;
 mod scene;
 mod screen;
 mod signals;

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use sidewall_flow::{Action, Party, Protocol};
-use sidewall_policy::{End, Flow, evaluate};
+use sidewall_policy::explain::Side;
+use sidewall_policy::{End, Flow, explain};
 
 use super::Answer;
 use crate::args::Matrix;
@@ -15,7 +16,6 @@ use crate::ends::{NODE, Named, Names, PORT_FORWARD, UNKNOWN};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::probing::{Finding, ProbePod};
-use crate::reasons::{self, VerdictView};
 use crate::scene::{Imagined, Scene, Sources};
 use crate::screen::Screen;
 
@@ -35,8 +35,12 @@ struct Field {
     to: String,
     protocol: Protocol,
     port: u16,
-    #[serde(flatten)]
-    verdict: VerdictView,
+    verdict: Action,
+    /// What Audit policies would have made of it, where that differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    audit: Option<Action>,
+    /// Why, for each side in the pod.
+    sides: Vec<Side>,
     /// What the kernel did, where it was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     probe: Option<Finding>,
@@ -45,7 +49,7 @@ struct Field {
 impl Field {
     /// Whether kernel and evaluator agree; where nothing was tried, they do.
     fn agrees(&self) -> bool {
-        self.probe.as_ref().is_none_or(|finding| finding.action() == Some(self.verdict.verdict))
+        self.probe.as_ref().is_none_or(|finding| finding.action() == Some(self.verdict))
     }
 }
 
@@ -86,7 +90,7 @@ pub fn run(options: &Matrix, screen: &Screen) -> Result<Answer, Error> {
     for from in &senders {
         for column in &columns {
             let Some(flow) = possible(from, column) else { continue };
-            let verdict = evaluate(&imagined.pod, &flow);
+            let explanation = explain(&imagined.pod, &flow, Some(&imagined.world));
             let probe = match &mut probing {
                 Some(pod) => pod.attempt(&imagined.pod, &flow)?,
                 None => None,
@@ -96,7 +100,9 @@ pub fn run(options: &Matrix, screen: &Screen) -> Result<Answer, Error> {
                 to: column.to.label.clone(),
                 protocol: column.protocol,
                 port: column.port,
-                verdict: reasons::view(&imagined.pod, &verdict),
+                verdict: explanation.verdict,
+                audit: explanation.audit.map(|audit| audit.verdict),
+                sides: explanation.sides,
                 probe,
             });
         }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 use sidewall_flow::{Action, Protocol};
-use sidewall_policy::{End, Flow, evaluate};
+use sidewall_policy::{End, Explanation, Flow, explain};
 
 use super::Answer;
 use crate::args::Test;
@@ -14,7 +14,6 @@ use crate::ends::{Names, flow};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::probing::{Finding, ProbePod};
-use crate::reasons::{self, VerdictView};
 use crate::scene::{Imagined, Scene, Sources};
 use crate::screen::Screen;
 use cases::Cases;
@@ -27,12 +26,12 @@ struct Report<'a> {
     kernel: bool,
     passed: usize,
     failed: usize,
-    cases: Vec<Result_>,
+    cases: Vec<Outcome>,
 }
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Result_ {
+struct Outcome {
     name: String,
     passed: bool,
     from: String,
@@ -42,9 +41,8 @@ struct Result_ {
     expect: Action,
     /// What came of it; none where the kernel's answer was unclear.
     actual: Option<Action>,
-    /// What the policies say, and why.
-    policies: VerdictView,
-    would_allow: Vec<String>,
+    /// What the policies say, why, and what would allow it.
+    policies: Explanation,
     #[serde(skip_serializing_if = "Option::is_none")]
     kernel: Option<Finding>,
 }
@@ -80,14 +78,14 @@ pub fn run(options: &Test, screen: &Screen) -> Result<Answer, Error> {
     }
     let mut results = Vec::new();
     for (case, flow) in cases.cases.iter().zip(flows(&cases, &imagined)?) {
-        let verdict = evaluate(&imagined.pod, &flow);
+        let policies = explain(&imagined.pod, &flow, Some(&imagined.world));
         let kernel = match &mut probing {
             Some(pod) => pod.attempt(&imagined.pod, &flow)?,
             None => None,
         };
-        let actual = if options.kernel { kernel.as_ref().and_then(Finding::action) } else { Some(verdict.action) };
+        let actual = if options.kernel { kernel.as_ref().and_then(Finding::action) } else { Some(policies.verdict) };
         let expect = case.expect.into();
-        let result = Result_ {
+        let result = Outcome {
             name: case.name.clone(),
             passed: actual == Some(expect),
             from: case.from.clone(),
@@ -96,8 +94,7 @@ pub fn run(options: &Test, screen: &Screen) -> Result<Answer, Error> {
             port: flow.port,
             expect,
             actual,
-            would_allow: reasons::would_allow(&imagined.pod, &flow, &verdict),
-            policies: reasons::view(&imagined.pod, &verdict),
+            policies,
             kernel,
         };
         if !screen.is_json() {
@@ -150,7 +147,7 @@ fn remote(flow: &Flow) -> Vec<IpAddr> {
         .collect()
 }
 
-fn show(screen: &Screen, result: &Result_) {
+fn show(screen: &Screen, result: &Outcome) {
     let paint = screen.paint();
     let flow = format!("{} -> {} {}/{}", result.from, result.to, result.port, result.protocol);
     if result.passed {
@@ -163,14 +160,5 @@ fn show(screen: &Screen, result: &Result_) {
         (None, None) => "not tried".to_owned(),
     };
     screen.line(&format!("{} {} ({flow}: expected {}, got {actual})", paint.bad("FAIL"), result.name, result.expect));
-    if result.kernel.is_some() {
-        screen.line(&format!("       the policies say: {}", result.policies.verdict));
-    }
-    result.policies.sides.iter().for_each(|side| screen.line(&format!("       {}", side.text)));
-    if result.expect == Action::Allow {
-        for advice in &result.would_allow {
-            screen.line("       it would be allowed by:");
-            advice.lines().for_each(|line| screen.line(&format!("         {line}")));
-        }
-    }
+    result.policies.to_string().lines().for_each(|line| screen.line(&format!("       {line}")));
 }

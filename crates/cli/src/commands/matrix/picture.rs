@@ -33,13 +33,13 @@ pub fn show(screen: &Screen, fields: &[Field], columns: &[Column], senders: &[Na
     }
     for field in fields {
         let title = format!("{} -> {}:{}/{}", field.from, field.to, field.port, field.protocol);
-        if let Some(audit) = field.verdict.audit {
+        if let Some(audit) = field.audit {
             screen.line(&paint.warn(&format!("{title}: with the Audit policies enforced: {audit}")));
         }
         if let Some(probe) = field.probe.as_ref().filter(|_| !field.agrees()) {
-            let policies = word(field.verdict.verdict);
+            let policies = word(field.verdict);
             screen.line(&paint.bad(&format!("{title}: the policies say {policies}, the kernel: {probe}")));
-            field.verdict.sides.iter().for_each(|side| screen.line(&format!("  {}", side.text)));
+            field.sides.iter().for_each(|side| screen.line(side.to_string().trim_end()));
         }
     }
 }
@@ -55,14 +55,14 @@ fn head(column: &Column) -> String {
 /// The verdict; an audit verdict that differs follows in brackets, a probe after a slash where it was made.
 fn cell(screen: &Screen, field: &Field) -> Cell {
     let paint = screen.paint();
-    let mut text = word(field.verdict.verdict).to_owned();
-    if let Some(audit) = field.verdict.audit {
+    let mut text = word(field.verdict).to_owned();
+    if let Some(audit) = field.audit {
         text.push_str(&format!(" ({})", word(audit)));
     }
     if let Some(probe) = &field.probe {
         text.push_str(&format!(" / {}", probe.word()));
     }
-    Cell::painted(&text, |text| match (field.agrees(), field.verdict.verdict) {
+    Cell::painted(&text, |text| match (field.agrees(), field.verdict) {
         (false, _) => paint.warn(text),
         (true, Action::Allow) => paint.good(text),
         (true, Action::Deny) => paint.bad(text),
