@@ -4,4 +4,6 @@
 
 pub mod lab;
 pub mod party;
+pub mod raw;
+pub mod scene;
 pub mod sockets;
