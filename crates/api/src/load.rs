@@ -166,6 +166,8 @@ impl Loader {
             }
             (_, "SidecarProxy") if group == GROUP => self.custom(place, state, &version, PolicyKind::SidecarProxy),
             ("v1", "List") => self.list(&place, state),
+            // Under a wrong apiVersion and in a faulty text, it is still a policy that its author relies on.
+            (_, "ContainerNetworkPolicy" | "SidecarProxy") => self.other(&place, &version, &kind, &group),
             // What is wrong with the text has been said. Half an object must not pass for a whole one.
             _ if state != State::Sound => {}
             ("v1", "Pod") => self.core(place, read::read_pod, |o| &mut o.pods),

@@ -466,3 +466,13 @@ fn cut_and_changed_text_never_panics() {
         }
     }
 }
+
+#[test]
+fn a_policy_under_a_wrong_api_version_is_not_lost_in_a_faulty_text_either() {
+    for body in ["spec: {podSelector: {}}\n", "spec: {podSelector: {}, podSelector: {}}\n"] {
+        let text = format!("apiVersion: example.com/v1\nkind: ContainerNetworkPolicy\nmetadata: {{name: a}}\n{body}");
+        let loaded = load("p.yaml", &text);
+        assert!(loaded.has_errors());
+        assert_eq!(loaded.unreadable.len(), 1, "{body}");
+    }
+}
