@@ -286,7 +286,9 @@ pub struct Test {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Runs the pod of examples/hello twice, first without walls and then with them, tries the same connections in both and
-shows what changed. Every line of the table comes from an attempt made then.
+shows what changed. Every line of the table comes from an attempt made then: `denied` means that a denial counter of the
+rules went up, `nobody listens` that the kernel refused without one. The collector and `elsewhere` are listeners of the
+demo on this machine, on addresses of the documentation range 198.51.100.0/24 that it puts on the pod's link.
 
 Exit codes: 0 every line is as expected, 1 some are not.
 
@@ -300,9 +302,9 @@ pub struct Demo {
     /// Use the files of this directory instead of the built-in examples/hello
     #[arg(long, value_name = "DIR")]
     pub example: Option<PathBuf>,
-    /// The port of this machine on which the front proxy is published; 0 for any free one
-    #[arg(long, value_name = "PORT", default_value_t = 8080)]
-    pub port: u16,
+    /// The port of this machine on which the front proxy is published; by default 8080 with --keep, else any free one
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
     #[command(flatten)]
     pub identity: IdentityArg,
     #[command(flatten)]

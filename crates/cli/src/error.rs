@@ -68,14 +68,6 @@ pub enum Error {
         /// Who is to answer it.
         to: String,
     },
-    /// An address of one family toward one of the other.
-    #[error("{from} and {to} are addresses of different families")]
-    Families {
-        /// Who opens it.
-        from: String,
-        /// Who is to answer it.
-        to: String,
-    },
     /// A text that is no port.
     #[error(
         "{port:?} is no port of {to}: write a number from 1 to 65535, or a name that it declares, with /UDP or /SCTP where it is not TCP"
@@ -189,7 +181,6 @@ impl Error {
             | Self::NoEnd { .. }
             | Self::OwnAddress(_)
             | Self::Elsewhere { .. }
-            | Self::Families { .. }
             | Self::Port { .. }
             | Self::WhichPort(_)
             | Self::Unenforceable { .. }

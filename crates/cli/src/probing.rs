@@ -12,18 +12,16 @@
 
 mod finding;
 mod made;
+pub mod race;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sidewall_flow::{Party, Protocol};
 use sidewall_netfilter::Kernel;
 use sidewall_policy::{End, Flow, ResolvedPod};
-use sidewall_sandbox::prober::wire::Request;
 use sidewall_sandbox::prober::{Connect, Outcome, Prober, Protocol as Wire};
 use sidewall_sandbox::{LivePod, attach};
 
@@ -38,13 +36,9 @@ pub use finding::Finding;
 
 /// How long an attempt may take: less than the second after which TCP sends its first packet again (RFC 6298), so that
 /// nothing of an attempt is left when the next one begins.
-const DEADLINE: Duration = Duration::from_millis(900);
+pub const DEADLINE: Duration = Duration::from_millis(900);
 /// How often an unclear attempt is made again: the machine may be busy.
 const ATTEMPTS: usize = 3;
-/// How often counters are looked at.
-const LOOK: Duration = Duration::from_millis(10);
-/// How long an answer is still waited for after a counter moved, which may have been another's.
-const GRACE: Duration = Duration::from_millis(60);
 
 /// A pod in which flows are tried.
 pub struct ProbePod {
@@ -192,7 +186,7 @@ impl ProbePod {
             protocol,
             to,
             from,
-            deadline_ms: u64::try_from(DEADLINE.as_millis()).unwrap_or(u64::MAX),
+            deadline_ms: race::millis(DEADLINE),
             await_name: listener.is_some(),
             keep: false,
         };
@@ -212,59 +206,23 @@ impl ProbePod {
         connect: Connect,
         silent: bool,
     ) -> Result<Finding, Error> {
-        let before = self.denials()?;
+        self.prober(pod, sender)?;
         let named = connect.await_name;
-        let pending = self.prober(pod, sender)?.ask(Request::Connect(connect))?;
-        let (tell, told) = channel();
-        // It ends at the attempt's deadline, heard or not.
-        thread::spawn(move || tell.send(pending.wait()));
-        let begun = Instant::now();
-        let mut denied: Option<(Instant, Vec<String>)> = None;
-        loop {
-            let outcome = match told.recv_timeout(LOOK) {
-                Ok(outcome) => Some(outcome?),
-                Err(RecvTimeoutError::Timeout) => None,
-                Err(RecvTimeoutError::Disconnected) => Some(Outcome::Timeout),
-            };
-            if let Some(Outcome::Connected { name, .. }) = &outcome {
-                // Who was to be silent has sent its datagram; whether it was denied is the counter's to say.
-                if !silent {
-                    let expected = who_name(pod, receiver);
-                    return Ok(match name {
-                        Some(name) if *name != expected => Finding::unclear(format!("{name} answered, not {expected}")),
-                        None if named => Finding::unclear("somebody took the connection and did not answer"),
-                        _ => Finding::allowed(),
-                    });
-                }
-            }
-            if denied.is_none() {
-                let moved = moved(&before, &self.denials()?);
-                denied = (!moved.is_empty()).then(|| (Instant::now(), moved));
-            }
-            match (&outcome, &denied) {
-                (Some(_), Some((_, counters))) => return Ok(Finding::denied(counters)),
-                (None, Some((since, counters))) if since.elapsed() > GRACE => return Ok(Finding::denied(counters)),
-                (_, None) if silent && begun.elapsed() > GRACE => return Ok(Finding::allowed()),
-                (Some(outcome), None) if !silent => {
-                    return Ok(Finding::unclear(format!("no connection, and no wall denied it: {outcome:?}")));
-                }
-                _ => {}
-            }
-        }
-    }
-
-    /// How often each place of the rules has denied something.
-    pub fn denials(&mut self) -> Result<BTreeMap<String, u64>, Error> {
-        match self.kernel.counters() {
-            Ok(counters) => Ok(counters
-                .into_iter()
-                .filter(|(name, _)| name.starts_with("deny/"))
-                .map(|(name, count)| (name, count.packets))
-                .collect()),
-            // No table: nothing is denied.
-            Err(error) if error.code() == Some(2) => Ok(BTreeMap::new()),
-            Err(error) => Err(error.into()),
-        }
+        let Self { kernel, probers, .. } = self;
+        let prober = probers.get(&sender).ok_or_else(|| gone(sender))?;
+        let came = race::run(prober, connect, silent, || race::denials(kernel))?;
+        let expected = who_name(pod, receiver);
+        Ok(match (came.outcome, came.denied) {
+            // Who was to be silent has sent its datagram; whether it was denied is the counter's to say.
+            (Some(Outcome::Connected { name, .. }), _) if !silent => match name {
+                Some(name) if name != expected => Finding::unclear(format!("{name} answered, not {expected}")),
+                None if named => Finding::unclear("somebody took the connection and did not answer"),
+                _ => Finding::Allow,
+            },
+            (_, denied) if !denied.is_empty() => Finding::Deny { counters: denied },
+            _ if silent => Finding::Allow,
+            (outcome, _) => Finding::unclear(format!("no connection, and no wall denied it: {outcome:?}")),
+        })
     }
 
     fn prober(&mut self, pod: &ResolvedPod, who: Who) -> Result<&Prober, Error> {
@@ -277,8 +235,12 @@ impl ProbePod {
             };
             self.probers.insert(who, Prober::start(launch)?);
         }
-        self.probers.get(&who).ok_or_else(|| Error::Probe(format!("{who:?}"), "it did not start".to_owned()))
+        self.probers.get(&who).ok_or_else(|| gone(who))
     }
+}
+
+fn gone(who: Who) -> Error {
+    Error::Probe(format!("{who:?}"), "it did not start".to_owned())
 }
 
 fn identity_of(pod: &ResolvedPod, party: Party, live: &LivePod) -> sidewall_sandbox::Identity {
@@ -308,8 +270,4 @@ fn wire(protocol: Protocol) -> Wire {
         Protocol::Udp => Wire::Udp,
         Protocol::Sctp => Wire::Sctp,
     }
-}
-
-fn moved(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> Vec<String> {
-    after.iter().filter(|(name, count)| before.get(*name).unwrap_or(&0) != *count).map(|(name, _)| name.clone()).collect()
 }

@@ -109,9 +109,7 @@ impl Scene {
         identity.check(&self.manifest, &self.loaded)?;
         let addresses = Stand::of(&self.manifest);
         let identities = match identity {
-            Identity::Cgroup => {
-                Identities::Cgroup { level: 0, containers: BTreeMap::new(), pods_level: 0, pods: 0 }
-            }
+            Identity::Cgroup => Identities::Cgroup { level: 0, containers: BTreeMap::new(), pods_level: 0, pods: 0 },
             Identity::Uid => Identities::Uid(UserIdentities::default()),
             Identity::Gid => Identities::Gid(UserIdentities::default()),
         };

@@ -51,8 +51,7 @@ impl View {
         let mut subject = subject(&scene.manifest, info.addresses.clone(), identities)?;
         // The device's rules are the second line; without the hook the first one stands alone.
         subject.interface = features.device_egress.then(|| info.interface.clone());
-        let network =
-            Network { this_node: info.node_addresses.iter().copied().collect(), ..Network::default() };
+        let network = Network { this_node: info.node_addresses.iter().copied().collect(), ..Network::default() };
         let resolved = resolve(&scene.world(network.clone()), &subject);
         Ok(Self { identity, subject, resolved, network })
     }

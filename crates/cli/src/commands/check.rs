@@ -69,8 +69,7 @@ fn about_pods(loaded: &sidewall_api::Loaded) -> Vec<Diagnostic> {
     let mut seen = BTreeSet::new();
     for pod in &loaded.objects.pods {
         let addresses = sidewall_policy::world::objects::pod(&pod.object).addresses;
-        let identities =
-            Identities::Cgroup { level: 0, containers: BTreeMap::new(), pods_level: 0, pods: 0 };
+        let identities = Identities::Cgroup { level: 0, containers: BTreeMap::new(), pods_level: 0, pods: 0 };
         match subject(&pod.object, addresses, identities) {
             Ok(subject) => {
                 for note in resolve(&world, &subject).notes {

@@ -33,13 +33,8 @@ pub fn run(options: &Explain, screen: &Screen) -> Result<Answer, Error> {
     let identity = Identity::imagined(options.identity.identity);
     let imagined = scene.imagine(identity)?;
     let peers = BTreeMap::new();
-    let names = Names {
-        pod: &imagined.pod,
-        own: &imagined.own,
-        node: &imagined.node,
-        world: &imagined.world,
-        peers: &peers,
-    };
+    let names =
+        Names { pod: &imagined.pod, own: &imagined.own, node: &imagined.node, world: &imagined.world, peers: &peers };
     let (from, to) = (names.end(&options.from)?, names.end(&options.to)?);
     let ports = match &options.port {
         Some(port) => vec![names.port(port, None, &to)?],

@@ -135,13 +135,8 @@ pub fn run(options: &Matrix, screen: &Screen) -> Result<Answer, Error> {
 fn ends(options: &Matrix, imagined: &Imagined) -> Result<(Vec<Named>, Vec<Column>), Error> {
     let peers: BTreeMap<String, IpAddr> =
         options.peer.iter().filter_map(|peer| Some((peer.name.clone(), peer.address?))).collect();
-    let names = Names {
-        pod: &imagined.pod,
-        own: &imagined.own,
-        node: &imagined.node,
-        world: &imagined.world,
-        peers: &peers,
-    };
+    let names =
+        Names { pod: &imagined.pod, own: &imagined.own, node: &imagined.node, world: &imagined.world, peers: &peers };
     let containers: Vec<Named> = imagined
         .pod
         .containers

@@ -22,7 +22,9 @@ use crate::signals;
 use crate::walled_pod::{View, prepare};
 use crate::walls::{Raised, Walls};
 use crate::watch::Watch;
-use tell::{Told, Voice};
+use tell::Told;
+
+pub use tell::{Voice, states};
 
 /// How often the pod is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -184,6 +186,11 @@ impl Up {
         }
         voice.tell(&Told::Ended { phase: status.phase });
         Ok(asked || status.phase != Phase::Failed)
+    }
+
+    /// Speaks with another voice from now on.
+    pub fn speak(&mut self, voice: Voice) {
+        self.voice = voice;
     }
 
     /// Ends the pod now, in good order.

@@ -109,8 +109,7 @@ pub fn run(options: &Test, screen: &Screen) -> Result<Answer, Error> {
     let passed = results.len() - failed;
     if screen.is_json() {
         let pod = format!("{}/{}", imagined.pod.namespace, imagined.pod.name);
-        let report =
-            Report { pod, identity: identity.name(), kernel: options.kernel, passed, failed, cases: results };
+        let report = Report { pod, identity: identity.name(), kernel: options.kernel, passed, failed, cases: results };
         screen.value(&report);
     } else {
         let by = if options.kernel { "in a real pod" } else { "by the policies" };

@@ -24,16 +24,6 @@ pub enum Finding {
 }
 
 impl Finding {
-    /// It passed.
-    pub const fn allowed() -> Self {
-        Self::Allow
-    }
-
-    /// A wall denied it.
-    pub fn denied(counters: &[String]) -> Self {
-        Self::Deny { counters: counters.to_vec() }
-    }
-
     /// Nothing can be said.
     pub fn unclear(message: impl Into<String>) -> Self {
         Self::Unclear { message: message.into() }

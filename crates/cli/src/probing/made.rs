@@ -66,7 +66,10 @@ fn bone(container: Container) -> Container {
         name: container.name,
         command: Some(vec![NOTHING.to_owned()]),
         ports: container.ports.map(|ports| {
-            ports.into_iter().map(|port| k8s_openapi::api::core::v1::ContainerPort { host_port: None, host_ip: None, ..port }).collect()
+            ports
+                .into_iter()
+                .map(|port| k8s_openapi::api::core::v1::ContainerPort { host_port: None, host_ip: None, ..port })
+                .collect()
         }),
         restart_policy: container.restart_policy,
         // What would make the walls worthless stays, and is refused.

@@ -173,7 +173,8 @@ impl Voice {
             }
             Told::Container { container, state } => say(paint.faint(&format!("{container}: {state}"))),
             Told::Log { container, text, .. } => {
-                let number = container.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
+                let number =
+                    container.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
                 say(format!("{} {}", paint.nth(number, &format!("[{container}]")), visible(text)));
             }
             Told::Flow { flow } => {
