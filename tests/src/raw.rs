@@ -133,7 +133,8 @@ fn checksum(from: IpAddr, to: IpAddr, protocol: u8, segment: &[u8]) -> u16 {
 /// The Internet checksum (RFC 1071).
 fn ones(parts: &[&[u8]]) -> u16 {
     let bytes: Vec<u8> = parts.concat();
-    let mut sum: u32 = bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]))).sum();
+    let mut sum: u32 =
+        bytes.chunks(2).map(|pair| u32::from(u16::from_be_bytes([pair[0], *pair.get(1).unwrap_or(&0)]))).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
     }
@@ -299,7 +300,8 @@ impl Injector {
 /// The system's, or perl's.
 pub fn set_option(socket: &OwnedFd, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
     let hex: String = value.iter().map(|byte| format!("{byte:02x}")).collect();
-    let script = "open(my $s, '+<&=', 0) or die; setsockopt($s, $ARGV[0], $ARGV[1], pack('H*', $ARGV[2])) or exit($!+0)";
+    let script =
+        "open(my $s, '+<&=', 0) or die; setsockopt($s, $ARGV[0], $ARGV[1], pack('H*', $ARGV[2])) or exit($!+0)";
     let launch = Launch::new("/usr/bin/perl").args(["-e", script, &level.to_string(), &name.to_string(), &hex]);
     let launch = launch.stdin(socket.try_clone()?).stderr(std::process::Stdio::inherit()).privileged();
     let status = launch.spawn().map_err(io::Error::other)?.wait()?;
@@ -308,4 +310,83 @@ pub fn set_option(socket: &OwnedFd, level: i32, name: i32, value: &[u8]) -> io::
         Some(errno) => Err(io::Error::from_raw_os_error(errno)),
         None => Err(io::Error::other(format!("perl: {status}"))),
     }
+}
+
+/// What passes the devices of a party's namespace.
+pub struct Sniffer {
+    socket: OwnedFd,
+    seen: Vec<Vec<u8>>,
+}
+
+impl Sniffer {
+    /// A packet socket of a party with NET_RAW.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn new(maker: &Maker) -> io::Result<Self> {
+        let socket = maker.socket(AddressFamily::PACKET, SocketType::RAW, EVERYTHING)?;
+        Ok(Self { socket, seen: Vec::new() })
+    }
+
+    /// Whether a frame with this text in it has passed so far.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn saw(&mut self, text: &[u8]) -> io::Result<bool> {
+        let mut frame = [0; 2048];
+        loop {
+            match rustix::net::recv(&self.socket, &mut frame[..], RecvFlags::DONTWAIT) {
+                Ok((length, _)) => self.seen.push(frame[..length].to_vec()),
+                Err(rustix::io::Errno::AGAIN) => break,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(self.seen.iter().any(|frame| frame.windows(text.len()).any(|window| window == text)))
+    }
+
+    /// Waits until a frame with this text in it has passed.
+    ///
+    /// # Errors
+    /// None did within five seconds.
+    pub fn waits_for(&mut self, text: &[u8]) -> io::Result<()> {
+        let until = Instant::now() + Duration::from_secs(5);
+        while !self.saw(text)? {
+            if Instant::now() > until {
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "no such frame passed"));
+            }
+            sockets::readable(&self.socket, Duration::from_millis(20))?;
+        }
+        Ok(())
+    }
+
+    /// The numbers of the last TCP segment from one end to the other: what the sender of the next one would use as its
+    /// sequence number, and as its acknowledgement.
+    ///
+    /// # Errors
+    /// The system's; or there was none.
+    pub fn numbers(&mut self, from: SocketAddr, to: SocketAddr) -> io::Result<(u32, u32)> {
+        self.saw(b"-")?;
+        let found = self.seen.iter().rev().find_map(|frame| {
+            let packet = frame.get(14..)?;
+            let (header, total, protocol) = match packet.first()? >> 4 {
+                4 => (usize::from(packet[0] & 15) * 4, usize::from(word(packet, 2)?), packet[9]),
+                6 => (40, 40 + usize::from(word(packet, 4)?), packet[6]),
+                _ => return None,
+            };
+            let segment = packet.get(header..total)?;
+            let ports = (word(segment, 0)?, word(segment, 2)?);
+            if protocol != 6 || ports != (from.port(), to.port()) {
+                return None;
+            }
+            let number = |at: usize| Some((u32::from(word(segment, at)?) << 16) | u32::from(word(segment, at + 2)?));
+            let data = segment.len() - usize::from(segment[12] >> 4) * 4;
+            let counted = u32::from(segment[13] & (flags::SYN | flags::FIN) != 0) + u32::try_from(data).ok()?;
+            Some((number(4)?.wrapping_add(counted), number(8)?))
+        });
+        found.ok_or_else(|| io::Error::other("no segment of this flow was seen"))
+    }
+}
+
+fn word(bytes: &[u8], at: usize) -> Option<u16> {
+    Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }

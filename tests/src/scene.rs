@@ -34,10 +34,8 @@ pub const NAMES: [&str; 4] = ["app", "proxy", "shipper", "mallory"];
 const DECLARED: [&[u16]; 4] = [&[8080, 8081], &[8443], &[9000], &[9100]];
 
 /// Somebody on the network, in both families.
-pub const COLLECTORS: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(198, 51, 100, 10)),
-    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x10)),
-];
+pub const COLLECTORS: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(198, 51, 100, 10)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0x10))];
 /// A client on the network, in both families.
 pub const CLIENTS: [IpAddr; 2] =
     [IpAddr::V4(Ipv4Addr::new(203, 0, 113, 5)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 5))];

@@ -99,18 +99,13 @@ fn a_sockets_rights_are_its_makers_not_its_users() {
         scene.stand(by);
         for protocol in TRANSPORTS {
             // The proxy's socket has the proxy's rights, whoever uses it (a limit that the design declares).
-            let flow = scene.flow(
-                End::Container(PROXY),
-                End::Container(APP),
-                protocol,
-                SocketAddr::new(LOOPBACK[0], 8080),
-            );
+            let flow =
+                scene.flow(End::Container(PROXY), End::Container(APP), protocol, SocketAddr::new(LOOPBACK[0], 8080));
             drop(flow);
             // Mallory's socket has mallory's, though the proxy uses it: a connection that mallory listens for and
             // the proxy accepts would be the acceptor's socket, so what counts there is who accepts.
             let socket = bound(scene.app(MALLORY), protocol, SocketAddr::new(POD[0], scene.port())).unwrap();
-            let listener =
-                sockets::listen(scene.app(APP), protocol, SocketAddr::new(LOOPBACK[0], 8080)).unwrap();
+            let listener = sockets::listen(scene.app(APP), protocol, SocketAddr::new(LOOPBACK[0], 8080)).unwrap();
             scene.denied("mallory's socket in the proxy's hands", |_| {
                 let _ = connect(&socket, SocketAddr::new(LOOPBACK[0], 8080));
                 let _ = sockets::send(&socket, b"take this");
@@ -213,12 +208,8 @@ fn who_takes_anothers_old_udp_port_cannot_answer_its_client() {
         scene.stand(by);
         // On loopback: the application leaves its port, mallory takes it.
         for address in LOOPBACK.into_iter().chain(POD) {
-            let flow = scene.flow(
-                End::Container(PROXY),
-                End::Container(APP),
-                Protocol::Udp,
-                SocketAddr::new(address, 8080),
-            );
+            let flow =
+                scene.flow(End::Container(PROXY), End::Container(APP), Protocol::Udp, SocketAddr::new(address, 8080));
             let Flow { client, server, from, to, .. } = flow;
             drop(server);
             let taken = take_over(scene.app(MALLORY), Protocol::Udp, to).unwrap();
@@ -243,8 +234,7 @@ fn who_takes_anothers_old_udp_port_cannot_answer_its_client() {
         for (client_at, pod) in sidewall_tests::scene::CLIENTS.into_iter().zip(POD) {
             let from = SocketAddr::new(client_at, scene.port());
             let to = SocketAddr::new(pod, 8443);
-            let flow =
-                scene.flow_from(End::Outside, End::Container(PROXY), Protocol::Udp, from, to);
+            let flow = scene.flow_from(End::Outside, End::Container(PROXY), Protocol::Udp, from, to);
             drop(flow.server);
             let taken = take_over(scene.app(MALLORY), Protocol::Udp, to).unwrap();
             scene.found_forged("an answer to the network from the taken port", |_| {
@@ -410,11 +400,7 @@ fn ipv4_in_an_ipv6_socket_is_judged_as_ipv4() {
     }
 }
 
-fn bound_mapped(
-    maker: &sidewall_tests::party::Maker,
-    protocol: Protocol,
-    at: SocketAddr,
-) -> rustix::fd::OwnedFd {
+fn bound_mapped(maker: &sidewall_tests::party::Maker, protocol: Protocol, at: SocketAddr) -> rustix::fd::OwnedFd {
     let kind = if protocol == Protocol::Udp { rustix::net::SocketType::DGRAM } else { rustix::net::SocketType::STREAM };
     let socket = maker.socket(rustix::net::AddressFamily::INET6, kind, 0).unwrap();
     sockopt::set_ipv6_v6only(&socket, false).unwrap();

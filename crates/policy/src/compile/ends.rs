@@ -2,11 +2,17 @@
 
 use super::builder::{Builder, counter_name};
 use super::statements::{
-    ICMP, ICMPV6, IPV4, LO, TCP, bits, goto, in_set, is, is_not, mark, mark_not, rule, set_mark, state,
+    ICMP, ICMPV6, IPV4, IPV6, LO, TCP, bits, goto, in_set, is, is_not, mark, mark_not, rule, set_mark, state,
 };
 use crate::mark;
+use crate::model::Wire;
 use crate::ruleset::{Field, Kind, Rule, Statement, Verdict};
-use sidewall_flow::{Decision, Party, Place};
+use sidewall_flow::{Decision, Direction, Party, Place};
+
+/// The types that the routing tables give addresses: our own, and those of groups (`RTN_LOCAL`, `RTN_BROADCAST`,
+/// `RTN_MULTICAST`).
+pub const LOCAL: u128 = 2;
+const GROUPS: [u128; 2] = [3, 5];
 
 /// Refuses a packet whose sender may know.
 pub const REFUSE: &str = "refuse";
@@ -14,6 +20,8 @@ pub const REFUSE: &str = "refuse";
 pub const FORGED: &str = "forged";
 /// Refuses what no policy can allow.
 pub const IMPROPER: &str = "improper";
+/// Stops what leaves under addresses, or by a device, that it may not leave by; returns where nothing is wrong.
+pub const PROPER: &str = "proper";
 /// Refuses what belongs to a flow that was denied before.
 pub const ENDED: &str = "ended";
 
@@ -40,6 +48,33 @@ impl Builder<'_> {
         self.chain(IMPROPER, improper);
         let ended = self.count_ended();
         self.chain(ENDED, vec![rule([ended, goto(REFUSE).into()])]);
+        self.proper();
+    }
+
+    /// What holds for every packet that a process sends, at OUTPUT. A flow passes by its mark only on the device that it
+    /// was judged for; whatever else it sends comes through here again, because a process may choose the device of its
+    /// packets (SO_BINDTODEVICE, IP_UNICAST_IF) and needs no capability for it.
+    pub fn proper(&mut self) {
+        let [v4, from_net] = Self::loopback_net(Field::Ipv4Source);
+        let [_, to_net] = Self::loopback_net(Field::Ipv4Destination);
+        let leaves = || is_not(Field::OutputDevice, LO);
+        let isolated = |direction| !self.pod.enforced.side(Party::Unknown, direction).scope(Wire::Loopback).is_none();
+        // IPv4 takes a destination without a route on the chosen device for a neighbour: on lo it would be delivered
+        // here, and would begin a flow whose answers then came from the network.
+        let mut strays = vec![is(Field::OutputDevice, LO), is_not(Field::FibDestinationType, LOCAL)];
+        if !isolated(Direction::Ingress) && !isolated(Direction::Egress) {
+            strays.extend(GROUPS.map(|group| is_not(Field::FibDestinationType, group)));
+        }
+        strays.push(goto(IMPROPER).into());
+        let rules = vec![
+            rule([is_not(Field::FibSourceType, LOCAL), goto(FORGED).into()]),
+            rule([leaves(), v4.clone(), from_net, goto(FORGED).into()]),
+            rule([leaves(), v4, to_net, goto(IMPROPER).into()]),
+            rule([leaves(), is(Field::NfProtocol, IPV6), is(Field::Ipv6Destination, 1), goto(IMPROPER).into()]),
+            Rule { statements: strays, comment: None },
+            rule([Verdict::Return.into()]),
+        ];
+        self.chain(PROPER, rules);
     }
 
     /// The client's side has passed: the sender is recorded.

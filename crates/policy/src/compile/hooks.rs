@@ -1,7 +1,7 @@
 //! The base chains: what is checked of every packet before anybody is asked who sent it.
 
 use super::builder::Builder;
-use super::ends::{ENDED, FORGED, IMPROPER};
+use super::ends::{ENDED, FORGED, IMPROPER, LOCAL, PROPER};
 use super::statements::{
     ICMPV6, IPV4, IPV6, LO, NO_USER, TCP, at_least, bits, goto, in_set, is, is_not, mark, mark_not, not_in_set, rule,
     set_mark, state,
@@ -16,8 +16,6 @@ pub const JUDGE_OUT: &str = "judge-out";
 /// Judges a packet that arrives for a socket; the base chain has set the generation.
 pub const JUDGE_IN: &str = "judge-in";
 
-/// The type that the routing tables give an address of our own (`RTN_LOCAL`).
-const LOCAL: u128 = 2;
 const RST: u32 = 0x04;
 /// `PACKET_BROADCAST` and `PACKET_MULTICAST`.
 const GROUPS: [u128; 2] = [1, 2];
@@ -84,16 +82,10 @@ impl Builder<'_> {
         let reset = bits(Field::TcpFlags, RST, RST);
         rules.push(rule([state(Field::CT_RELATED), is(Field::Protocol, TCP), reset, Verdict::Accept.into()]));
         rules.push(rule([bits(Field::CtState, Field::CT_NEW | Field::CT_ESTABLISHED, 0), goto(FORGED).into()]));
-        rules.push(rule([is_not(Field::FibSourceType, LOCAL), goto(FORGED).into()]));
-        let [v4, from_net] = Self::loopback_net(Field::Ipv4Source);
-        let [_, to_net] = Self::loopback_net(Field::Ipv4Destination);
-        let leaves = || is_not(Field::OutputDevice, LO);
-        rules.push(rule([leaves(), v4.clone(), from_net, goto(FORGED).into()]));
-        rules.push(rule([leaves(), v4.clone(), to_net, goto(IMPROPER).into()]));
-        rules.push(rule([leaves(), is(Field::NfProtocol, IPV6), is(Field::Ipv6Destination, 1), goto(IMPROPER).into()]));
+        rules.push(rule([Verdict::Jump(PROPER.to_owned()).into()]));
         for option in [Field::LooseSourceRoute, Field::StrictSourceRoute] {
             rules.push(rule([
-                v4.clone(),
+                is(Field::NfProtocol, IPV4),
                 is_not(Field::NetworkHeaderStart, PLAIN_IPV4),
                 is(option, 1),
                 goto(IMPROPER).into(),
@@ -126,7 +118,9 @@ impl Builder<'_> {
         let groups = self.set("groups", vec![Kind::PacketType], GROUPS.map(|t| vec![t]));
         let open = self.pod.enforced.side(Party::Unknown, Direction::Ingress).scope(Wire::Network).is_none();
         let verdict = if open { Verdict::Accept } else { goto(IMPROPER) };
-        rules.push(rule([in_set([Field::PacketType], &groups), verdict.into()]));
+        rules.push(rule([in_set([Field::PacketType], &groups), verdict.clone().into()]));
+        // The same in a frame that is addressed to us alone.
+        rules.push(rule([is_not(Field::InputDevice, LO), is_not(Field::FibDestinationType, LOCAL), verdict.into()]));
         rules.push(rule([is_not(Field::InputDevice, LO), state(Field::CT_NEW), self.begin()]));
         rules.extend(self.generation_and_denial());
         rules.push(rule([goto(JUDGE_IN).into()]));

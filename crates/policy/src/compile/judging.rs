@@ -6,7 +6,7 @@
 //! comes before everything else, also in flows that have passed: a socket that sends in another's flow is a forger.
 
 use super::builder::Builder;
-use super::ends::{FORGED, IMPROPER};
+use super::ends::{FORGED, IMPROPER, PROPER};
 use super::hooks::{JUDGE_IN, JUDGE_OUT};
 use super::judge::{Answers, Question};
 use super::statements::{
@@ -134,8 +134,12 @@ impl Builder<'_> {
             let own = mark::sender(party);
             let judge = || goto(&format!("egress-{party}"));
             let passed = mark(mark::SENDER | mark::CLIENT, own | mark::CLIENT);
+            // A flow to the network has no receiver here.
+            let left = mark(mark::SENDER | mark::RECEIVER | mark::CLIENT, own | mark::CLIENT);
             let rules = vec![
-                rule([state(Field::CT_ESTABLISHED), passed, Verdict::Accept.into()]),
+                rule([state(Field::CT_ESTABLISHED), is(Field::OutputDevice, LO), passed, Verdict::Accept.into()]),
+                rule([state(Field::CT_ESTABLISHED), left, Verdict::Accept.into()]),
+                rule([state(Field::CT_ESTABLISHED), still_proper()]),
                 rule([mark(mark::SENDER, 0), judge().into()]),
                 rule([mark(mark::SENDER, own), judge().into()]),
                 // On the network, a port that another has left may be taken; on loopback somebody may still listen.
@@ -149,7 +153,19 @@ impl Builder<'_> {
     /// What is left of `judge-out` for original packets: those without a socket of their own.
     fn out_original_rest() -> Vec<Rule> {
         vec![
-            rule([state(Field::CT_ESTABLISHED), mark_not(mark::CLIENT, 0), Verdict::Accept.into()]),
+            // What a closed socket still had to send is among them.
+            rule([state(Field::CT_ESTABLISHED), still_proper()]),
+            rule([
+                state(Field::CT_ESTABLISHED),
+                is(Field::OutputDevice, LO),
+                mark_not(mark::CLIENT, 0),
+                Verdict::Accept.into(),
+            ]),
+            rule([
+                state(Field::CT_ESTABLISHED),
+                mark(mark::RECEIVER | mark::CLIENT, mark::CLIENT),
+                Verdict::Accept.into(),
+            ]),
             rule([state(Field::CT_ESTABLISHED), dispatch_mark(mark::SENDER, EGRESS_OF)]),
             rule([goto(&format!("egress-{}", Party::Unknown)).into()]),
         ]
@@ -208,9 +224,13 @@ impl Builder<'_> {
         for party in self.parties() {
             let own = mark::receiver(party);
             let passed = mark(mark::RECEIVER | mark::SERVER, own | mark::SERVER);
+            // A flow from the network has no sender here.
+            let arrived = mark(mark::SENDER | mark::RECEIVER | mark::SERVER, own | mark::SERVER);
             let rules = vec![
-                rule([passed, Verdict::Accept.into()]),
+                rule([is(Field::OutputDevice, LO), passed, Verdict::Accept.into()]),
+                rule([arrived, Verdict::Accept.into()]),
                 rule([mark_not(mark::RECEIVER, 0), mark_not(mark::RECEIVER, own), goto(FORGED).into()]),
+                rule([still_proper()]),
                 rule([goto(&format!("ingress-{party}")).into()]),
             ];
             self.chain(format!("answers-{party}"), rules);
@@ -219,13 +239,14 @@ impl Builder<'_> {
         let mut rules = self.identify("answers", full());
         let flags = SYN | ACK | RST | FIN;
         rules.extend([
-            rule([mark_not(mark::SERVER, 0), Verdict::Accept.into()]),
             rule([
                 is(Field::Protocol, TCP),
                 bits(Field::TcpFlags, flags, SYN | ACK),
                 at_most(Field::Length, HANDSHAKE),
                 Verdict::Accept.into(),
             ]),
+            rule([still_proper()]),
+            rule([mark_not(mark::SERVER, 0), Verdict::Accept.into()]),
             rule([dispatch_mark(mark::RECEIVER, INGRESS_OF)]),
             rule([is(Field::Protocol, TCP), bits(Field::TcpFlags, RST, RST), Verdict::Accept.into()]),
             rule([goto(IMPROPER).into()]),
@@ -276,6 +297,8 @@ impl Builder<'_> {
             let rules = vec![
                 rule([mark(mark::SENDER | mark::CLIENT, own | mark::CLIENT), Verdict::Accept.into()]),
                 rule([mark_not(mark::SENDER, 0), mark_not(mark::SENDER, own), goto(FORGED).into()]),
+                // An answer to the network that was sent by way of lo.
+                rule([is(Field::InputDevice, LO), mark(mark::SENDER, 0), goto(FORGED).into()]),
                 rule([goto(&format!("egress-{party}")).into()]),
             ];
             self.chain(format!("hears-{party}"), rules);
@@ -511,13 +534,17 @@ impl Builder<'_> {
                 rule([mark_not(mark::RECEIVER, own), goto(FORGED).into()]),
                 // The pair is judged where the client hears.
                 rule([is(Field::OutputDevice, LO), Verdict::Accept.into()]),
+                // A flow from the network has no sender here; another one stays on loopback.
+                rule([mark_not(mark::SENDER, 0), goto(FORGED).into()]),
                 rule([mark_not(mark::SERVER, 0), Verdict::Accept.into()]),
+                rule([still_proper()]),
                 rule([goto("arrival").into()]),
             ];
             self.chain(format!("answers-{party}"), rules);
         }
         let mut rules = self.identify("answers", nodes());
         rules.extend([
+            rule([still_proper()]),
             rule([mark_not(mark::CLIENT | mark::SERVER, 0), Verdict::Accept.into()]),
             rule([is(Field::Protocol, TCP), bits(Field::TcpFlags, RST, RST), Verdict::Accept.into()]),
             rule([is(Field::OutputDevice, LO), mark_not(mark::RECEIVER, 0), Verdict::Accept.into()]),
@@ -530,6 +557,8 @@ impl Builder<'_> {
         let rules = vec![
             rule([is(Field::CtDirection, REPLY), goto("in-reply").into()]),
             self.only_from_output(),
+            // A flow to the network, sent by way of lo, has no receiver that was judged.
+            rule([is(Field::InputDevice, LO), mark(mark::RECEIVER, 0), goto(FORGED).into()]),
             rule([is(Field::InputDevice, LO), Verdict::Accept.into()]),
             rule([mark_not(mark::SERVER, 0), Verdict::Accept.into()]),
             rule([goto("arrival").into()]),
@@ -538,4 +567,9 @@ impl Builder<'_> {
         // There is no user at INPUT; the flow's recorded sender stands.
         self.chain("in-reply", Self::in_reply_rest());
     }
+}
+
+/// Looks again at addresses and device where a packet does not pass by its flow's mark.
+fn still_proper() -> Statement {
+    Verdict::Jump(PROPER.to_owned()).into()
 }

@@ -125,14 +125,25 @@ impl Packet<'_> {
         let chain = |name: &str| -> &Chain { table.chains.iter().find(|chain| chain.name == name).unwrap() };
         let (mut mark, mut counted) = (self.connection.mark, Vec::new());
         let (mut here, mut at) = (base, 0);
-        while let Some(rule) = here.rules.get(at) {
+        let mut callers = Vec::new();
+        loop {
+            let Some(rule) = here.rules.get(at) else {
+                let Some(caller) = callers.pop() else { break };
+                (here, at) = caller;
+                continue;
+            };
             at += 1;
             match self.rule(table, &rule.statements, &mut mark, &mut counted) {
                 None => {}
                 Some(Verdict::Accept) => return (true, mark, counted),
                 Some(Verdict::Drop) => return (false, mark, counted),
                 Some(Verdict::Goto(name)) => (here, at) = (chain(&name), 0),
-                Some(verdict @ (Verdict::Jump(_) | Verdict::Return)) => panic!("the compiler does not use {verdict}"),
+                Some(Verdict::Jump(name)) => {
+                    callers.push((here, at));
+                    (here, at) = (chain(&name), 0);
+                }
+                // On to the caller, as at a chain's end.
+                Some(Verdict::Return) => at = here.rules.len(),
             }
         }
         (base.hook.as_ref().is_some_and(|hook| hook.accept), mark, counted)
@@ -204,8 +215,9 @@ impl Packet<'_> {
         match field {
             Field::NfProtocol => Some(if v4 { 2 } else { 10 }),
             Field::Protocol => Some(flow.protocol.number().into()),
-            Field::InputDevice => (!output).then_some(device),
-            Field::OutputDevice => output.then_some(device),
+            // The kernel gives the device that is not there the number 0.
+            Field::InputDevice => Some(if output { 0 } else { device }),
+            Field::OutputDevice => Some(if output { device } else { 0 }),
             Field::Length => Some(if self.shape == Shape::Data { 500 } else { 60 }),
             Field::PacketType => Some(0),
             Field::SocketUid if output => self.socket.map(|party| self.user(party, true)),

@@ -61,12 +61,12 @@ fn depth<'a>(table: &'a Table, name: &'a str, way: &mut Vec<&'a str>, known: &mu
     below + 1
 }
 
-/// Whether every packet that enters a chain is decided there.
+/// Whether every packet that enters a chain is decided there, or sent back in so many words.
 fn decides(chain: &Chain) -> bool {
     matches!(
         chain.rules.last().map(|rule| rule.statements.as_slice()),
         Some(
-            [.., Statement::Verdict(Verdict::Accept | Verdict::Drop | Verdict::Goto(_))]
+            [.., Statement::Verdict(Verdict::Accept | Verdict::Drop | Verdict::Goto(_) | Verdict::Return)]
                 | [.., Statement::RejectProhibited | Statement::RejectTcpReset]
         )
     ) && chain.rules.last().is_some_and(|rule| {
