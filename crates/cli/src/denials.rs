@@ -23,18 +23,26 @@ pub struct Denials {
 const PATIENCE: Duration = Duration::from_millis(200);
 
 impl Denials {
-    /// Reads the pod's log on a thread of its own.
+    /// Reads the pod's log on a thread of its own. An event that `tell` does not take (it says `false`) is counted as lost.
     ///
     /// # Errors
     /// [`Error::Netlink`] where somebody else reads it.
-    pub fn follow(pod: &LivePod, mut tell: impl FnMut(LogEvent) + Send + 'static) -> Result<Self, Error> {
+    pub fn follow(pod: &LivePod, mut tell: impl FnMut(LogEvent) -> bool + Send + 'static) -> Result<Self, Error> {
         let mut reader = LogReader::open(pod.netns(), Statement::LOG_GROUP)?;
         let ended = Arc::new(AtomicBool::new(false));
         let until = Arc::clone(&ended);
         let run = move || {
+            let mut lost = 0_u32;
             while !until.load(Ordering::Relaxed) {
                 match reader.next(PATIENCE) {
-                    Ok(Some(event)) => tell(event),
+                    Ok(Some(event)) => {
+                        if lost > 0 && tell(LogEvent::Lost(lost)) {
+                            lost = 0;
+                        }
+                        if !tell(event) {
+                            lost = lost.saturating_add(1);
+                        }
+                    }
                     Ok(None) => {}
                     Err(error) => {
                         tracing::error!(%error, "denials are no longer told");

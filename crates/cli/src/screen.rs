@@ -21,10 +21,6 @@ pub struct Screen {
 pub struct Paint(bool);
 
 impl Paint {
-    /// No colours.
-    #[cfg(test)]
-    pub const PLAIN: Self = Self(false);
-
     fn code(self, code: &str, text: &str) -> String {
         if self.0 { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
     }

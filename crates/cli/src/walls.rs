@@ -109,3 +109,6 @@ impl Walls {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

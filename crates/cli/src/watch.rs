@@ -20,11 +20,11 @@ pub struct Watch {
 
 impl Watch {
     /// Calls `changed` when the content of any of the files has changed and has then stood still for a moment: a file that
-    /// is just being written must not be taken for one with fewer policies.
+    /// is just being written must not be taken for one with fewer policies. Where `changed` says `false` it is called again.
     ///
     /// # Errors
     /// [`Error::System`].
-    pub fn start(files: Vec<PathBuf>, mut changed: impl FnMut() + Send + 'static) -> Result<Self, Error> {
+    pub fn start(files: Vec<PathBuf>, mut changed: impl FnMut() -> bool + Send + 'static) -> Result<Self, Error> {
         let (end, ended): (Sender<()>, Receiver<()>) = channel();
         let mut known = snapshot(&files);
         let run = move || {
@@ -33,9 +33,8 @@ impl Watch {
                 let now = snapshot(&files);
                 let still = now == last;
                 last = now;
-                if still && last != known {
+                if still && last != known && changed() {
                     known.clone_from(&last);
-                    changed();
                 }
             }
         };
@@ -73,7 +72,7 @@ mod tests {
         let file = dir.path().join("a.yaml");
         std::fs::write(&file, "one").unwrap();
         let (tell, told) = channel();
-        let watch = Watch::start(vec![file.clone()], move || tell.send(()).unwrap()).unwrap();
+        let watch = Watch::start(vec![file.clone()], move || tell.send(()).is_ok()).unwrap();
         assert!(told.recv_timeout(PAUSE * 4).is_err(), "nothing has changed");
         std::fs::write(&file, "two").unwrap();
         told.recv_timeout(Duration::from_secs(20)).unwrap();

@@ -5,14 +5,14 @@ mod lines;
 mod listeners;
 mod tries;
 
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, SyncSender};
 use std::time::Duration;
 
 use serde::Serialize;
 use sidewall_sandbox::PodStatus;
 
 use super::Answer;
-use super::run::{Event, Job, Up, Voice, states};
+use super::run::{Event, Job, Up, Voice, events, states};
 use crate::args::{Demo, Publish};
 use crate::error::Error;
 use crate::identity::Identity;
@@ -64,7 +64,7 @@ pub fn run(options: &Demo, screen: &Screen) -> Result<Answer, Error> {
     let programs = Programs::find()?;
     programs.need_proxy()?;
     let example = Example::at(options.example.as_deref())?;
-    let (events, happened) = channel();
+    let (events, happened) = events();
     let told = events.clone();
     signals::watch(move |count| drop(told.send(Event::Signal(count))))?;
     let stage = Stage { options, programs: &programs, example: &example, events: &events, happened: &happened, screen };
@@ -114,7 +114,7 @@ struct Stage<'a> {
     options: &'a Demo,
     programs: &'a Programs,
     example: &'a Example,
-    events: &'a Sender<Event>,
+    events: &'a SyncSender<Event>,
     happened: &'a Receiver<Event>,
     screen: &'a Screen,
 }

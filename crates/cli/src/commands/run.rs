@@ -5,9 +5,10 @@ mod tell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
+use k8s_openapi::api::core::v1::Pod;
 use sidewall_netfilter::nflog::LogEvent;
 use sidewall_sandbox::{LogLine, Options, Phase, Published, Running, publish};
 
@@ -30,6 +31,14 @@ pub use tell::{Voice, states};
 const LOOK: Duration = Duration::from_millis(200);
 /// How often the kernel's rules are compared with what was loaded. Where nothing changed, that is one short question.
 const VERIFY: Duration = Duration::from_secs(2);
+
+/// How much may wait to be told: then containers wait with their output, and denials are only counted.
+const WAITING: usize = 4096;
+
+/// Where events come together.
+pub fn events() -> (SyncSender<Event>, Receiver<Event>) {
+    sync_channel(WAITING)
+}
 
 /// What happens while a pod runs.
 pub enum Event {
@@ -70,7 +79,7 @@ pub fn run(options: &Run, screen: &Screen) -> Result<Answer, Error> {
         walls: !options.no_walls,
         state: state_dir.clone(),
     };
-    let (events, happened) = channel();
+    let (events, happened) = events();
     let signals = events.clone();
     signals::watch(move |count| drop(signals.send(Event::Signal(count))))?;
     let programs = Programs::find()?;
@@ -91,6 +100,7 @@ pub struct Up {
     walls: Option<Walls>,
     voice: Voice,
     sources: Sources,
+    manifest: Pod,
     verified: Instant,
     states: BTreeMap<String, String>,
     _denials: Option<Denials>,
@@ -102,10 +112,11 @@ impl Up {
     ///
     /// # Errors
     /// Whatever keeps it from being made; nothing is left of it then.
-    pub fn bring(job: &Job, programs: &Programs, events: &Sender<Event>, voice: Voice) -> Result<Self, Error> {
+    pub fn bring(job: &Job, programs: &Programs, events: &SyncSender<Event>, voice: Voice) -> Result<Self, Error> {
         // Before they are read: what changes meanwhile must not be missed.
         let changed = events.clone();
-        let watch = Watch::start(job.sources.files().cloned().collect(), move || drop(changed.send(Event::Files)))?;
+        let watch =
+            Watch::start(job.sources.files().cloned().collect(), move || changed.try_send(Event::Files).is_ok())?;
         let scene = Scene::read(&job.sources)?;
         let manifest = programs.at_home(&scene.manifest, &job.sources.directory()?);
         let sink = events.clone();
@@ -130,7 +141,7 @@ impl Up {
         // Before anything runs: the first denial may be the one that matters.
         let told = events.clone();
         let denials = match job.walls {
-            true => Some(Denials::follow(&pod, move |event| drop(told.send(Event::Log(event))))?),
+            true => Some(Denials::follow(&pod, move |event| told.try_send(Event::Log(event)).is_ok())?),
             false => None,
         };
         let raised = standing.raised;
@@ -145,6 +156,7 @@ impl Up {
             walls,
             voice,
             sources: job.sources.clone(),
+            manifest: scene.manifest,
             verified: Instant::now(),
             states: BTreeMap::new(),
             _denials: denials,
@@ -220,6 +232,10 @@ impl Up {
             Ok(scene) => scene,
             Err(error) => return self.voice.refused(&error),
         };
+        if scene.manifest != self.manifest {
+            let message = "the Pod itself has changed: end it and run it again for that";
+            self.voice.tell(&Told::Warning { message });
+        }
         let Some(walls) = &mut self.walls else { return };
         // A new proxy may ask for more than the old ones did.
         let info = self.running.pod().info();
@@ -238,7 +254,7 @@ impl Up {
     }
 
     fn look(&mut self) {
-        for (name, state) in tell::states(&self.running.status()) {
+        for (name, state) in states(&self.running.status()) {
             if self.states.get(&name) != Some(&state) {
                 self.voice.tell(&Told::Container { container: &name, state: &state });
                 self.states.insert(name, state);

@@ -1,0 +1,128 @@
+//! `sidewall check`, and what every command does with bad input.
+
+mod common;
+
+use common::{files, hello, json, run};
+
+const POLICY: &str = "\
+apiVersion: sidewall.dev/v1alpha1
+kind: ContainerNetworkPolicy
+metadata: {name: shipper}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  containers: [log-shipper]
+  egress:
+  - to: [{container: app}]
+    ports: [{port: metrics}]
+";
+
+const POD: &str = "\
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web}}
+spec:
+  containers:
+  - {name: app, image: app, ports: [{name: http, containerPort: 8080}]}
+  - {name: log-shipper, image: shipper}
+";
+
+#[test]
+fn a_mistake_is_shown_at_its_place() {
+    let dir =
+        files(&[("bad.yaml", &POLICY.replace("containers:", "container:").replace("{port: metrics}", "{port: 0}"))]);
+    let (code, out, err) = run(dir.path(), &["check", "bad.yaml"]);
+    assert_eq!(code, 2, "{err}");
+    assert_eq!(out, "no objects: 2 errors, 0 warnings\n");
+    let shown = err.lines().filter(|line| !line.starts_with("error:")).collect::<Vec<_>>().join("\n");
+    assert_eq!(
+        shown,
+        " --> bad.yaml:6:3
+  |
+6 |   container: [log-shipper]
+  |   ^^^^^^^^^
+  = spec.container
+
+ --> bad.yaml:9:20
+  |
+9 |     ports: [{port: 0}]
+  |                    ^
+  = spec.egress[0].ports[0].port
+"
+    );
+    assert!(err.starts_with("error: unknown field \"container\""), "{err}");
+}
+
+#[test]
+fn json_has_every_place() {
+    let dir = files(&[("bad.yaml", &POLICY.replace("egress:", "egres:"))]);
+    let (code, report) = json(dir.path(), &["check", "bad.yaml", "--output", "json"]);
+    assert_eq!((code, report["ok"].as_bool(), report["errors"].as_u64()), (2, Some(false), Some(1)));
+    let found = &report["diagnostics"][0];
+    assert_eq!(
+        (found["file"].as_str(), found["line"].as_u64(), found["column"].as_u64()),
+        (Some("bad.yaml"), Some(7), Some(3))
+    );
+    assert_eq!(found["field"], "spec.egres");
+}
+
+#[test]
+fn what_means_nothing_for_a_pod_is_a_warning() {
+    let dir = files(&[("pod.yaml", POD), ("policy.yaml", &POLICY.replace("container: app", "container: ap"))]);
+    let (code, report) = json(dir.path(), &["check", "pod.yaml", "policy.yaml", "--output=json"]);
+    assert_eq!((code, report["errors"].as_u64(), report["warnings"].as_u64()), (0, Some(0), Some(1)), "{report}");
+    let found = &report["diagnostics"][0];
+    assert_eq!((found["file"].as_str(), found["severity"].as_str()), (Some("policy.yaml"), Some("warning")));
+    assert!(found["message"].as_str().unwrap().contains("\"ap\""), "{report}");
+    assert_eq!(run(dir.path(), &["check", "--strict", "pod.yaml", "policy.yaml"]).0, 1);
+}
+
+#[test]
+fn the_shipped_example_is_sound() {
+    let (code, out, err) = run(&hello(), &["check", "--strict", "pod.yaml", "policy.yaml", "sidecarproxy.yaml"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    assert_eq!(out, "3 ContainerNetworkPolicy, 1 Pod, 1 SidecarProxy: 0 errors, 0 warnings\n");
+}
+
+#[test]
+fn bad_input_and_bad_usage_are_2() {
+    let dir = files(&[("pod.yaml", POD), ("bad.yaml", &POLICY.replace("spec:", "specs:")), ("two.yaml", &two())]);
+    for args in [
+        vec!["check"],
+        vec!["nonsense"],
+        vec!["check", "missing.yaml"],
+        vec!["matrix", "bad.yaml"],
+        vec!["matrix", "two.yaml"],
+        vec!["matrix", "two.yaml", "--pod", "other"],
+        vec!["matrix", "pod.yaml", "--policy", "bad.yaml"],
+        vec!["explain", "pod.yaml", "app", "nobody"],
+        vec!["explain", "pod.yaml", "app", "log-shipper"],
+        vec!["explain", "pod.yaml", "192.0.2.1", "192.0.2.2", "--port", "80"],
+        vec!["explain", "pod.yaml", "log-shipper", "app", "--port", "metrics"],
+        vec!["explain", "pod.yaml", "log-shipper", "127.0.0.1", "--port", "8080"],
+        vec!["test", "pod.yaml"],
+        vec!["run", "pod.yaml", "--publish", "80"],
+    ] {
+        let (code, out, err) = run(dir.path(), &args);
+        assert_eq!(code, 2, "{args:?}\n{out}\n{err}");
+        assert!(!err.is_empty(), "{args:?}");
+    }
+    assert_eq!(run(dir.path(), &["matrix", "two.yaml", "--pod", "web"]).0, 0);
+}
+
+fn two() -> String {
+    format!("{POD}---\n{}", POD.replace("name: web,", "name: web2,"))
+}
+
+#[test]
+fn completions_and_help() {
+    for shell in ["bash", "zsh", "fish"] {
+        let (code, out, _) = run(&hello(), &["completions", shell]);
+        assert!(code == 0 && out.contains("matrix"), "{shell}");
+    }
+    let (code, out, _) = run(&hello(), &["--help"]);
+    assert!(code == 0 && out.contains("Exit codes:") && !out.contains("internal"), "{out}");
+    for command in ["run", "check", "matrix", "explain", "test", "demo"] {
+        let (code, out, _) = run(&hello(), &[command, "--help"]);
+        assert!(code == 0 && out.contains("Example"), "{command}: {out}");
+    }
+}
