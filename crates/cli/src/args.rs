@@ -14,7 +14,7 @@ pub use values::{Destination, Named, Publish};
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; the answer is yes
-  1  the answer is no: a flow is denied, an expectation failed, kernel and evaluator disagree
+  1  the answer is no: a flow is denied, an expectation failed, kernel and evaluator disagree, the pod failed
   2  bad usage or bad input: an unknown option, a file with an error
   3  it could not be done: not root, the kernel lacks something, a pod could not be made
 

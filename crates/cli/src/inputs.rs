@@ -1,8 +1,9 @@
 //! From files to objects.
 
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use sidewall_api::load::FILE_MAX;
 use sidewall_api::{Loaded, Loader};
@@ -32,17 +33,30 @@ pub fn read<'a>(files: impl IntoIterator<Item = &'a PathBuf>) -> Result<Loaded, 
 /// # Errors
 /// [`Error::Read`].
 pub fn bytes(file: &Path) -> Result<Vec<u8>, Error> {
-    let mut bytes = Vec::new();
-    let limit = FILE_MAX as u64 + 1;
-    let read = if file.as_os_str() == "-" {
-        std::io::stdin().lock().take(limit).read_to_end(&mut bytes)
-    } else {
-        fs::File::open(file).and_then(|opened| opened.take(limit).read_to_end(&mut bytes))
-    };
-    read.map(|_| bytes).map_err(|source| Error::Read { path: file.to_owned(), source })
+    let fault = |source| Error::Read { path: file.to_owned(), source };
+    if file.as_os_str() == "-" {
+        return standard_input().map_err(fault);
+    }
+    fs::File::open(file).and_then(upto_limit).map_err(fault)
 }
 
-fn name(file: &Path) -> String {
+/// Standard input can be read once, and is asked for again when other files change: what it said must still hold then.
+fn standard_input() -> io::Result<Vec<u8>> {
+    static CONTENT: Mutex<Option<Vec<u8>>> = Mutex::new(None);
+    let mut content = CONTENT.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*content {
+        Some(bytes) => Ok(bytes.clone()),
+        None => Ok(content.insert(upto_limit(io::stdin().lock())?).clone()),
+    }
+}
+
+fn upto_limit(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(FILE_MAX as u64 + 1).read_to_end(&mut bytes).map(|_| bytes)
+}
+
+/// What findings call a file.
+pub fn name(file: &Path) -> String {
     if file.as_os_str() == "-" { "(stdin)".to_owned() } else { file.display().to_string() }
 }
 

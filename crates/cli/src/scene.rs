@@ -67,26 +67,27 @@ impl Scene {
     /// # Errors
     /// [`Error::Input`] for anything that has an error; [`Error::NoPod`] and the like.
     pub fn read(sources: &Sources) -> Result<Self, Error> {
-        let manifest = Self::pod(sources)?;
         let loaded = inputs::sound(inputs::read(sources.files())?)?;
+        let manifest = Self::pod(sources, &loaded)?;
         Ok(Self { manifest, loaded })
     }
 
-    /// The pod, by the file that is named as its own.
-    fn pod(sources: &Sources) -> Result<Pod, Error> {
+    /// The pod, of those in the file that is named as its own.
+    fn pod(sources: &Sources, loaded: &Loaded) -> Result<Pod, Error> {
         let path = sources.pod.clone();
-        let loaded = inputs::sound(inputs::read([&sources.pod])?)?;
-        let names: Vec<String> = loaded.objects.pods.iter().map(Located::name).collect();
-        let mut pods = loaded.objects.pods.into_iter().map(|pod| pod.object);
-        match (&sources.name, names.len()) {
-            (_, 0) => Err(Error::NoPod(path)),
-            (None, 1) => pods.next().ok_or(Error::NoPod(path)),
+        let file = inputs::name(&sources.pod);
+        let pods: Vec<&Located<Pod>> = loaded.objects.pods.iter().filter(|pod| pod.place.file() == file).collect();
+        let names: Vec<String> = pods.iter().map(|pod| pod.name()).collect();
+        let found = match (&sources.name, pods.as_slice()) {
+            (_, []) => Err(Error::NoPod(path)),
+            (None, [only]) => Ok(only),
             (None, _) => Err(Error::ManyPods { path, names, how: sources.how }),
-            (Some(name), _) => match pods.find(|pod| pod.metadata.name.as_ref() == Some(name)) {
-                Some(pod) => Ok(pod),
-                None => Err(Error::OtherPod { path, name: name.clone(), names }),
-            },
-        }
+            (Some(name), all) => {
+                let found = all.iter().find(|pod| pod.name() == *name);
+                found.ok_or(Error::OtherPod { path, name: name.clone(), names })
+            }
+        };
+        found.map(|pod| pod.object.clone())
     }
 
     /// What policies can speak of.

@@ -58,8 +58,9 @@ impl Drop for Watch {
 
 /// What is in the files; `None` for one that can't be read.
 fn snapshot(files: &[PathBuf]) -> Vec<Option<Vec<u8>>> {
-    // Standard input has been read and does not change.
-    files.iter().map(|file| if file.as_os_str() == "-" { None } else { crate::inputs::bytes(file).ok() }).collect()
+    // Standard input is read once and does not change.
+    let content = |file: &PathBuf| if file.as_os_str() == "-" { None } else { crate::inputs::bytes(file).ok() };
+    files.iter().map(content).collect()
 }
 
 #[cfg(test)]

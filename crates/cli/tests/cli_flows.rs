@@ -120,3 +120,26 @@ fn users_that_cannot_be_told_apart_are_refused() {
     assert!(err.contains("app and log-shipper both have runAsUser 20002"), "{err}");
     assert_eq!(run(dir.path(), &["matrix", "pod.yaml", "--identity", "cgroup"]).0, 0);
 }
+
+#[test]
+fn policies_can_come_from_standard_input() {
+    let policies = std::fs::File::open(hello().join("policy.yaml")).unwrap();
+    let out = common::sidewall()
+        .current_dir(hello())
+        .args(["explain", "pod.yaml", "--policy", "-", "log-shipper", "app", "--port", "http", "--output=json"])
+        .stdin(policies)
+        .output()
+        .unwrap();
+    let report: Value = serde_json::from_slice(&out.stdout).unwrap();
+    assert_eq!((out.status.code(), report["flows"][0]["verdict"].as_str()), (Some(1), Some("deny")));
+    // The pod and its policies in one text.
+    let both =
+        ["pod.yaml", "policy.yaml"].map(|name| std::fs::read_to_string(hello().join(name)).unwrap()).join("---\n");
+    let dir = files(&[("both.yaml", &both)]);
+    let out = common::sidewall()
+        .args(["explain", "-", "log-shipper", "app", "--port=http"])
+        .stdin(std::fs::File::open(dir.path().join("both.yaml")).unwrap())
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(1), "{}", String::from_utf8_lossy(&out.stderr));
+}
