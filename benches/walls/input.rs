@@ -1,10 +1,10 @@
 //! The pods, policies and peers that rules are made for.
 
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sidewall_api::{
     ContainerNetworkPolicy, ContainerNetworkPolicySpec, EgressRule, Entity, IngressRule, IpBlock, LabelSelector, Peer,
     PolicyPort, PolicyType, PortProtocol,
 };
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sidewall_flow::{ContainerId, Protocol};
 use sidewall_policy::model::{DeclaredPort, Identities};
 use sidewall_policy::world::{Pod, Subject, SubjectContainer, World};
@@ -137,7 +137,10 @@ pub fn usual(identities: Identities) -> (World, Subject) {
         policy(
             "front",
             Some(&["front-proxy"]),
-            vec![ingress(vec![pods("web"), block("192.0.2.0/24")], &[443]), ingress(vec![entity(Entity::Node)], &[8443])],
+            vec![
+                ingress(vec![pods("web"), block("192.0.2.0/24")], &[443]),
+                ingress(vec![entity(Entity::Node)], &[8443]),
+            ],
             vec![egress(vec![container("app")], &[8080])],
         ),
         policy(

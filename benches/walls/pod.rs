@@ -24,6 +24,8 @@ const NODE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1));
 /// The user, and group, of the measured container.
 pub const USER: u32 = 20_001;
 const OTHER_USER: u32 = 20_002;
+/// How often the first connection is tried.
+const ATTEMPTS: usize = 10;
 
 /// What is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -131,7 +133,12 @@ impl Scene {
     }
 
     fn check(&self, walls: Walls, way: Way, version: Version) -> Result<()> {
-        if !self.worker.reaches(self.to[0])? {
+        // A new veth pair loses what is sent before the kernel has noticed that it is up.
+        let mut reached = false;
+        for _ in 0..ATTEMPTS {
+            reached = reached || self.worker.reaches(self.to[0])?;
+        }
+        if !reached {
             return Err(format!("{walls:?} let nothing through over {way:?}").into());
         }
         // From the network, a stranger would need another route; that the rules stand is seen on the way out.
@@ -170,8 +177,7 @@ impl PodNet {
         let (pod, network) = (NetNs::new()?, NetNs::new()?);
         let (mut inside, mut outside) = (Links::of(&pod)?, Links::of(&network)?);
         outside.add_veth("pod0", &pod, DEVICE)?;
-        for (links, device, addresses) in
-            [(&mut inside, DEVICE, [POD4, POD6]), (&mut outside, "pod0", [NODE4, NODE6])]
+        for (links, device, addresses) in [(&mut inside, DEVICE, [POD4, POD6]), (&mut outside, "pod0", [NODE4, NODE6])]
         {
             links.set_up("lo")?;
             for address in addresses {
@@ -182,6 +188,10 @@ impl PodNet {
         }
         inside.add_route("0.0.0.0/0".parse()?, Some(NODE4), DEVICE)?;
         inside.add_route("::/0".parse()?, Some(NODE6), DEVICE)?;
+        if let Some(source) = source {
+            // IPv6 prefers no source that is on no device.
+            outside.add_address("lo", ipnet::IpNet::from(source))?;
+        }
         let source = |v4: bool| match source {
             Some(source) if source.is_ipv4() == v4 => format!(" src {source}"),
             _ => String::new(),

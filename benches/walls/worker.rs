@@ -292,6 +292,8 @@ fn connect(to: SocketAddr) -> Result<OwnedFd> {
 fn listen(at: SocketAddr) -> Result<OwnedFd> {
     let listener = socket(at, SocketFlags::CLOEXEC)?;
     sockopt::set_socket_reuseaddr(&listener, true)?;
+    // The network answers for every address, by a route; IPv6 wants to see it on a device before it binds one.
+    sockopt::set_ip_freebind(&listener, true)?;
     rustix::net::bind(&listener, &at)?;
     rustix::net::listen(&listener, 128)?;
     Ok(listener)
