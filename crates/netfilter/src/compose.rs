@@ -351,7 +351,7 @@ fn push_value(bytes: &mut Vec<u8>, value: u128, width: usize, order: ByteOrder) 
 }
 
 /// nft's number for a kind's datatype, from its `datatype.h`. Only `nft list` looks at it.
-const fn datatype(kind: Kind) -> u32 {
+pub(crate) const fn datatype(kind: Kind) -> u32 {
     match kind {
         Kind::Byte | Kind::Short | Kind::Number => 4,
         Kind::Ipv4 => 7,

@@ -8,7 +8,7 @@ use crate::compose::{self, EncodeError, family_number, family_of};
 use crate::image::{ChainImage, Data, ElementImage, Expression, Image, RuleImage, SetImage, TableImage, Value};
 use crate::place::{Part, Place};
 use crate::wire::{ATTRIBUTE_MAX, Header, Open, Writer};
-use sidewall_policy::ruleset::{Family, Ruleset};
+use sidewall_policy::ruleset::{Family, Kind, Ruleset};
 
 /// One nfnetlink batch: the kernel takes all of it or nothing, and no packet meets a state in between.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -203,6 +203,13 @@ impl Encoder {
         if let Some(data_type) = set.data_type {
             writer.number(abi::NFTA_SET_DATA_TYPE, data_type);
         }
+        // Told the number of elements, the kernel takes a plain hash table, which is quicker to make and to look up in
+        // than one that can grow. Only sets of addresses ever grow.
+        if !set.elements.is_empty() && !holds_addresses(set) {
+            let nest = writer.nest(abi::NFTA_SET_DESC);
+            writer.number(abi::NFTA_SET_DESC_SIZE, set.elements.len() as u32);
+            writer.end_nest(nest);
+        }
         // Unique in the batch for each table; there are far fewer sets than numbers.
         writer.number(abi::NFTA_SET_ID, index as u32 + 1);
         // nft's own note of the key's byte order, without which it lists the values turned round.
@@ -328,4 +335,13 @@ fn write_data(writer: &mut Writer, kind: u16, data: &Data) {
         }
     }
     writer.end_nest(nest);
+}
+
+/// Whether a set's key begins with an address: what peers have, and what changes with them.
+fn holds_addresses(set: &SetImage) -> bool {
+    let mut first = set.key_type;
+    while first >> 6 != 0 {
+        first >>= 6;
+    }
+    first == compose::datatype(Kind::Ipv4) || first == compose::datatype(Kind::Ipv6)
 }

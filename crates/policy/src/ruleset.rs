@@ -151,7 +151,7 @@ pub enum HookPoint {
 }
 
 /// A rule: its statements in order; the first match that fails ends it.
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 pub struct Rule {
     /// The statements.
     pub statements: Vec<Statement>,
@@ -160,7 +160,7 @@ pub struct Rule {
 }
 
 /// A step of a rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Statement {
     /// Goes on where the field, after `& mask`, compares so with the value. A field that the packet does not have (no
     /// socket, another family's header) ends the rule, whatever the comparison.

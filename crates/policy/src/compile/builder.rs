@@ -17,7 +17,7 @@ pub struct Builder<'a> {
     /// The ruleset's number.
     pub generation: Generation,
     chains: Vec<Chain>,
-    chains_by_rules: HashMap<String, String>,
+    chains_by_rules: HashMap<Vec<Rule>, String>,
     sets: Vec<Set>,
     sets_by_content: HashMap<SetContent, String>,
     counters: BTreeMap<String, Meaning>,
@@ -75,13 +75,11 @@ impl<'a> Builder<'a> {
 
     /// Adds a chain that others may share: where there is one of the same rules, that one serves.
     pub fn shared_chain(&mut self, name: &str, rules: Vec<Rule>) -> Verdict {
-        let content: Vec<String> = rules.iter().map(ToString::to_string).collect();
-        let content = content.join("\n");
-        if let Some(name) = self.chains_by_rules.get(&content) {
+        if let Some(name) = self.chains_by_rules.get(&rules) {
             return Verdict::Goto(name.clone());
         }
         let name = self.free_name(name);
-        self.chains_by_rules.insert(content, name.clone());
+        self.chains_by_rules.insert(rules.clone(), name.clone());
         self.chain(name, rules)
     }
 
@@ -162,11 +160,11 @@ impl<'a> Builder<'a> {
         Statement::Count(super::ENDED.to_owned())
     }
 
-    /// Counts and logs a decision: the rules to begin a chain with.
-    pub fn tell(&mut self, decision: Decision) -> Vec<Rule> {
+    /// Logs and counts a decision and goes on to its verdict: a whole chain.
+    pub fn tell(&mut self, decision: Decision, then: Verdict) -> Vec<Rule> {
         vec![
-            rule([self.count(decision)]),
             rule([Statement::Limit { per_second: 20, burst: 40 }, Statement::Log(decision)]),
+            rule([self.count(decision), then.into()]),
         ]
     }
 
@@ -185,7 +183,7 @@ impl<'a> Builder<'a> {
         table.counters = meanings.keys().map(|name| Counter { name: name.clone() }).collect();
         let mut tables = vec![table];
         if let Some((device, rules)) = link {
-            let hook = Hook { point: HookPoint::DeviceEgress(device), priority: 0, accept: false };
+            let hook = Hook { point: HookPoint::DeviceEgress(device), priority: 0, accept: true };
             let chain = Chain { name: "egress".to_owned(), hook: Some(hook), rules };
             tables.push(Table { family: Family::Netdev, counters: Vec::new(), sets: Vec::new(), chains: vec![chain] });
         }

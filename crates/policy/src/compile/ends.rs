@@ -38,13 +38,9 @@ impl Builder<'_> {
             ],
         );
         // A reject would reach the one who is impersonated.
-        let mut forged = vec![rule([self.count(Decision::denied(Place::Forged))])];
-        let log = Statement::Log(Decision::denied(Place::Forged));
-        forged.push(rule([Statement::Limit { per_second: 5, burst: 5 }, log]));
-        forged.push(rule([Verdict::Drop.into()]));
+        let forged = self.tell(Decision::denied(Place::Forged), Verdict::Drop);
         self.chain(FORGED, forged);
-        let mut improper = self.tell(Decision::denied(Place::Improper));
-        improper.push(rule([goto(REFUSE).into()]));
+        let improper = self.tell(Decision::denied(Place::Improper), goto(REFUSE));
         self.chain(IMPROPER, improper);
         let ended = self.count_ended();
         self.chain(ENDED, vec![rule([ended, goto(REFUSE).into()])]);
@@ -67,6 +63,21 @@ impl Builder<'_> {
         }
         strays.push(goto(IMPROPER).into());
         let rules = vec![
+            // From one loopback address to another: nothing is wrong, and it is what most flows are.
+            rule([
+                is(Field::OutputDevice, LO),
+                is(Field::NfProtocol, IPV4),
+                bits(Field::Ipv4Source, 0xff00_0000, 0x7f00_0000),
+                bits(Field::Ipv4Destination, 0xff00_0000, 0x7f00_0000),
+                Verdict::Return.into(),
+            ]),
+            rule([
+                is(Field::OutputDevice, LO),
+                is(Field::NfProtocol, IPV6),
+                is(Field::Ipv6Source, 1),
+                is(Field::Ipv6Destination, 1),
+                Verdict::Return.into(),
+            ]),
             rule([is_not(Field::FibSourceType, LOCAL), goto(FORGED).into()]),
             rule([leaves(), v4.clone(), from_net, goto(FORGED).into()]),
             rule([leaves(), v4, to_net, goto(IMPROPER).into()]),
@@ -91,30 +102,26 @@ impl Builder<'_> {
 
     /// The client's side is denied at the sender's own socket.
     pub fn egress_denied(&mut self, sender: Party, place: Place) -> Verdict {
-        let own = mark::sender(sender);
+        let refused = vec![rule([state(Field::CT_ESTABLISHED), mark_denied()]), rule([goto(REFUSE).into()])];
+        let refused = self.shared_chain("refuse-sender", refused);
         let mut rules = vec![
             // Somebody else's flow is neither marked nor answered.
-            rule([mark_not(mark::SENDER, 0), mark_not(mark::SENDER, own), goto(FORGED).into()]),
-            rule([state(Field::CT_ESTABLISHED), mark_denied()]),
+            rule([mark_not(mark::SENDER, 0), mark_not(mark::SENDER, mark::sender(sender)), goto(FORGED).into()]),
         ];
-        rules.extend(self.refused(place));
+        rules.extend(self.tell(Decision::denied(place), refused));
         self.shared_chain(&counter_name(Decision::denied(place)), rules)
     }
 
-    /// The server's side is denied at the receiver's own socket.
+    /// The server's side is denied at the receiver's own socket. A flow that another receives is not marked.
     pub fn ingress_denied(&mut self, receiver: Party, place: Place) -> Verdict {
-        let mut rules: Vec<Rule> = [0, mark::receiver(receiver), mark::ANYBODY]
+        let mut refused: Vec<Rule> = [0, mark::receiver(receiver), mark::ANYBODY]
             .into_iter()
             .map(|own| rule([state(Field::CT_ESTABLISHED), mark(mark::RECEIVER, own), mark_denied()]))
             .collect();
-        rules.extend(self.refused(place));
+        refused.push(rule([goto(REFUSE).into()]));
+        let refused = self.shared_chain(&format!("refuse-receiver-{receiver}"), refused);
+        let rules = self.tell(Decision::denied(place), refused);
         self.shared_chain(&counter_name(Decision::denied(place)), rules)
-    }
-
-    fn refused(&mut self, place: Place) -> Vec<Rule> {
-        let mut rules = self.tell(Decision::denied(place));
-        rules.push(rule([goto(REFUSE).into()]));
-        rules
     }
 
     /// The kernel's own messages about flows that were seen: ICMP errors (RFC 792, RFC 4443).

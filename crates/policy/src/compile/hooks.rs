@@ -21,11 +21,15 @@ const RST: u32 = 0x04;
 const GROUPS: [u128; 2] = [1, 2];
 /// An IPv4 header without options: version 4, five words.
 const PLAIN_IPV4: u128 = 0x45;
+/// Refuses packets whose options change their way.
+const WAY_OPTIONS: &str = "way-options";
 /// `NF_IP_PRI_RAW`: before connection tracking.
 const RAW: i32 = -300;
 
 impl Builder<'_> {
-    /// The base chains.
+    /// The base chains. Each decides by its last rule and has the policy to accept: the kernel replaces tables in one
+    /// transaction, but for a moment of it the old base chains still stand without their rules, and the new ones stand
+    /// without theirs before it; a policy to drop would then lose what both rulesets let pass.
     pub fn hooks(&mut self) {
         self.prerouting();
         self.output();
@@ -39,8 +43,8 @@ impl Builder<'_> {
         let [v4, from_net] = Self::loopback_net(Field::Ipv4Source);
         let [_, to_net] = Self::loopback_net(Field::Ipv4Destination);
         let rules = vec![
-            rule([is(Field::InputDevice, LO), state(Field::CT_INVALID), goto(FORGED).into()]),
-            rule([is(Field::InputDevice, LO), Verdict::Accept.into()]),
+            rule([is(Field::InputDevice, LO), bits(Field::CtState, Field::CT_INVALID, 0), Verdict::Accept.into()]),
+            rule([is(Field::InputDevice, LO), goto(FORGED).into()]),
             rule([v4.clone(), from_net, goto(FORGED).into()]),
             rule([v4, to_net, goto(FORGED).into()]),
             rule([is(Field::NfProtocol, IPV6), is(Field::Ipv6Source, 1), goto(FORGED).into()]),
@@ -53,22 +57,25 @@ impl Builder<'_> {
 
     fn output(&mut self) {
         let plain = self.set("plain-ipv6", vec![Kind::Protocol], [6, 17, 58, 132].map(|p| vec![p]));
+        let begin = self.begin();
+        self.way_options(&plain);
+        let proper = || rule([Verdict::Jump(PROPER.to_owned()).into()]);
+        let options = || rule([Verdict::Jump(WAY_OPTIONS.to_owned()).into()]);
+        // Nothing is inherited: an expectation's flow copies its master's mark.
+        let opened = vec![proper(), options(), rule([begin, goto(JUDGE_OUT).into()])];
+        let opened = self.chain("output-new", opened);
+        // The packets of a flow that this generation has seen, but for those with options that change their way.
+        let seen = vec![
+            rule([is(Field::NetworkHeaderStart, PLAIN_IPV4), goto(JUDGE_OUT).into()]),
+            rule([is(Field::NfProtocol, IPV6), in_set([Field::Ipv6NextHeader], &plain), goto(JUDGE_OUT).into()]),
+            proper(),
+            options(),
+            rule([goto(JUDGE_OUT).into()]),
+        ];
+        let seen = self.chain("output-seen", seen);
         let mut rules = vec![
-            // The packets of a flow that this generation has seen, but for those with options that change their way.
-            rule([
-                state(Field::CT_ESTABLISHED),
-                self.current(),
-                is(Field::NfProtocol, IPV4),
-                is(Field::NetworkHeaderStart, PLAIN_IPV4),
-                goto(JUDGE_OUT).into(),
-            ]),
-            rule([
-                state(Field::CT_ESTABLISHED),
-                self.current(),
-                is(Field::NfProtocol, IPV6),
-                in_set([Field::Ipv6NextHeader], &plain),
-                goto(JUDGE_OUT).into(),
-            ]),
+            rule([state(Field::CT_ESTABLISHED), self.current(), seen.into()]),
+            rule([state(Field::CT_NEW), opened.into()]),
             // Only the kernel speaks of other flows.
             rule([
                 state(Field::CT_RELATED | Field::CT_UNTRACKED),
@@ -81,26 +88,46 @@ impl Builder<'_> {
         rules.extend(self.related_errors());
         let reset = bits(Field::TcpFlags, RST, RST);
         rules.push(rule([state(Field::CT_RELATED), is(Field::Protocol, TCP), reset, Verdict::Accept.into()]));
-        rules.push(rule([bits(Field::CtState, Field::CT_NEW | Field::CT_ESTABLISHED, 0), goto(FORGED).into()]));
-        rules.push(rule([Verdict::Jump(PROPER.to_owned()).into()]));
-        for option in [Field::LooseSourceRoute, Field::StrictSourceRoute] {
-            rules.push(rule([
-                is(Field::NfProtocol, IPV4),
-                is_not(Field::NetworkHeaderStart, PLAIN_IPV4),
-                is(option, 1),
-                goto(IMPROPER).into(),
-            ]));
-        }
-        rules.push(rule([is(Field::NfProtocol, IPV6), is(Field::RoutingHeader, 1), goto(IMPROPER).into()]));
-        // Nothing is inherited: an expectation's flow copies its master's mark.
-        rules.push(rule([state(Field::CT_NEW), self.begin()]));
+        rules.push(rule([bits(Field::CtState, Field::CT_ESTABLISHED, 0), goto(FORGED).into()]));
+        rules.extend([proper(), options()]);
         rules.extend(self.generation_and_denial());
         rules.push(rule([goto(JUDGE_OUT).into()]));
-        self.base_chain("output", HookPoint::Output, 0, false, rules);
+        self.base_chain("output", HookPoint::Output, 0, true, rules);
+    }
+
+    /// Refuses packets with options that change their way; returns where there are none.
+    fn way_options(&mut self, plain: &str) {
+        let routed = [Field::LooseSourceRoute, Field::StrictSourceRoute];
+        let mut rules = vec![
+            rule([is(Field::NetworkHeaderStart, PLAIN_IPV4), Verdict::Return.into()]),
+            rule([is(Field::NfProtocol, IPV6), in_set([Field::Ipv6NextHeader], plain), Verdict::Return.into()]),
+        ];
+        rules.extend(routed.map(|option| rule([is(Field::NfProtocol, IPV4), is(option, 1), goto(IMPROPER).into()])));
+        rules.push(rule([is(Field::NfProtocol, IPV6), is(Field::RoutingHeader, 1), goto(IMPROPER).into()]));
+        rules.push(rule([Verdict::Return.into()]));
+        self.chain(WAY_OPTIONS, rules);
     }
 
     fn input(&mut self) {
-        let mut rules = vec![rule([state(Field::CT_ESTABLISHED), self.current(), goto(JUDGE_IN).into()])];
+        // A group's packet reaches every socket that listens, so it passes only where nobody is isolated.
+        let groups = self.set("groups", vec![Kind::PacketType], GROUPS.map(|t| vec![t]));
+        let open = self.pod.enforced.side(Party::Unknown, Direction::Ingress).scope(Wire::Network).is_none();
+        let verdict = if open { Verdict::Accept } else { goto(IMPROPER) };
+        let group = rule([in_set([Field::PacketType], &groups), verdict.clone().into()]);
+        // The same in a frame that is addressed to us alone.
+        let stray = rule([is_not(Field::InputDevice, LO), is_not(Field::FibDestinationType, LOCAL), verdict.into()]);
+        let opened = vec![
+            group.clone(),
+            stray.clone(),
+            rule([is_not(Field::InputDevice, LO), self.begin()]),
+            self.overtaken(),
+            rule([goto(JUDGE_IN).into()]),
+        ];
+        let opened = self.chain("input-new", opened);
+        let mut rules = vec![
+            rule([state(Field::CT_ESTABLISHED), self.current(), goto(JUDGE_IN).into()]),
+            rule([state(Field::CT_NEW), opened.into()]),
+        ];
         // A hop limit of 255 shows that no router forwarded it (RFC 4861 §7.1.1); MLD uses 1 (RFC 2710 §3).
         rules.push(self.icmpv6("nd-in", &[134, 135, 136], Some(255)));
         rules.push(self.icmpv6("mld-in", &[130], Some(1)));
@@ -113,18 +140,27 @@ impl Builder<'_> {
             reset,
             Verdict::Accept.into(),
         ]));
-        rules.push(rule([bits(Field::CtState, Field::CT_NEW | Field::CT_ESTABLISHED, 0), goto(FORGED).into()]));
-        // A group's packet reaches every socket that listens, so it passes only where nobody is isolated.
-        let groups = self.set("groups", vec![Kind::PacketType], GROUPS.map(|t| vec![t]));
-        let open = self.pod.enforced.side(Party::Unknown, Direction::Ingress).scope(Wire::Network).is_none();
-        let verdict = if open { Verdict::Accept } else { goto(IMPROPER) };
-        rules.push(rule([in_set([Field::PacketType], &groups), verdict.clone().into()]));
-        // The same in a frame that is addressed to us alone.
-        rules.push(rule([is_not(Field::InputDevice, LO), is_not(Field::FibDestinationType, LOCAL), verdict.into()]));
-        rules.push(rule([is_not(Field::InputDevice, LO), state(Field::CT_NEW), self.begin()]));
+        rules.push(rule([bits(Field::CtState, Field::CT_ESTABLISHED, 0), goto(FORGED).into()]));
+        rules.extend([group, stray, self.overtaken()]);
         rules.extend(self.generation_and_denial());
         rules.push(rule([goto(JUDGE_IN).into()]));
-        self.base_chain("input", HookPoint::Input, 0, false, rules);
+        self.base_chain("input", HookPoint::Input, 0, true, rules);
+    }
+
+    /// What passed OUTPUT before these rules came and meets INPUT under them is not lost. Where INPUT judges the pair it
+    /// judges it now, and the mark of the client's side says no more than who sends; else it has been judged whole, and
+    /// its flow is judged again at its next packet.
+    fn overtaken(&self) -> Rule {
+        let now = mark::generation(self.generation);
+        let mut statements =
+            vec![is(Field::InputDevice, LO), mark_not(mark::GENERATION, now), mark(mark::CLIENT, mark::CLIENT)];
+        if self.pod.identities.by_port() {
+            statements.push(set_mark(mark::GENERATION | mark::CLIENT | mark::SERVER | mark::DENIED, now));
+            statements.push(Verdict::Accept.into());
+        } else {
+            statements.push(set_mark(mark::GENERATION | mark::SERVER | mark::DENIED, now));
+        }
+        Rule { statements, comment: None }
     }
 
     /// The flow bears this generation and is not denied.
@@ -164,6 +200,7 @@ impl Builder<'_> {
             rule([at_least(Field::RouteClass, 0), Verdict::Accept.into()]),
             rule([is(Field::EtherType, ARP), is_not(Field::SocketUid, NO_USER), Verdict::Drop.into()]),
             rule([is(Field::EtherType, ARP), Verdict::Accept.into()]),
+            rule([Verdict::Drop.into()]),
         ]
     }
 }

@@ -5,7 +5,7 @@
 //! asks two questions, and Audit policies ask the same again with other verdicts behind them.
 
 use super::builder::{Builder, counter_name};
-use super::statements::{at_least, at_most, in_set, is, not_in_set, rule};
+use super::statements::{at_least, at_most, in_set, is, is_not, rule};
 use crate::model::{Grant, Layer, Peers, Side, Wire};
 use crate::ports::Ports;
 use crate::ruleset::{Field, Kind, Rule, Statement, Verdict};
@@ -60,8 +60,11 @@ impl Builder<'_> {
             }
         }
         if !scope.others {
-            let transports = self.transports();
-            rules.push(rule([not_in_set(Field::Protocol, &transports), answers.allow.clone().into()]));
+            // Not by a set: while rules are replaced, the kernel shows new rules a moment before the elements of their
+            // sets, and what then is not found must be denied, not allowed.
+            let mut others: Vec<_> = Protocol::ALL.map(|p| is_not(Field::Protocol, p.number().into())).into();
+            others.push(answers.allow.clone().into());
+            rules.push(Rule { statements: others, comment: None });
         }
         let before = rules.len();
         for ports in self.port_matches(&Ports::all().subtract(&scope.ports)) {
@@ -108,8 +111,7 @@ impl Builder<'_> {
         }
         let mut told = |action, then: &Verdict| {
             let decision = Decision::audit(place, action);
-            let mut rules = self.tell(decision);
-            rules.push(rule([then.clone().into()]));
+            let rules = self.tell(decision, then.clone());
             self.shared_chain(&counter_name(decision), rules)
         };
         let would_deny = told(Action::Deny, &answers.allow);

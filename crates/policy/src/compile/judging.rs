@@ -137,8 +137,9 @@ impl Builder<'_> {
             // A flow to the network has no receiver here.
             let left = mark(mark::SENDER | mark::RECEIVER | mark::CLIENT, own | mark::CLIENT);
             let rules = vec![
-                rule([state(Field::CT_ESTABLISHED), is(Field::OutputDevice, LO), passed, Verdict::Accept.into()]),
-                rule([state(Field::CT_ESTABLISHED), left, Verdict::Accept.into()]),
+                // A packet of a new flow has passed nothing: its mark has just begun.
+                rule([passed, is(Field::OutputDevice, LO), Verdict::Accept.into()]),
+                rule([left, Verdict::Accept.into()]),
                 rule([state(Field::CT_ESTABLISHED), still_proper()]),
                 rule([mark(mark::SENDER, 0), judge().into()]),
                 rule([mark(mark::SENDER, own), judge().into()]),
@@ -153,19 +154,10 @@ impl Builder<'_> {
     /// What is left of `judge-out` for original packets: those without a socket of their own.
     fn out_original_rest() -> Vec<Rule> {
         vec![
+            rule([mark(mark::RECEIVER | mark::CLIENT, mark::CLIENT), Verdict::Accept.into()]),
             // What a closed socket still had to send is among them.
             rule([state(Field::CT_ESTABLISHED), still_proper()]),
-            rule([
-                state(Field::CT_ESTABLISHED),
-                is(Field::OutputDevice, LO),
-                mark_not(mark::CLIENT, 0),
-                Verdict::Accept.into(),
-            ]),
-            rule([
-                state(Field::CT_ESTABLISHED),
-                mark(mark::RECEIVER | mark::CLIENT, mark::CLIENT),
-                Verdict::Accept.into(),
-            ]),
+            rule([mark_not(mark::CLIENT, 0), is(Field::OutputDevice, LO), Verdict::Accept.into()]),
             rule([state(Field::CT_ESTABLISHED), dispatch_mark(mark::SENDER, EGRESS_OF)]),
             rule([goto(&format!("egress-{}", Party::Unknown)).into()]),
         ]
@@ -192,7 +184,7 @@ impl Builder<'_> {
         let map = self.map(&map, vec![Kind::Mark], verdicts);
         let loopback = self.chain(
             format!("loopback-to-{receiver}"),
-            vec![rule([dispatch_mark(mark::SENDER, &map)]), rule([goto(FORGED).into()])],
+            vec![self.only_from_output(), rule([dispatch_mark(mark::SENDER, &map)]), rule([goto(FORGED).into()])],
         );
         let rules = vec![
             rule([is(Field::OutputDevice, LO), loopback.clone().into()]),
@@ -227,7 +219,7 @@ impl Builder<'_> {
             // A flow from the network has no sender here.
             let arrived = mark(mark::SENDER | mark::RECEIVER | mark::SERVER, own | mark::SERVER);
             let rules = vec![
-                rule([is(Field::OutputDevice, LO), passed, Verdict::Accept.into()]),
+                rule([passed, is(Field::OutputDevice, LO), Verdict::Accept.into()]),
                 rule([arrived, Verdict::Accept.into()]),
                 rule([mark_not(mark::RECEIVER, 0), mark_not(mark::RECEIVER, own), goto(FORGED).into()]),
                 rule([still_proper()]),
@@ -245,6 +237,7 @@ impl Builder<'_> {
                 at_most(Field::Length, HANDSHAKE),
                 Verdict::Accept.into(),
             ]),
+            rule([mark(mark::SENDER | mark::SERVER, mark::SERVER), Verdict::Accept.into()]),
             rule([still_proper()]),
             rule([mark_not(mark::SERVER, 0), Verdict::Accept.into()]),
             rule([dispatch_mark(mark::RECEIVER, INGRESS_OF)]),
@@ -258,14 +251,10 @@ impl Builder<'_> {
         let full = || at_most(Field::SocketWildcard, 1);
         for party in self.parties() {
             let passed = mark(mark::RECEIVER | mark::SERVER, mark::receiver(party) | mark::SERVER);
-            let rules = vec![
-                rule([state(Field::CT_ESTABLISHED), passed, Verdict::Accept.into()]),
-                rule([goto(&format!("ingress-{party}")).into()]),
-            ];
+            let rules = vec![rule([passed, Verdict::Accept.into()]), rule([goto(&format!("ingress-{party}")).into()])];
             self.chain(format!("in-{party}"), rules);
         }
         let mut rules = vec![rule([is(Field::CtDirection, REPLY), goto("in-reply").into()])];
-        rules.push(self.only_from_output());
         rules.extend(self.identify("in", full()));
         let flags = SYN | ACK | RST | FIN;
         let any_socket = || at_most(Field::SocketTransparent, 1);
