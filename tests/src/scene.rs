@@ -255,6 +255,13 @@ impl Scene {
         self.counts(what, |lab| lab.counted("deny/improper"), act)
     }
 
+    /// The counters that have counted anything since the last rules were loaded.
+    pub fn moved(&mut self) -> String {
+        let all = self.lab.kernel.counters().unwrap_or_default();
+        let moved: Vec<_> = all.iter().filter(|(_, count)| count.packets > 0).collect();
+        format!("{moved:?}")
+    }
+
     fn counts<T>(&mut self, what: &str, count: fn(&mut Lab) -> u64, act: impl FnOnce(&mut Self) -> T) -> T {
         let before = count(&mut self.lab);
         let done = act(self);
@@ -472,7 +479,10 @@ pub fn heard(socket: &OwnedFd) -> io::Result<Option<Vec<u8>>> {
 /// # Panics
 /// Where something has.
 pub fn assert_silent(socket: &OwnedFd, what: &str) {
-    if let Ok(Some(data)) = sockets::arrived(socket) {
+    // The end of a stream is nothing.
+    if let Ok(Some(data)) = sockets::arrived(socket)
+        && !data.is_empty()
+    {
         panic!("{what}: {:?} arrived", String::from_utf8_lossy(&data));
     }
 }

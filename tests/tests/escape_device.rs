@@ -199,6 +199,8 @@ fn groups_carry_nothing_out_of_an_isolated_container() {
         for v6 in [false, true] {
             let port = scene.port();
             let ears = [ear(&scene, APP, v6, port)];
+            // Mallory listens too: one of the sockets that a group's packet reaches is one that it may reach.
+            let _own = ear(&scene, MALLORY, v6, port);
             let group = GROUPS[usize::from(v6)];
             let mut targets = vec![group];
             if !v6 {

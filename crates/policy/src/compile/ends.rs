@@ -63,12 +63,13 @@ impl Builder<'_> {
         }
         strays.push(goto(IMPROPER).into());
         let rules = vec![
-            // From one loopback address to another: nothing is wrong, and it is what most flows are.
+            // From a loopback address to the usual one: nothing is wrong, and it is what most flows are. The others are not
+            // taken on trust, for 127.255.255.255 is a broadcast address.
             rule([
                 is(Field::OutputDevice, LO),
                 is(Field::NfProtocol, IPV4),
                 bits(Field::Ipv4Source, 0xff00_0000, 0x7f00_0000),
-                bits(Field::Ipv4Destination, 0xff00_0000, 0x7f00_0000),
+                is(Field::Ipv4Destination, 0x7f00_0001),
                 Verdict::Return.into(),
             ]),
             rule([

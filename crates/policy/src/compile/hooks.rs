@@ -102,6 +102,9 @@ impl Builder<'_> {
             rule([is(Field::NetworkHeaderStart, PLAIN_IPV4), Verdict::Return.into()]),
             rule([is(Field::NfProtocol, IPV6), in_set([Field::Ipv6NextHeader], plain), Verdict::Return.into()]),
         ];
+        // The kernel finds a source route only where it begins with its first address; a raw socket can write others.
+        let user = is_not(Field::SocketUid, NO_USER);
+        rules.push(rule([is(Field::NfProtocol, IPV4), user, goto(IMPROPER).into()]));
         rules.extend(routed.map(|option| rule([is(Field::NfProtocol, IPV4), is(option, 1), goto(IMPROPER).into()])));
         rules.push(rule([is(Field::NfProtocol, IPV6), is(Field::RoutingHeader, 1), goto(IMPROPER).into()]));
         rules.push(rule([Verdict::Return.into()]));
