@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sidewall_api::{ContainerNetworkPolicy, read::read_policy};
 use sidewall_flow::{ContainerId, Party, Protocol};
 use sidewall_netns::Capability;
-use sidewall_policy::model::DeclaredPort;
+use sidewall_policy::model::{DeclaredPort, Identities};
 use sidewall_policy::ruleset::{Generation, Ruleset};
 use sidewall_policy::world::SubjectContainer;
 use sidewall_policy::{Compiled, Subject, World, compile, resolve};
@@ -121,6 +121,28 @@ pub fn walls() -> Vec<ContainerNetworkPolicy> {
     ]
 }
 
+/// The scene's pod as policies see it, with its containers told apart in a way.
+pub fn subject(identities: Identities) -> Subject {
+    let declared = |ports: &[u16]| {
+        let both = |port: &u16| TRANSPORTS.map(|protocol| DeclaredPort { name: None, protocol, port: *port });
+        ports.iter().flat_map(both).collect()
+    };
+    let containers = NAMES.iter().zip(DECLARED).zip(1..).map(|((name, ports), number)| {
+        let container =
+            SubjectContainer { name: (*name).to_owned(), ports: declared(ports), ..SubjectContainer::default() };
+        (id(number), container)
+    });
+    Subject {
+        namespace: "shop".into(),
+        name: "web".into(),
+        labels: Default::default(),
+        addresses: POD.to_vec(),
+        interface: Some(lab::DEVICE.into()),
+        containers: containers.collect(),
+        identities,
+    }
+}
+
 impl Scene {
     /// A scene in which no rule has ever been loaded.
     pub fn bare(program: &str) -> Self {
@@ -143,24 +165,7 @@ impl Scene {
 
     /// The pod as policies see it.
     pub fn subject(&self) -> Subject {
-        let declared = |ports: &[u16]| {
-            let both = |port: &u16| TRANSPORTS.map(|protocol| DeclaredPort { name: None, protocol, port: *port });
-            ports.iter().flat_map(both).collect()
-        };
-        let containers = NAMES.iter().zip(DECLARED).zip(1..).map(|((name, ports), number)| {
-            let container =
-                SubjectContainer { name: (*name).to_owned(), ports: declared(ports), ..SubjectContainer::default() };
-            (id(number), container)
-        });
-        Subject {
-            namespace: "shop".into(),
-            name: "web".into(),
-            labels: Default::default(),
-            addresses: POD.to_vec(),
-            interface: Some(lab::DEVICE.into()),
-            containers: containers.collect(),
-            identities: self.lab.identities(self.by, lab::CONTAINERS),
-        }
+        subject(self.lab.identities(self.by, lab::CONTAINERS))
     }
 
     /// The policies' rules as a generation.
