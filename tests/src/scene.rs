@@ -361,8 +361,6 @@ pub struct Flow {
     pub client: OwnedFd,
     /// The server's end.
     pub server: OwnedFd,
-    /// What the server listens on, over TCP.
-    pub listener: Option<OwnedFd>,
     /// Where the client is.
     pub from: SocketAddr,
     /// Where the server is.
@@ -381,14 +379,14 @@ impl Flow {
         source: SocketAddr,
         to: SocketAddr,
     ) -> Result<Self, String> {
-        let listener = sockets::listen(server, protocol, to).map_err(|error| format!("listen: {error}"))?;
+        let listener = take_over(server, protocol, to).map_err(|error| format!("listen: {error}"))?;
         let client = bound(client, protocol, source).map_err(|error| format!("bind: {error}"))?;
         let flow = Self::between(server, protocol, client, listener, to)?;
         flow.works()?;
         Ok(flow)
     }
 
-    /// Connects a client's socket to a listening one.
+    /// Connects a client's socket to a listening one, which is closed then.
     ///
     /// # Errors
     /// Whatever stopped it.
@@ -407,7 +405,7 @@ impl Flow {
         let from = own(&client)?;
         if protocol == Protocol::Udp {
             rustix::net::connect(&listener, &from).map_err(|error| format!("connect back: {error}"))?;
-            return Ok(Self { protocol, client, server: listener, listener: None, from, to });
+            return Ok(Self { protocol, client, server: listener, from, to });
         }
         if !sockets::decided(&client, LIMIT).map_err(|error| error.to_string())? {
             return Err("the client neither connected nor failed".to_owned());
@@ -417,7 +415,7 @@ impl Flow {
         }
         sockets::readable(&listener, LIMIT).map_err(|error| error.to_string())?;
         let accepted = server.accept(&listener).map_err(|error| format!("accept: {error}"))?;
-        Ok(Self { protocol, client, server: accepted, listener: Some(listener), from, to })
+        Ok(Self { protocol, client, server: accepted, from, to })
     }
 
     /// Sends data from the client to the server and back.

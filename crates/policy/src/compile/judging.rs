@@ -334,9 +334,20 @@ impl Builder<'_> {
         let deny = self.egress_denied(sender, place);
         let deny = self.audited_by_port(place, sender, None, None, deny);
         if sender != Party::Unknown {
-            // Over TCP its own answer can be told from another's before any data flows.
+            // Over TCP its own answer can be told from another's before any data flows: in a connection that has begun
+            // so, and not in one that the rules meet in its middle.
             let own = self.loopback_passes(sender, Some(sender));
-            undeclared.push(rule([is(Field::Protocol, TCP), own.into()]));
+            undeclared.push(rule([
+                is(Field::Protocol, TCP),
+                mark(mark::RECEIVER, mark::receiver(sender)),
+                own.clone().into(),
+            ]));
+            undeclared.push(rule([
+                is(Field::Protocol, TCP),
+                bits(Field::TcpFlags, SYN | ACK | RST | FIN, SYN),
+                at_most(Field::Length, HANDSHAKE),
+                own.into(),
+            ]));
         }
         undeclared.push(rule([deny.into()]));
         let undeclared = self.shared_chain(&format!("loopback-{sender}-undeclared"), undeclared);
