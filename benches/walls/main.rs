@@ -34,6 +34,7 @@ fn run() -> Result<()> {
     if !rustix::process::geteuid().is_root() {
         return Err("this benchmark makes network namespaces and loads rules: run it as root".into());
     }
+    pod::sweep()?;
     let mut rows: Vec<Row> = Vec::new();
     let mut tell = |row: Row| {
         println!("{row}");

@@ -10,6 +10,7 @@ use sidewall_netns::{Cgroup, Cgroups, Launch, Links, NetNs, sysctl};
 use sidewall_policy::model::{Identities, UserIdentities};
 use sidewall_policy::{Generation, compile, resolve};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -24,6 +25,8 @@ const NODE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1));
 /// The user, and group, of the measured container.
 pub const USER: u32 = 20_001;
 const OTHER_USER: u32 = 20_002;
+/// What the names of this benchmark's cgroups begin with; the process id follows.
+const GROUP: &str = "sidewall-bench-";
 /// How often the first connection is tried.
 const ATTEMPTS: usize = 10;
 
@@ -225,7 +228,7 @@ impl Groups {
     /// Makes them.
     pub fn new() -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("sidewall-bench-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!("{GROUP}{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let top = Cgroups::find()?.top().create(&name)?;
         let pods = top.create("pods")?;
         let (client, server) = (pods.create("client")?, pods.create("server")?);
@@ -248,6 +251,19 @@ impl Groups {
             }),
         })
     }
+}
+
+/// Removes the cgroups of runs that were killed before they could: their processes died with them, and their network
+/// namespaces with those.
+pub fn sweep() -> Result<()> {
+    for group in Cgroups::find()?.top().children()? {
+        let run = group.name().strip_prefix(GROUP).and_then(|rest| rest.split('-').next()?.parse::<u32>().ok());
+        if run.is_some_and(|run| !Path::new(&format!("/proc/{run}")).exists()) {
+            group.kill()?;
+            group.remove_tree()?;
+        }
+    }
+    Ok(())
 }
 
 impl Drop for Groups {
