@@ -28,15 +28,7 @@ pub const ENDED: &str = "ended";
 impl Builder<'_> {
     /// The chains that every ruleset has.
     pub fn common_ends(&mut self) {
-        self.chain(
-            REFUSE,
-            vec![
-                // What came from the network gets no answer. At OUTPUT there is no input device, and its number is 0.
-                rule([is_not(Field::InputDevice, 0), is_not(Field::InputDevice, LO), Verdict::Drop.into()]),
-                rule([is(Field::Protocol, TCP), Statement::RejectTcpReset]),
-                rule([Statement::RejectProhibited]),
-            ],
-        );
+        self.chain(REFUSE, refuse());
         // A reject would reach the one who is impersonated.
         let forged = self.tell(Decision::denied(Place::Forged), Verdict::Drop);
         self.chain(FORGED, forged);
@@ -103,7 +95,8 @@ impl Builder<'_> {
 
     /// The client's side is denied at the sender's own socket.
     pub fn egress_denied(&mut self, sender: Party, place: Place) -> Verdict {
-        let refused = vec![rule([state(Field::CT_ESTABLISHED), mark_denied()]), rule([goto(REFUSE).into()])];
+        let mut refused = vec![rule([state(Field::CT_ESTABLISHED), mark_denied()])];
+        refused.extend(refuse());
         let refused = self.shared_chain("refuse-sender", refused);
         let mut rules = vec![
             // Somebody else's flow is neither marked nor answered.
@@ -119,7 +112,7 @@ impl Builder<'_> {
             .into_iter()
             .map(|own| rule([state(Field::CT_ESTABLISHED), mark(mark::RECEIVER, own), mark_denied()]))
             .collect();
-        refused.push(rule([goto(REFUSE).into()]));
+        refused.extend(refuse());
         let refused = self.shared_chain(&format!("refuse-receiver-{receiver}"), refused);
         let rules = self.tell(Decision::denied(place), refused);
         self.shared_chain(&counter_name(Decision::denied(place)), rules)
@@ -146,6 +139,17 @@ impl Builder<'_> {
     pub fn loopback_net(field: Field) -> [Statement; 2] {
         [is(Field::NfProtocol, IPV4), bits(field, 0xff00_0000, 0x7f00_0000)]
     }
+}
+
+/// Refuses a packet, so that an application of this pod fails fast. These rules stand in each chain that refuses, and not
+/// behind a further jump: the kernel allows 16 chains in a row.
+fn refuse() -> Vec<Rule> {
+    vec![
+        // What came from the network gets no answer. At OUTPUT there is no input device, and its number is 0.
+        rule([is_not(Field::InputDevice, 0), is_not(Field::InputDevice, LO), Verdict::Drop.into()]),
+        rule([is(Field::Protocol, TCP), Statement::RejectTcpReset]),
+        rule([Statement::RejectProhibited]),
+    ]
 }
 
 /// The flow is denied for good, in this generation.

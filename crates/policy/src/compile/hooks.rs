@@ -21,6 +21,15 @@ const RST: u32 = 0x04;
 const GROUPS: [u128; 2] = [1, 2];
 /// An IPv4 header without options: version 4, five words.
 const PLAIN_IPV4: u128 = 0x45;
+/// Accepts what known sockets send in flows that this generation has judged; returns where it accepts nothing. It is
+/// jumped to, so that what it does not accept has the kernel's whole depth of chains (16) before it.
+const OUTPUT_SEEN: &str = "output-seen";
+/// The same for what they receive.
+const INPUT_SEEN: &str = "input-seen";
+/// Looks again at a packet of a known flow that its flow's mark does not let pass.
+const OUTPUT_AGAIN: &str = "output-again";
+/// The same at INPUT.
+const INPUT_AGAIN: &str = "input-again";
 /// Refuses packets whose options change their way.
 const WAY_OPTIONS: &str = "way-options";
 /// `NF_IP_PRI_RAW`: before connection tracking.
@@ -64,17 +73,27 @@ impl Builder<'_> {
         // Nothing is inherited: an expectation's flow copies its master's mark.
         let opened = vec![proper(), options(), rule([begin, goto(JUDGE_OUT).into()])];
         let opened = self.chain("output-new", opened);
-        // The packets of a flow that this generation has seen, but for those with options that change their way.
-        let seen = vec![
-            rule([is(Field::NetworkHeaderStart, PLAIN_IPV4), goto(JUDGE_OUT).into()]),
-            rule([is(Field::NfProtocol, IPV6), in_set([Field::Ipv6NextHeader], &plain), goto(JUDGE_OUT).into()]),
+        let again = vec![
+            // In a flow that this generation has seen: what has no options needs no second look at its addresses.
+            rule([self.current(), is(Field::NetworkHeaderStart, PLAIN_IPV4), goto(JUDGE_OUT).into()]),
             proper(),
             options(),
-            rule([goto(JUDGE_OUT).into()]),
         ];
-        let seen = self.chain("output-seen", seen);
-        let mut rules = vec![
-            rule([state(Field::CT_ESTABLISHED), self.current(), seen.into()]),
+        let again = again.into_iter().chain(self.generation_and_denial()).chain([rule([goto(JUDGE_OUT).into()])]);
+        let again = again.collect();
+        self.chain(OUTPUT_AGAIN, again);
+        let mut rules = Vec::new();
+        if let Some(seen) = self.seen_out() {
+            let established = vec![
+                rule([is(Field::NetworkHeaderStart, PLAIN_IPV4), seen.clone()]),
+                rule([is(Field::NfProtocol, IPV6), in_set([Field::Ipv6NextHeader], &plain), seen]),
+                rule([Verdict::Return.into()]),
+            ];
+            self.chain(OUTPUT_SEEN, established);
+            rules.push(rule([state(Field::CT_ESTABLISHED), Verdict::Jump(OUTPUT_SEEN.to_owned()).into()]));
+        }
+        rules.extend([
+            rule([state(Field::CT_ESTABLISHED), goto(OUTPUT_AGAIN).into()]),
             rule([state(Field::CT_NEW), opened.into()]),
             // Only the kernel speaks of other flows.
             rule([
@@ -82,16 +101,13 @@ impl Builder<'_> {
                 is_not(Field::SocketUid, NO_USER),
                 goto(FORGED).into(),
             ]),
-        ];
+        ]);
         // Neighbour and router solicitations, advertisements, multicast listener reports (RFC 4861, 2710, 3810).
         rules.push(self.icmpv6("nd-out", &[131, 132, 133, 135, 136, 143], None));
         rules.extend(self.related_errors());
         let reset = bits(Field::TcpFlags, RST, RST);
         rules.push(rule([state(Field::CT_RELATED), is(Field::Protocol, TCP), reset, Verdict::Accept.into()]));
-        rules.push(rule([bits(Field::CtState, Field::CT_ESTABLISHED, 0), goto(FORGED).into()]));
-        rules.extend([proper(), options()]);
-        rules.extend(self.generation_and_denial());
-        rules.push(rule([goto(JUDGE_OUT).into()]));
+        rules.push(rule([goto(FORGED).into()]));
         self.base_chain("output", HookPoint::Output, 0, true, rules);
     }
 
@@ -127,10 +143,17 @@ impl Builder<'_> {
             rule([goto(JUDGE_IN).into()]),
         ];
         let opened = self.chain("input-new", opened);
-        let mut rules = vec![
-            rule([state(Field::CT_ESTABLISHED), self.current(), goto(JUDGE_IN).into()]),
-            rule([state(Field::CT_NEW), opened.into()]),
-        ];
+        let again = [rule([self.current(), goto(JUDGE_IN).into()]), group, stray, self.overtaken()];
+        let again = again.into_iter().chain(self.generation_and_denial()).chain([rule([goto(JUDGE_IN).into()])]);
+        let again = again.collect();
+        self.chain(INPUT_AGAIN, again);
+        let mut rules = Vec::new();
+        if let Some(seen) = self.seen_in() {
+            self.chain(INPUT_SEEN, vec![rule([seen]), rule([Verdict::Return.into()])]);
+            rules.push(rule([state(Field::CT_ESTABLISHED), Verdict::Jump(INPUT_SEEN.to_owned()).into()]));
+        }
+        rules.push(rule([state(Field::CT_ESTABLISHED), goto(INPUT_AGAIN).into()]));
+        rules.push(rule([state(Field::CT_NEW), opened.into()]));
         // A hop limit of 255 shows that no router forwarded it (RFC 4861 §7.1.1); MLD uses 1 (RFC 2710 §3).
         rules.push(self.icmpv6("nd-in", &[134, 135, 136], Some(255)));
         rules.push(self.icmpv6("mld-in", &[130], Some(1)));
@@ -143,10 +166,7 @@ impl Builder<'_> {
             reset,
             Verdict::Accept.into(),
         ]));
-        rules.push(rule([bits(Field::CtState, Field::CT_ESTABLISHED, 0), goto(FORGED).into()]));
-        rules.extend([group, stray, self.overtaken()]);
-        rules.extend(self.generation_and_denial());
-        rules.push(rule([goto(JUDGE_IN).into()]));
+        rules.push(rule([goto(FORGED).into()]));
         self.base_chain("input", HookPoint::Input, 0, true, rules);
     }
 

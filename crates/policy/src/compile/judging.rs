@@ -19,6 +19,7 @@ use crate::ruleset::{Field, Kind, Rule, Statement, Verdict};
 use sidewall_flow::{ContainerId, Direction, Party, Place, Protocol};
 use std::collections::BTreeMap;
 
+const ORIGINAL: u128 = 0;
 const REPLY: u128 = 1;
 const FIN: u32 = 0x01;
 const SYN: u32 = 0x02;
@@ -61,13 +62,12 @@ impl Builder<'_> {
         self.map(name, vec![Kind::Mark], verdicts);
     }
 
-    /// The rules that find the party of a packet's socket: into `prefix-PARTY`, or on where there is no such socket.
-    /// `nodes` finds the node's sockets where only what is left can tell.
-    fn identify(&mut self, prefix: &str, nodes: Statement) -> Vec<Rule> {
+    /// Leads the packets of sockets that the identities name into `prefix-PARTY`.
+    fn known_sockets(&mut self, prefix: &str) -> Statement {
         let to = |party: Party| goto(&format!("{prefix}-{party}"));
         let map = format!("{prefix}-map");
         match &self.pod.identities {
-            Identities::Cgroup { level, containers, pods_level, pods } => {
+            Identities::Cgroup { level, containers, .. } => {
                 let verdicts: Vec<_> = containers
                     .iter()
                     .flat_map(|(id, cgroups)| {
@@ -75,14 +75,7 @@ impl Builder<'_> {
                     })
                     .collect();
                 let map = self.map(&map, vec![Kind::Cgroup], verdicts);
-                vec![
-                    rule([dispatch([Field::SocketCgroup { level: *level }], &map)]),
-                    rule([
-                        is(Field::SocketCgroup { level: *pods_level }, u128::from(*pods)),
-                        to(Party::Unknown).into(),
-                    ]),
-                    rule([nodes, to(Party::Node).into()]),
-                ]
+                dispatch([Field::SocketCgroup { level: *level }], &map)
             }
             Identities::Uid(users) | Identities::Gid(users) => {
                 let (field, kind) = match self.pod.identities {
@@ -94,12 +87,74 @@ impl Builder<'_> {
                 let verdicts: Vec<_> =
                     containers.chain(nodes).map(|(user, party)| (vec![u128::from(user)], to(party))).collect();
                 let map = self.map(&map, vec![kind], verdicts);
-                vec![
-                    rule([dispatch([field], &map)]),
-                    rule([is_not(Field::SocketUid, NO_USER), to(Party::Unknown).into()]),
-                ]
+                dispatch([field], &map)
             }
         }
+    }
+
+    /// The rules that find the party of a packet's socket: into `prefix-PARTY`, or on where there is no such socket.
+    /// `nodes` finds the node's sockets where only what is left can tell.
+    fn identify(&mut self, prefix: &str, nodes: Statement) -> Vec<Rule> {
+        let to = |party: Party| goto(&format!("{prefix}-{party}"));
+        let known = rule([self.known_sockets(prefix)]);
+        match &self.pod.identities {
+            Identities::Cgroup { pods_level, pods, .. } => {
+                let pods = is(Field::SocketCgroup { level: *pods_level }, u128::from(*pods));
+                vec![known, rule([pods, to(Party::Unknown).into()]), rule([nodes, to(Party::Node).into()])]
+            }
+            Identities::Uid(_) | Identities::Gid(_) => {
+                vec![known, rule([is_not(Field::SocketUid, NO_USER), to(Party::Unknown).into()])]
+            }
+        }
+    }
+
+    // === flows that this generation has judged ===
+
+    /// Accepts what a known socket sends in a flow that it may: the one look-up that most packets need. `None` under
+    /// identity by port, where a flow's recorded receiver need not be the socket that hears.
+    pub fn seen_out(&mut self) -> Option<Statement> {
+        if self.pod.identities.by_port() {
+            return None;
+        }
+        let common = mark::GENERATION | mark::DENIED;
+        let now = mark::generation(self.generation);
+        let passed = |bits: u32, value: u32| mark(common | bits, now | value);
+        let stays = || is(Field::OutputDevice, LO);
+        for party in self.parties() {
+            let sends = mark::sender(party) | mark::CLIENT;
+            let answers = mark::receiver(party) | mark::SERVER;
+            let ends = mark::SENDER | mark::RECEIVER;
+            let rules = vec![
+                rule([passed(mark::SENDER | mark::CLIENT, sends), original(), stays(), Verdict::Accept.into()]),
+                rule([passed(mark::RECEIVER | mark::SERVER, answers), reply(), stays(), Verdict::Accept.into()]),
+                // A flow to the network has no receiver here, one from it no sender.
+                rule([passed(ends | mark::CLIENT, sends), original(), Verdict::Accept.into()]),
+                rule([passed(ends | mark::SERVER, answers), reply(), Verdict::Accept.into()]),
+                rule([Verdict::Return.into()]),
+            ];
+            self.chain(format!("seen-out-{party}"), rules);
+        }
+        Some(self.known_sockets("seen-out"))
+    }
+
+    /// Accepts what a known socket receives in a flow that it may; `None` as for [`Builder::seen_out`].
+    pub fn seen_in(&mut self) -> Option<Statement> {
+        if self.pod.identities.by_port() {
+            return None;
+        }
+        let common = mark::GENERATION | mark::DENIED;
+        let now = mark::generation(self.generation);
+        for party in self.parties() {
+            let hears = mark::sender(party) | mark::CLIENT;
+            let serves = mark::receiver(party) | mark::SERVER;
+            let rules = vec![
+                rule([mark(common | mark::RECEIVER | mark::SERVER, now | serves), original(), Verdict::Accept.into()]),
+                rule([mark(common | mark::SENDER | mark::CLIENT, now | hears), reply(), Verdict::Accept.into()]),
+                rule([Verdict::Return.into()]),
+            ];
+            self.chain(format!("seen-in-{party}"), rules);
+        }
+        Some(self.known_sockets("seen-in"))
     }
 
     // === the client's side ===
@@ -208,7 +263,7 @@ impl Builder<'_> {
     fn out_by_cgroup(&mut self) {
         self.out_original();
         let full = || at_most(Field::SocketWildcard, 1);
-        let mut rules = vec![rule([is(Field::CtDirection, REPLY), goto("out-reply").into()])];
+        let mut rules = vec![rule([reply(), goto("out-reply").into()])];
         rules.extend(self.identify("out", is_not(Field::SocketUid, NO_USER)));
         rules.extend(Self::out_original_rest());
         self.chain(JUDGE_OUT, rules);
@@ -254,7 +309,7 @@ impl Builder<'_> {
             let rules = vec![rule([passed, Verdict::Accept.into()]), rule([goto(&format!("ingress-{party}")).into()])];
             self.chain(format!("in-{party}"), rules);
         }
-        let mut rules = vec![rule([is(Field::CtDirection, REPLY), goto("in-reply").into()])];
+        let mut rules = vec![rule([reply(), goto("in-reply").into()])];
         rules.extend(self.identify("in", full()));
         let flags = SYN | ACK | RST | FIN;
         let any_socket = || at_most(Field::SocketTransparent, 1);
@@ -521,7 +576,7 @@ impl Builder<'_> {
         self.arrives();
         self.out_original();
         let nodes = || is_not(Field::SocketUid, NO_USER);
-        let mut rules = vec![rule([is(Field::CtDirection, REPLY), goto("out-reply").into()])];
+        let mut rules = vec![rule([reply(), goto("out-reply").into()])];
         rules.extend(self.identify("out", nodes()));
         rules.extend(Self::out_original_rest());
         self.chain(JUDGE_OUT, rules);
@@ -555,7 +610,7 @@ impl Builder<'_> {
 
     fn in_by_user(&mut self) {
         let rules = vec![
-            rule([is(Field::CtDirection, REPLY), goto("in-reply").into()]),
+            rule([reply(), goto("in-reply").into()]),
             self.only_from_output(),
             // A flow to the network, sent by way of lo, has no receiver that was judged.
             rule([is(Field::InputDevice, LO), mark(mark::RECEIVER, 0), goto(FORGED).into()]),
@@ -572,4 +627,14 @@ impl Builder<'_> {
 /// Looks again at addresses and device where a packet does not pass by its flow's mark.
 fn still_proper() -> Statement {
     Verdict::Jump(PROPER.to_owned()).into()
+}
+
+/// The packet goes the way that the flow was opened.
+const fn original() -> Statement {
+    is(Field::CtDirection, ORIGINAL)
+}
+
+/// The packet goes the other way.
+const fn reply() -> Statement {
+    is(Field::CtDirection, REPLY)
 }
