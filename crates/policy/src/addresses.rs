@@ -81,6 +81,17 @@ impl FromIterator<IpNet> for Addresses {
     }
 }
 
+impl FromIterator<Self> for Addresses {
+    fn from_iter<I: IntoIterator<Item = Self>>(sets: I) -> Self {
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for set in sets {
+            v4.extend(set.v4.iter());
+            v6.extend(set.v6.iter());
+        }
+        Self { v4: v4.into_iter().collect(), v6: v6.into_iter().collect() }
+    }
+}
+
 impl FromIterator<IpAddr> for Addresses {
     fn from_iter<I: IntoIterator<Item = IpAddr>>(addresses: I) -> Self {
         addresses.into_iter().map(IpNet::from).collect()

@@ -169,17 +169,17 @@ impl Builder<'_> {
         });
         let pod = self.pod;
         let network = self.ask(&format!("network-from-{party}"), &pod.enforced, question, &answers);
-        let loopback = if pod.identities.by_port() {
+        let (mut rules, loopback) = if pod.identities.by_port() {
             self.loopback_by_port(party)
         } else {
             // OUTPUT can't know the receiver; it records the sender, and INPUT judges the pair.
-            self.client_passes(party)
+            (Vec::new(), self.client_passes(party))
         };
-        let rules = vec![
+        rules.extend([
             rule([is(Field::OutputDevice, LO), loopback.clone().into()]),
             rule([is(Field::InputDevice, LO), loopback.into()]),
             rule([network.into()]),
-        ];
+        ]);
         self.chain(format!("egress-{party}"), rules);
     }
 
@@ -369,8 +369,9 @@ impl Builder<'_> {
 
     // === identity by user or group: the receiver is known by its declared port ===
 
-    /// Where a party's loopback packets are judged: by the port, whose owner must then answer.
-    fn loopback_by_port(&mut self, sender: Party) -> Verdict {
+    /// How a party's loopback packets are judged: by the port, whose owner must then answer. Gives the rules for declared
+    /// ports and the verdict for others. The rules stand in the party's own chain: the kernel allows 16 in a row.
+    fn loopback_by_port(&mut self, sender: Party) -> (Vec<Rule>, Verdict) {
         let mut verdicts = Vec::new();
         for (protocol, port, owner) in self.owners() {
             let receiver = Party::Container(owner);
@@ -410,10 +411,10 @@ impl Builder<'_> {
         let mut rules = Vec::new();
         if !verdicts.is_empty() {
             let map = self.map(&format!("loopback-{sender}-map"), vec![Kind::Protocol, Kind::Port], verdicts);
-            rules.push(rule([dispatch([Field::Protocol, Field::CtOriginalDestinationPort], &map)]));
+            let ports = dispatch([Field::Protocol, Field::CtOriginalDestinationPort], &map);
+            rules.extend([Field::OutputDevice, Field::InputDevice].map(|device| rule([is(device, LO), ports.clone()])));
         }
-        rules.push(rule([undeclared.into()]));
-        self.chain(format!("loopback-{sender}"), rules)
+        (rules, undeclared)
     }
 
     /// Where even an unknown receiver may be reached, so may anybody; else `or`.

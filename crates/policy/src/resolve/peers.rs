@@ -55,7 +55,7 @@ impl<'a> Resolver<'a> {
         }
         let mut grants = Vec::new();
         let mut pods = Allowed::default();
-        let mut blocks = Addresses::default();
+        let mut blocks = Vec::new();
         let mut any_pods = false;
         for peer in peers {
             let kind = match peer.kind() {
@@ -75,7 +75,7 @@ impl<'a> Resolver<'a> {
                         pods.by_ports.entry(ports).or_default().extend(&pod.addresses);
                     }
                 }
-                PeerKind::IpBlock(block) => blocks = blocks.union(&self.block(block, rule.direction)),
+                PeerKind::IpBlock(block) => blocks.push(self.block(block, rule.direction)),
                 PeerKind::Entity(entity) => grants.extend(self.entity(rule, entity, ports, &own)),
             }
         }
@@ -84,6 +84,7 @@ impl<'a> Resolver<'a> {
             grants.extend(services);
         }
         grants.extend(pods.grants());
+        let blocks: Addresses = blocks.into_iter().collect();
         if !blocks.is_empty() {
             let ports = match rule.direction {
                 Direction::Ingress => own(ports),

@@ -44,8 +44,14 @@ pub fn subject_containers(pod: &core::Pod) -> Result<BTreeMap<ContainerId, Subje
     let mut numbered = BTreeMap::new();
     for (index, (container, _)) in containers(pod).enumerate() {
         let id = ContainerId::try_from(u8::try_from(index + 1).unwrap_or(u8::MAX))?;
-        let ports = declared(container);
+        let mut ports = declared(container);
         let probes = probes(container, &ports);
+        // Under identity by user a receiver is known by the port that it declares, and a probe declares one too.
+        for port in &probes {
+            if !ports.iter().any(|declared| declared.protocol == Protocol::Tcp && declared.port == *port) {
+                ports.push(DeclaredPort { name: None, protocol: Protocol::Tcp, port: *port });
+            }
+        }
         numbered.insert(id, SubjectContainer { name: container.name.clone(), ports, probes });
     }
     let ephemeral = pod.spec.as_ref().and_then(|spec| spec.ephemeral_containers.as_ref()).into_iter().flatten();
