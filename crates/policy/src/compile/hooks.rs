@@ -76,6 +76,12 @@ impl Builder<'_> {
         let again = vec![
             // In a flow that this generation has seen: what has no options needs no second look at its addresses.
             rule([self.current(), is(Field::NetworkHeaderStart, PLAIN_IPV4), goto(JUDGE_OUT).into()]),
+            rule([
+                self.current(),
+                is(Field::NfProtocol, IPV6),
+                in_set([Field::Ipv6NextHeader], &plain),
+                goto(JUDGE_OUT).into(),
+            ]),
             proper(),
             options(),
         ];
