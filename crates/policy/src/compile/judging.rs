@@ -157,6 +157,13 @@ impl Builder<'_> {
         Some(self.known_sockets("seen-in"))
     }
 
+    /// The rules by which a party's packets pass in flows that are judged already, where nothing has done that before:
+    /// what [`Builder::seen_out`] and [`Builder::seen_in`] let by is to be judged.
+    fn unless_seen<const N: usize>(&self, party: Party, passed: [Rule; N]) -> Vec<Rule> {
+        let seen = matches!(party, Party::Container(_)) && !self.pod.identities.by_port();
+        if seen { Vec::new() } else { passed.into() }
+    }
+
     // === the client's side ===
 
     /// `egress-PARTY`: what a party opens.
@@ -191,17 +198,20 @@ impl Builder<'_> {
             let passed = mark(mark::SENDER | mark::CLIENT, own | mark::CLIENT);
             // A flow to the network has no receiver here.
             let left = mark(mark::SENDER | mark::RECEIVER | mark::CLIENT, own | mark::CLIENT);
-            let rules = vec![
-                // A packet of a new flow has passed nothing: its mark has just begun.
+            // A packet of a new flow has passed nothing: its mark has just begun.
+            let passed = [
                 rule([passed, is(Field::OutputDevice, LO), Verdict::Accept.into()]),
                 rule([left, Verdict::Accept.into()]),
+            ];
+            let mut rules = self.unless_seen(party, passed);
+            rules.extend([
                 rule([state(Field::CT_ESTABLISHED), still_proper()]),
                 rule([mark(mark::SENDER, 0), judge().into()]),
                 rule([mark(mark::SENDER, own), judge().into()]),
                 // On the network, a port that another has left may be taken; on loopback somebody may still listen.
                 rule([is_not(Field::OutputDevice, LO), judge().into()]),
                 rule([goto(FORGED).into()]),
-            ];
+            ]);
             self.chain(format!("out-{party}"), rules);
         }
     }
@@ -273,13 +283,16 @@ impl Builder<'_> {
             let passed = mark(mark::RECEIVER | mark::SERVER, own | mark::SERVER);
             // A flow from the network has no sender here.
             let arrived = mark(mark::SENDER | mark::RECEIVER | mark::SERVER, own | mark::SERVER);
-            let rules = vec![
+            let passed = [
                 rule([passed, is(Field::OutputDevice, LO), Verdict::Accept.into()]),
                 rule([arrived, Verdict::Accept.into()]),
+            ];
+            let mut rules = self.unless_seen(party, passed);
+            rules.extend([
                 rule([mark_not(mark::RECEIVER, 0), mark_not(mark::RECEIVER, own), goto(FORGED).into()]),
                 rule([still_proper()]),
                 rule([goto(&format!("ingress-{party}")).into()]),
-            ];
+            ]);
             self.chain(format!("answers-{party}"), rules);
         }
         // A SYN-ACK has the listener's user and no cgroup: only a full socket is looked at for the node's.
@@ -306,7 +319,8 @@ impl Builder<'_> {
         let full = || at_most(Field::SocketWildcard, 1);
         for party in self.parties() {
             let passed = mark(mark::RECEIVER | mark::SERVER, mark::receiver(party) | mark::SERVER);
-            let rules = vec![rule([passed, Verdict::Accept.into()]), rule([goto(&format!("ingress-{party}")).into()])];
+            let mut rules = self.unless_seen(party, [rule([passed, Verdict::Accept.into()])]);
+            rules.push(rule([goto(&format!("ingress-{party}")).into()]));
             self.chain(format!("in-{party}"), rules);
         }
         let mut rules = vec![rule([reply(), goto("in-reply").into()])];
@@ -338,13 +352,14 @@ impl Builder<'_> {
 
         for party in self.parties() {
             let own = mark::sender(party);
-            let rules = vec![
-                rule([mark(mark::SENDER | mark::CLIENT, own | mark::CLIENT), Verdict::Accept.into()]),
+            let passed = mark(mark::SENDER | mark::CLIENT, own | mark::CLIENT);
+            let mut rules = self.unless_seen(party, [rule([passed, Verdict::Accept.into()])]);
+            rules.extend([
                 rule([mark_not(mark::SENDER, 0), mark_not(mark::SENDER, own), goto(FORGED).into()]),
                 // An answer to the network that was sent by way of lo.
                 rule([is(Field::InputDevice, LO), mark(mark::SENDER, 0), goto(FORGED).into()]),
                 rule([goto(&format!("egress-{party}")).into()]),
-            ];
+            ]);
             self.chain(format!("hears-{party}"), rules);
         }
         let mut rules = self.identify("hears", full());
