@@ -7,13 +7,14 @@ mod tests;
 use crate::abi;
 use crate::image::{ChainImage, Data, ElementImage, HookImage, Image, SetImage, TableImage};
 use crate::place::{Part, Place};
+use crate::slot::{self, Slot};
 use sidewall_policy::ruleset::{
     ByteOrder, Chain, Element, Family, Hook, HookPoint, Kind, Ruleset, Set, Table, Verdict,
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The greatest length of a name in nftables (`NFT_NAME_MAXLEN`, without its NUL).
-const NAME_MAX: usize = 255;
+/// The greatest length of a name: nftables' own (`NFT_NAME_MAXLEN`, without its NUL) less the slot.
+const NAME_MAX: usize = 255 - slot::PREFIX;
 /// The greatest length of a device's name (`IFNAMSIZ`, without its NUL).
 const DEVICE_MAX: usize = 15;
 /// The greatest length of a key: the kernel's sixteen 32-bit registers.
@@ -41,6 +42,9 @@ pub enum EncodeProblem {
         "{0:?} cannot be a name: it must have 1 to {NAME_MAX} bytes (a device 1 to {DEVICE_MAX}), none of them zero"
     )]
     Name(String),
+    /// A chain with a hook whose name begins like those of what stands in a slot.
+    #[error("the name of a chain with a hook cannot begin with \"a.\" or \"b.\"")]
+    SlotName,
     /// A name that another part of the same sort has.
     #[error("the name is taken twice")]
     TwoOfOneName,
@@ -99,7 +103,8 @@ pub(crate) const fn family_of(number: u8) -> Option<Family> {
     }
 }
 
-/// The image of a ruleset, its tables with these flags (`NFT_TABLE_F_*`).
+/// The image of a ruleset, its tables with these flags (`NFT_TABLE_F_*`), with the ruleset's own names: what stands in
+/// the kernel is [`Image::in_slot`] of it.
 pub(crate) fn compose(ruleset: &Ruleset, flags: u32) -> Result<Image, EncodeError> {
     let mut image = Image::default();
     for table in &ruleset.tables {
@@ -136,6 +141,9 @@ fn compose_table(table: &Table, flags: u32) -> Result<TableImage, EncodeError> {
     for chain in &table.chains {
         let fresh = names.chains.insert(&chain.name);
         named(&chain.name, fresh).map_err(at(Part::Chain(chain.name.clone())))?;
+        if chain.hook.is_some() && Slot::of(&chain.name).is_some() {
+            return Err(at(Part::Chain(chain.name.clone()))(EncodeProblem::SlotName));
+        }
     }
     let mut image = TableImage {
         flags,

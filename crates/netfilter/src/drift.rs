@@ -7,6 +7,7 @@ use crate::abi;
 use crate::compose::{family_number, family_of};
 use crate::image::{ChainImage, ElementImage, Image, RuleImage, SetImage, TableImage};
 use crate::place::{Part, Place, family_name};
+use crate::slot::Slot;
 use sidewall_policy::ruleset::{Family, Ruleset};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -109,6 +110,24 @@ pub(crate) fn compare(loaded: &Image, found: &Image) -> Standing {
         }
     }
     if all.0.is_empty() { Standing::AsLoaded } else { Standing::Drifted(all.0) }
+}
+
+impl Standing {
+    /// With the ruleset's names for what belongs to the slot in force. What is left of the other slot keeps the names
+    /// that it has in the kernel.
+    pub(crate) fn named_as_in(self, live: Slot) -> Self {
+        match self {
+            Self::AsLoaded => Self::AsLoaded,
+            Self::Drifted(mut differences) => {
+                for difference in &mut differences {
+                    if difference.place.part.slot() == Some(live) {
+                        difference.place.part = difference.place.part.clone().plain();
+                    }
+                }
+                Self::Drifted(differences)
+            }
+        }
+    }
 }
 
 struct Differences(Vec<Difference>);

@@ -7,6 +7,7 @@ use crate::abi;
 use crate::compose::{self, EncodeError, family_number, family_of};
 use crate::image::{ChainImage, Data, ElementImage, Expression, Image, RuleImage, SetImage, TableImage, Value};
 use crate::place::{Part, Place};
+use crate::slot::Slot;
 use crate::wire::{ATTRIBUTE_MAX, Header, Open, Writer};
 use sidewall_policy::ruleset::{Family, Kind, Ruleset};
 
@@ -54,7 +55,9 @@ impl Batch {
     }
 }
 
-/// Encodes a ruleset as the batch that replaces every table of ours in a namespace with it.
+/// Encodes a ruleset as the batch that replaces every table of ours in a namespace with it, as a whole.
+///
+/// In the kernel, the names of what no hook enters by itself get a prefix, `a.`; see [`crate::Kernel::load`].
 ///
 /// The batch's first message has the sequence number `first`; the tables get the flags `flags` (`NFT_TABLE_F_*`). The
 /// same input gives the same bytes.
@@ -62,7 +65,7 @@ impl Batch {
 /// # Errors
 /// [`EncodeError`] where the ruleset is none that netfilter can hold.
 pub fn encode(ruleset: &Ruleset, flags: u32, first: u32) -> Result<Batch, EncodeError> {
-    Ok(encode_image(&compose::compose(ruleset, flags)?, first))
+    Ok(encode_image(&compose::compose(ruleset, flags)?.in_slot(Slot::A), first))
 }
 
 /// The batch that takes every table of ours away, whether there is one or not.
@@ -84,12 +87,61 @@ pub(crate) fn encode_image(image: &Image, first: u32) -> Batch {
     for family in [Family::Inet, Family::Netdev] {
         encoder.remove_table(family);
     }
-    for (number, table) in &image.tables {
-        if let Some(family) = family_of(*number) {
-            encoder.fill_table(family, table);
+    for (family, table) in families(image) {
+        encoder.table(family, Some(table.flags));
+        encoder.make_objects(family, table, |_| true);
+        encoder.make_rules(family, table, |_| true);
+    }
+    encoder.finish()
+}
+
+/// The batch that makes a ruleset ready beside the one in force: all but the rules of the chains with hooks. Nothing
+/// refers to it yet.
+pub(crate) fn encode_preparation(image: &Image, first: u32) -> Batch {
+    let mut encoder = Encoder::new(first);
+    for (family, table) in families(image) {
+        encoder.make_objects(family, table, |chain| chain.hook.is_none());
+        encoder.make_rules(family, table, |chain| chain.hook.is_none());
+    }
+    encoder.finish()
+}
+
+/// The batch that puts a prepared ruleset in force: it changes rules and nothing else, so that it is atomic.
+pub(crate) fn encode_switch(image: &Image, first: u32) -> Batch {
+    let mut encoder = Encoder::new(first);
+    for (family, table) in families(image) {
+        for chain in table.chains.iter().filter(|chain| chain.hook.is_some()) {
+            encoder.empty_chain(family, &chain.name);
+        }
+        encoder.make_rules(family, table, |chain| chain.hook.is_some());
+    }
+    encoder.finish()
+}
+
+/// The batch that takes away all that an image has in a slot, which nothing else may refer to. What refers goes before
+/// what is referred to.
+pub(crate) fn encode_clearance(image: &Image, slot: Slot, first: u32) -> Batch {
+    let mut encoder = Encoder::new(first);
+    for (family, table) in families(image) {
+        let chains = table.chains.iter().filter(|chain| chain.hook.is_none() && slot.holds(&chain.name));
+        for chain in chains.clone() {
+            encoder.empty_chain(family, &chain.name);
+        }
+        for set in table.sets.iter().filter(|set| slot.holds(&set.name)) {
+            encoder.remove_set(family, &set.name);
+        }
+        for chain in chains {
+            encoder.remove_chain(family, &chain.name);
+        }
+        for counter in table.counters.iter().filter(|name| slot.holds(name)) {
+            encoder.remove_counter(family, counter);
         }
     }
     encoder.finish()
+}
+
+fn families(image: &Image) -> impl Iterator<Item = (Family, &TableImage)> {
+    image.tables.iter().filter_map(|(number, table)| Some((family_of(*number)?, table)))
 }
 
 struct Encoder {
@@ -130,7 +182,8 @@ impl Encoder {
 
     /// Starts a message about a place.
     fn message(&mut self, kind: u16, flags: u16, family: Family, part: Part) -> Open {
-        self.places.push(Place::new(family, part));
+        // For people: the slot is no business of theirs.
+        self.places.push(Place::new(family, part.plain()));
         self.last = self.writer.length();
         self.writer.message(Header {
             kind: abi::NFNL_SUBSYS_NFTABLES << 8 | kind,
@@ -159,26 +212,59 @@ impl Encoder {
         self.writer.end_message(open);
     }
 
-    /// In the order that the kernel asks for: what is referred to comes before what refers.
-    fn fill_table(&mut self, family: Family, table: &TableImage) {
-        self.table(family, Some(table.flags));
+    /// All of a table but the rules, in the order that the kernel asks for: what is referred to comes before what
+    /// refers.
+    fn make_objects(&mut self, family: Family, table: &TableImage, which: fn(&ChainImage) -> bool) {
         for name in &table.counters {
             self.counter(family, name);
         }
         for (index, set) in table.sets.iter().enumerate() {
             self.set(family, set, index);
         }
-        for chain in &table.chains {
+        for chain in table.chains.iter().filter(|chain| which(chain)) {
             self.chain(family, chain);
         }
         for set in &table.sets {
             self.elements(family, set);
         }
-        for chain in &table.chains {
+    }
+
+    fn make_rules(&mut self, family: Family, table: &TableImage, which: fn(&ChainImage) -> bool) {
+        for chain in table.chains.iter().filter(|chain| which(chain)) {
             for (index, rule) in chain.rules.iter().enumerate() {
                 self.rule(family, &chain.name, index + 1, rule);
             }
         }
+    }
+
+    /// Deletes every rule of a chain: no handle means all.
+    fn empty_chain(&mut self, family: Family, name: &str) {
+        let open = self.message(abi::NFT_MSG_DELRULE, 0, family, Part::Chain(name.to_owned()));
+        self.writer.string(abi::NFTA_RULE_TABLE, Ruleset::TABLE);
+        self.writer.string(abi::NFTA_RULE_CHAIN, name);
+        self.writer.end_message(open);
+    }
+
+    fn remove_set(&mut self, family: Family, name: &str) {
+        let open = self.message(abi::NFT_MSG_DELSET, 0, family, Part::Set(name.to_owned()));
+        self.writer.string(abi::NFTA_SET_TABLE, Ruleset::TABLE);
+        self.writer.string(abi::NFTA_SET_NAME, name);
+        self.writer.end_message(open);
+    }
+
+    fn remove_chain(&mut self, family: Family, name: &str) {
+        let open = self.message(abi::NFT_MSG_DELCHAIN, 0, family, Part::Chain(name.to_owned()));
+        self.writer.string(abi::NFTA_CHAIN_TABLE, Ruleset::TABLE);
+        self.writer.string(abi::NFTA_CHAIN_NAME, name);
+        self.writer.end_message(open);
+    }
+
+    fn remove_counter(&mut self, family: Family, name: &str) {
+        let open = self.message(abi::NFT_MSG_DELOBJ, 0, family, Part::Counter(name.to_owned()));
+        self.writer.string(abi::NFTA_OBJ_TABLE, Ruleset::TABLE);
+        self.writer.string(abi::NFTA_OBJ_NAME, name);
+        self.writer.number(abi::NFTA_OBJ_TYPE, abi::NFT_OBJECT_COUNTER);
+        self.writer.end_message(open);
     }
 
     fn counter(&mut self, family: Family, name: &str) {

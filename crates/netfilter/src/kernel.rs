@@ -1,5 +1,8 @@
 //! Netfilter of one network namespace: loading, reading back, counting, unloading.
 
+mod counters;
+mod exchange;
+
 use crate::abi;
 use crate::compose::{self, family_number, family_of};
 use crate::conntrack;
@@ -10,7 +13,7 @@ use crate::image::Image;
 use crate::load;
 use crate::netlink::{Netlink, Request};
 use crate::readback;
-use crate::wire::{Attributes, Message};
+use crate::slot::Slot;
 use sidewall_netns::NetNs;
 use sidewall_policy::ruleset::{Family, Generation, Ruleset};
 use std::collections::BTreeMap;
@@ -64,6 +67,17 @@ pub struct Count {
     pub bytes: u64,
 }
 
+/// How much of our tables is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Depth {
+    /// Tables, and the names and forms of objects, sets and chains.
+    Names,
+    /// Also the rules.
+    Rules,
+    /// Also the elements of sets.
+    Elements,
+}
+
 impl Kernel {
     /// Netfilter of a namespace.
     ///
@@ -81,19 +95,22 @@ impl Kernel {
         Ok(Self { netlink: Netlink::here()?, flags: None })
     }
 
-    /// Replaces every table of ours with the ruleset, in one transaction: no packet meets neither or half of both.
-    /// Counters start at zero. The namespace's other tables are not touched.
+    /// Puts the ruleset in force in the place of what stands in our tables, at one moment: no packet meets neither or half
+    /// of both. Counters start at zero. The namespace's other tables are not touched.
+    ///
+    /// Where the tables and their chains with hooks stay the same, the new sets and chains are made ready beside the old
+    /// ones first, then the hooks' rules are exchanged in one transaction, then the old ones are deleted. Otherwise (nothing
+    /// was loaded, somebody changed the tables, another hook or owner) the tables are replaced as a whole: in one transaction
+    /// too, but while the kernel ends it, look-ups in the new sets find nothing for some 100 µs.
     ///
     /// Where an earlier ruleset of this namespace had the same generation, call [`Kernel::retire`] first.
     ///
     /// # Errors
     /// [`LoadError`], which names the rule, chain or set that the kernel refused. What was in force before still is.
     pub fn load(&mut self, ruleset: &Ruleset, options: LoadOptions) -> Result<Loaded, LoadError> {
-        let image = compose::compose(ruleset, options.flags())?;
-        let batch = encode::encode_image(&image, self.netlink.take_sequence(1));
-        load::commit(&mut self.netlink, &batch)?;
+        let messages = self.replace(ruleset, options)?;
         self.flags = Some(options.flags());
-        Ok(Loaded { generation: ruleset.generation, owner: options.owner, messages: batch.len() })
+        Ok(Loaded { generation: ruleset.generation, owner: options.owner, messages })
     }
 
     /// Takes ownership of tables that an earlier program left in the namespace, as they are, and says of which families.
@@ -131,7 +148,7 @@ impl Kernel {
     /// [`LoadError::Encode`] for a ruleset that could not have been loaded; [`LoadError::Netlink`] where the tables cannot
     /// be read, or never stood still.
     pub fn verify(&mut self, ruleset: &Ruleset) -> Result<Standing, LoadError> {
-        let mut found = self.read()?;
+        let mut found = self.read(Depth::Elements)?;
         let flags = match self.flags {
             Some(flags) => flags,
             None => {
@@ -142,7 +159,9 @@ impl Kernel {
                 0
             }
         };
-        Ok(drift::compare(&compose::compose(ruleset, flags)?, &found))
+        // Where it cannot be told, all the rules have drifted, whichever is taken.
+        let live = found.live().unwrap_or(Slot::A);
+        Ok(drift::compare(&compose::compose(ruleset, flags)?.in_slot(live), &found).named_as_in(live))
     }
 
     /// The number that changes with every change of any table in the namespace. As long as it is the one of a moment
@@ -182,68 +201,6 @@ impl Kernel {
         let mut tables = self.tables()?;
         tables.retain(|table| !drift::is_ours(table.family, &table.name));
         Ok(tables)
-    }
-
-    /// What every named counter of ours has counted since the ruleset was loaded. Counters of one name in two tables are
-    /// added up.
-    ///
-    /// # Errors
-    /// [`NetlinkError`].
-    pub fn counters(&mut self) -> Result<BTreeMap<String, Count>, NetlinkError> {
-        let kind = abi::NFT_OBJECT_COUNTER.to_be_bytes();
-        for _ in 0..READS {
-            let mut counters: BTreeMap<String, Count> = BTreeMap::new();
-            let steady = self.netlink.ask(
-                "list the counters",
-                &Request {
-                    attributes: &[(abi::NFTA_OBJ_TABLE, TABLE_NAME), (abi::NFTA_OBJ_TYPE, &kind)],
-                    ..dump(abi::NFT_MSG_GETOBJ, abi::NFPROTO_UNSPEC)
-                },
-                |message| {
-                    if let Some((name, count)) = read_counter(message) {
-                        let sum = counters.entry(name).or_default();
-                        sum.packets += count.packets;
-                        sum.bytes += count.bytes;
-                    }
-                },
-            )?;
-            if steady {
-                return Ok(counters);
-            }
-        }
-        Err(NetlinkError::Restless { attempts: READS })
-    }
-
-    /// What one named counter has counted; `None` where there is none of that name.
-    ///
-    /// # Errors
-    /// [`NetlinkError`].
-    pub fn counter(&mut self, family: Family, name: &str) -> Result<Option<Count>, NetlinkError> {
-        let kind = abi::NFT_OBJECT_COUNTER.to_be_bytes();
-        let mut terminated = name.as_bytes().to_vec();
-        terminated.push(0);
-        let mut found = None;
-        let asked = self.netlink.ask(
-            "read a counter",
-            &Request {
-                subsystem: abi::NFNL_SUBSYS_NFTABLES,
-                kind: abi::NFT_MSG_GETOBJ,
-                flags: abi::NLM_F_ACK,
-                family: family_number(family),
-                resource: 0,
-                attributes: &[
-                    (abi::NFTA_OBJ_TABLE, TABLE_NAME),
-                    (abi::NFTA_OBJ_NAME, &terminated),
-                    (abi::NFTA_OBJ_TYPE, &kind),
-                ],
-            },
-            |message| found = read_counter(message),
-        );
-        match asked {
-            Ok(_) => Ok(found.map(|(_, count)| count)),
-            Err(error) if error.code() == Some(libc::ENOENT) => Ok(None),
-            Err(error) => Err(error),
-        }
     }
 
     /// Takes a generation's number away from every flow that bears it, so that a new ruleset of that number finds none
@@ -294,10 +251,10 @@ impl Kernel {
     }
 
     /// Reads our tables as of one moment.
-    fn read(&mut self) -> Result<Image, NetlinkError> {
+    fn read(&mut self, depth: Depth) -> Result<Image, NetlinkError> {
         for _ in 0..READS {
             let before = self.nft_generation()?;
-            if let Some(image) = self.read_once()?
+            if let Some(image) = self.read_once(depth)?
                 && self.nft_generation()? == before
             {
                 return Ok(image);
@@ -307,24 +264,30 @@ impl Kernel {
     }
 
     /// `None` where something changed meanwhile.
-    fn read_once(&mut self) -> Result<Option<Image>, NetlinkError> {
+    fn read_once(&mut self, depth: Depth) -> Result<Option<Image>, NetlinkError> {
         let mut image = Image::default();
         for family in self.our_families()? {
             let number = family_number(family);
             // Every dump of these takes the table's name as its first attribute or, of tables and chains, none; what is
             // not ours is passed over.
-            for (kind, narrow) in [
-                (abi::NFT_MSG_GETTABLE, false),
-                (abi::NFT_MSG_GETOBJ, true),
-                (abi::NFT_MSG_GETSET, true),
-                (abi::NFT_MSG_GETCHAIN, false),
-                (abi::NFT_MSG_GETRULE, true),
+            for (kind, narrow, needed) in [
+                (abi::NFT_MSG_GETTABLE, false, Depth::Names),
+                (abi::NFT_MSG_GETOBJ, true, Depth::Names),
+                (abi::NFT_MSG_GETSET, true, Depth::Names),
+                (abi::NFT_MSG_GETCHAIN, false, Depth::Names),
+                (abi::NFT_MSG_GETRULE, true, Depth::Rules),
             ] {
+                if depth < needed {
+                    continue;
+                }
                 let name: &[(u16, &[u8])] = &[(abi::NFTA_TABLE_NAME, TABLE_NAME)];
                 let request = Request { attributes: if narrow { name } else { &[] }, ..dump(kind, number) };
                 if !self.read_dump(&mut image, &request)? {
                     return Ok(None);
                 }
+            }
+            if depth < Depth::Elements {
+                continue;
             }
             let sets: Vec<String> = image
                 .tables
@@ -365,31 +328,6 @@ const TABLE_NAME: &[u8] = b"sidewall\0";
 
 const fn dump(kind: u16, family: u8) -> Request<'static> {
     Request { subsystem: abi::NFNL_SUBSYS_NFTABLES, kind, flags: abi::NLM_F_DUMP, family, resource: 0, attributes: &[] }
-}
-
-fn read_counter(message: &Message<'_>) -> Option<(String, Count)> {
-    let mut name = None;
-    let mut count = None;
-    for attribute in message.attributes() {
-        match attribute.kind {
-            abi::NFTA_OBJ_NAME => name = Some(attribute.text()),
-            abi::NFTA_OBJ_DATA => count = read_count(attribute.nested()),
-            _ => {}
-        }
-    }
-    Some((name?, count?))
-}
-
-fn read_count(attributes: Attributes<'_>) -> Option<Count> {
-    let (mut packets, mut bytes) = (None, None);
-    for attribute in attributes {
-        match attribute.kind {
-            abi::NFTA_COUNTER_PACKETS => packets = attribute.long(),
-            abi::NFTA_COUNTER_BYTES => bytes = attribute.long(),
-            _ => {}
-        }
-    }
-    Some(Count { packets: packets?, bytes: bytes? })
 }
 
 #[cfg(test)]

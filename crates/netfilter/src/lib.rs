@@ -1,7 +1,7 @@
 //! Rulesets in the kernel: nftables over netlink, read-back, NFLOG, conntrack.
 //!
-//! - [`Kernel`] is netfilter of one network namespace. It replaces the tables of ours in one transaction, tells whether
-//!   they are still what was loaded, reads their counters, and clears generations from live flows.
+//! - [`Kernel`] is netfilter of one network namespace. It replaces the rules of ours at one moment, tells whether they
+//!   are still what was loaded, reads their counters, and clears generations from live flows.
 //! - [`Features`] tells what this kernel can do, by trying.
 //! - [`nflog`] reads what the rules log.
 //! - [`encode`] and [`readback`] are the pure halves: a [`sidewall_policy::ruleset::Ruleset`] to bytes, and the kernel's
@@ -26,6 +26,7 @@ mod netlink;
 pub mod nflog;
 mod place;
 pub mod readback;
+mod slot;
 mod wire;
 
 pub use compose::{EncodeError, EncodeProblem};

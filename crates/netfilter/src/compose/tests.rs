@@ -64,7 +64,7 @@ fn sets_that_cannot_be_are_refused() {
     assert_eq!(of_set(set("n", &[Kind::Port, Kind::Uid], true, vec![])), Key);
     assert_eq!(of_set(set("ports", &[Kind::Port], false, vec![])), TwoOfOneName);
     assert_eq!(of_set(set("", &[Kind::Port], false, vec![])), Name(String::new()));
-    let long = "x".repeat(256);
+    let long = "x".repeat(254);
     assert_eq!(of_set(set(&long, &[Kind::Port], false, vec![])), Name(long));
     let ports = |interval, elements| of_set(set("n", &[Kind::Port], interval, elements));
     assert_eq!(ports(false, vec![element(&[1, 2], None)]), Element(0));
@@ -102,6 +102,20 @@ fn rules_that_cannot_be_are_refused() {
         let rule = Rule { statements: vec![], comment: Some(comment) };
         assert_eq!(of_whole_rule(rule), Comment(length));
     }
+}
+
+#[test]
+fn a_hook_has_no_name_of_a_slot() {
+    let mut table = empty();
+    table.chains[0] = Chain {
+        name: "a.leaf".into(),
+        hook: Some(Hook { point: HookPoint::Output, priority: 0, accept: true }),
+        rules: vec![],
+    };
+    assert_eq!(problem(table.clone()), EncodeProblem::SlotName);
+    table.chains[0].hook = None;
+    let ruleset = Ruleset { generation: Generation::FIRST, tables: vec![table] };
+    assert!(compose(&ruleset, 0).is_ok(), "what has no hook gets a prefix before its own");
 }
 
 #[test]

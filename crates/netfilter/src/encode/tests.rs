@@ -62,11 +62,11 @@ fn a_small_ruleset_has_these_bytes() {
             format!("0a00 0401 4 | 05000000 {name}"),
             format!("0a02 0001 5 | 05000000 {name}"),
             format!("0a00 0401 6 | 01000000 {name} 08000200 00000000"),
-            format!("0a12 0401 7 | 01000000 {name} 06000200 63000000 08000300 00000001 04000480"),
-            // A set of ports (type 13, 2 bytes) with ranges, keys in network order.
+            format!("0a12 0401 7 | 01000000 {name} 08000200 612e6300 08000300 00000001 04000480"),
+            // A set of ports (type 13, 2 bytes) with ranges, for two elements, keys in network order.
             format!(
-                "0a09 0401 8 | 01000000 {name} 06000200 73000000 08000300 00000004 08000400 0000000d \
-                 08000500 00000002 08000a00 00000001 0a000d00 00040200 00000000"
+                "0a09 0401 8 | 01000000 {name} 08000200 612e7300 08000300 00000004 08000400 0000000d \
+                 08000500 00000002 0c000980 08000100 00000002 08000a00 00000001 0a000d00 00040200 00000000"
             ),
             // NF_INET_LOCAL_OUT at −300, policy drop, type filter.
             format!(
@@ -75,7 +75,7 @@ fn a_small_ruleset_has_these_bytes() {
             ),
             // 80, and 91 as the end.
             format!(
-                "0a0c 0401 10 | 01000000 {name} 06000200 73000000 2c000380 10000180 0c000180 06000100 \
+                "0a0c 0401 10 | 01000000 {name} 08000200 612e7300 2c000380 10000180 0c000180 06000100 \
                  00500000 18000180 0c000180 06000100 005b0000 08000300 00000001"
             ),
             // Payload of the transport header at 2, compared with 443, accept; and the comment.
@@ -111,7 +111,7 @@ fn a_message_is_known_by_its_number() {
 #[test]
 fn no_attribute_is_longer_than_its_length_can_say() {
     let mut ruleset = one_rule(Vec::new());
-    let chain = "x".repeat(255);
+    let chain = "x".repeat(253);
     let table = &mut ruleset.tables[0];
     table.chains.push(Chain { name: chain.clone(), hook: None, rules: Vec::new() });
     table.sets.push(Set {

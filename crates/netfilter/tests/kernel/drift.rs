@@ -10,7 +10,9 @@ fn walls() -> Ruleset {
         vec![
             set("nets", &[Kind::Ipv4], true, vec![range(ip4("10.0.0.0"), ip4("10.0.0.255"))]),
             set("ports", &[Kind::Port], false, vec![element(&[53])]),
-            set("gotos", &[Kind::Mark], false, vec![to(&[7], Verdict::Goto("leaf".into()))]),
+            // Only sets of addresses take more elements than they were made with.
+            set("hosts", &[Kind::Ipv4], false, vec![element(&[ip4("10.0.0.1")])]),
+            set("gotos", &[Kind::Ipv4], false, vec![to(&[7], Verdict::Goto("leaf".into()))]),
         ],
         vec![
             base(
@@ -76,7 +78,7 @@ fn a_deleted_rule() {
 #[test]
 fn an_inserted_rule() {
     assert_eq!(
-        after("insert rule inet sidewall leaf accept"),
+        after("insert rule inet sidewall a.leaf accept"),
         [
             (Part::Rule { chain: "leaf".into(), number: 1 }, Change::Altered),
             (Part::Rule { chain: "leaf".into(), number: 2 }, Change::Foreign)
@@ -127,17 +129,19 @@ fn a_dormant_table() {
 #[test]
 fn more_and_fewer_elements() {
     assert_eq!(
-        after("add element inet sidewall ports { 443 }"),
-        [(Part::Elements("ports".into()), Change::Elements { missing: 0, foreign: 1 })]
+        after("add element inet sidewall a.hosts { 10.0.0.2 }"),
+        [(Part::Elements("hosts".into()), Change::Elements { missing: 0, foreign: 1 })]
     );
     assert_eq!(
-        after("delete element inet sidewall ports { 53 }"),
+        after("delete element inet sidewall a.ports { 53 }"),
         [(Part::Elements("ports".into()), Change::Elements { missing: 1, foreign: 0 })]
     );
     // A range has two ends.
-    assert_eq!(after("add element inet sidewall nets { 11.0.0.0/8 }")[0].0, Part::Elements("nets".into()));
+    assert_eq!(after("add element inet sidewall a.nets { 11.0.0.0/8 }")[0].0, Part::Elements("nets".into()));
     assert_eq!(
-        after("delete element inet sidewall gotos { 7 : goto leaf }; add element inet sidewall gotos { 7 : accept }"),
+        after(
+            "delete element inet sidewall a.gotos { 0.0.0.7 : goto a.leaf }; add element inet sidewall a.gotos { 0.0.0.7 : accept }"
+        ),
         [(Part::Elements("gotos".into()), Change::Elements { missing: 1, foreign: 1 })]
     );
 }

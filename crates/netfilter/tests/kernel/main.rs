@@ -10,4 +10,5 @@ mod load;
 mod log;
 mod owner;
 mod packets;
+mod slots;
 mod support;
