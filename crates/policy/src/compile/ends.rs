@@ -108,7 +108,11 @@ impl Builder<'_> {
 
     /// The server's side is denied at the receiver's own socket. A flow that another receives is not marked.
     pub fn ingress_denied(&mut self, receiver: Party, place: Place) -> Verdict {
-        let mut refused: Vec<Rule> = [0, mark::receiver(receiver), mark::ANYBODY]
+        let mut own = vec![0, mark::receiver(receiver)];
+        if self.pod.identities.by_port() {
+            own.push(mark::ANYBODY);
+        }
+        let mut refused: Vec<Rule> = own
             .into_iter()
             .map(|own| rule([state(Field::CT_ESTABLISHED), mark(mark::RECEIVER, own), mark_denied()]))
             .collect();

@@ -5,8 +5,8 @@
 //! asks two questions, and Audit policies ask the same again with other verdicts behind them.
 
 use super::builder::{Builder, counter_name};
-use super::statements::{at_least, at_most, in_set, is, is_not, rule};
-use crate::model::{Grant, Layer, Peers, Side, Wire};
+use super::statements::{at_least, at_most, in_set, is, rule};
+use crate::model::{Layer, Peers, Side, Wire};
 use crate::ports::Ports;
 use crate::ruleset::{Field, Kind, Rule, Statement, Verdict};
 use sidewall_flow::{Action, Decision, Direction, Party, Place, Protocol};
@@ -59,22 +59,24 @@ impl Builder<'_> {
                 rules.push(rule([is(Field::FibDestinationType, group), answers.deny.clone().into()]));
             }
         }
-        if !scope.others {
-            // Not by a set: while rules are replaced, the kernel shows new rules a moment before the elements of their
-            // sets, and what then is not found must be denied, not allowed.
-            let mut others: Vec<_> = Protocol::ALL.map(|p| is_not(Field::Protocol, p.number().into())).into();
-            others.push(answers.allow.clone().into());
-            rules.push(Rule { statements: others, comment: None });
-        }
         let before = rules.len();
-        for ports in self.port_matches(&Ports::all().subtract(&scope.ports)) {
-            rules.push(finish(ports, answers.allow.clone(), None));
+        if scope.others {
+            for ports in self.port_matches(&Ports::all().subtract(&scope.ports)) {
+                rules.push(finish(ports, answers.allow.clone(), None));
+            }
+            self.grants(&mut rules, side, question, &scope.ports, &answers.allow, counted);
+            if rules.len() == before {
+                return answers.deny.clone();
+            }
+            rules.push(rule([answers.deny.clone().into()]));
+        } else {
+            self.grants(&mut rules, side, question, &scope.ports, &answers.allow, counted);
+            // Not by a set: should a set ever find nothing, as while a table is made, that must deny and not allow.
+            for ports in port_compares(&scope.ports) {
+                rules.push(finish(ports, answers.deny.clone(), None));
+            }
+            rules.push(rule([answers.allow.clone().into()]));
         }
-        self.grants(&mut rules, side, question, &answers.allow, counted);
-        if rules.len() == before && scope.others {
-            return answers.deny.clone();
-        }
-        rules.push(rule([answers.deny.clone().into()]));
         self.shared_chain(name, rules)
     }
 
@@ -121,10 +123,20 @@ impl Builder<'_> {
         Answers { allow: ask(self, "audit.", layer, &allow), deny: ask(self, "audit.", layer, &deny) }
     }
 
-    fn grants(&mut self, rules: &mut Vec<Rule>, side: &Side, question: Question, allow: &Verdict, counted: bool) {
+    /// What a side's rules allow of the ports that it is isolated for.
+    fn grants(
+        &mut self,
+        rules: &mut Vec<Rule>,
+        side: &Side,
+        question: Question,
+        isolated: &Ports,
+        allow: &Verdict,
+        counted: bool,
+    ) {
         for policy_rule in &side.rules {
             for grant in &policy_rule.grants {
-                for mut statements in self.grant_matches(grant, question) {
+                let ports = grant.ports.intersect(isolated);
+                for mut statements in self.grant_matches(&grant.peers, &ports, question) {
                     if counted {
                         statements.extend(self.count_rule(&policy_rule.name));
                     }
@@ -135,8 +147,8 @@ impl Builder<'_> {
     }
 
     /// The ways in which a packet can match a grant: each a list of statements.
-    fn grant_matches(&mut self, grant: &Grant, question: Question) -> Vec<Vec<Statement>> {
-        let peers = match (&grant.peers, question.other) {
+    fn grant_matches(&mut self, peers: &Peers, ports: &Ports, question: Question) -> Vec<Vec<Statement>> {
+        let peers = match (peers, question.other) {
             (peers, Some(party)) if peers.covers_party(party) => vec![Vec::new()],
             (Peers::Anyone, None) => vec![Vec::new()],
             (Peers::Addresses(addresses), None) => {
@@ -159,7 +171,7 @@ impl Builder<'_> {
         if peers.is_empty() {
             return peers;
         }
-        let ports = self.port_matches(&grant.ports);
+        let ports = self.port_matches(ports);
         // The ports first: they are cheaper than an address in a large set.
         peers.iter().flat_map(|peer| ports.iter().map(|port| [port.clone(), peer.clone()].concat())).collect()
     }
@@ -203,19 +215,12 @@ impl Builder<'_> {
         let mut singles = Vec::new();
         let mut matches = Vec::new();
         for (protocol, first, last) in ports.iter() {
-            let number = u128::from(protocol.number());
-            let mut statements = vec![is(Field::Protocol, number)];
             if last - first < EXPANDED {
+                let number = u128::from(protocol.number());
                 singles.extend((first..=last).map(|port| vec![number, u128::from(port)]));
-                continue;
+            } else {
+                matches.push(port_range(protocol, first, last));
             }
-            if first > 0 {
-                statements.push(at_least(Field::CtOriginalDestinationPort, first.into()));
-            }
-            if last < u16::MAX {
-                statements.push(at_most(Field::CtOriginalDestinationPort, last.into()));
-            }
-            matches.push(statements);
         }
         match singles.as_slice() {
             [] => {}
@@ -229,6 +234,26 @@ impl Builder<'_> {
         }
         matches
     }
+}
+
+/// The ways in which a packet can match ports, without any set.
+fn port_compares(ports: &Ports) -> Vec<Vec<Statement>> {
+    ports.iter().map(|(protocol, first, last)| port_range(protocol, first, last)).collect()
+}
+
+fn port_range(protocol: Protocol, first: u16, last: u16) -> Vec<Statement> {
+    let mut statements = vec![is(Field::Protocol, protocol.number().into())];
+    if first == last {
+        statements.push(is(Field::CtOriginalDestinationPort, first.into()));
+        return statements;
+    }
+    if first > 0 {
+        statements.push(at_least(Field::CtOriginalDestinationPort, first.into()));
+    }
+    if last < u16::MAX {
+        statements.push(at_most(Field::CtOriginalDestinationPort, last.into()));
+    }
+    statements
 }
 
 fn finish(mut statements: Vec<Statement>, verdict: Verdict, comment: Option<String>) -> Rule {
