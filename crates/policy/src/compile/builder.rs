@@ -183,7 +183,7 @@ impl<'a> Builder<'a> {
         table.counters = meanings.keys().map(|name| Counter { name: name.clone() }).collect();
         let mut tables = vec![table];
         if let Some((device, rules)) = link {
-            let hook = Hook { point: HookPoint::DeviceEgress(device), priority: 0, accept: true };
+            let hook = Hook { point: HookPoint::DeviceEgress(device), priority: 0, accept: false };
             let chain = Chain { name: "egress".to_owned(), hook: Some(hook), rules };
             tables.push(Table { family: Family::Netdev, counters: Vec::new(), sets: Vec::new(), chains: vec![chain] });
         }

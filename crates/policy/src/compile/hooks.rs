@@ -36,9 +36,8 @@ const WAY_OPTIONS: &str = "way-options";
 const RAW: i32 = -300;
 
 impl Builder<'_> {
-    /// The base chains. Each decides by its last rule and has the policy to accept: the kernel replaces tables in one
-    /// transaction, but for a moment of it the old base chains still stand without their rules, and the new ones stand
-    /// without theirs before it; a policy to drop would then lose what both rulesets let pass.
+    /// The base chains. Each decides by its last rule, and drops by policy all the same: should its rules ever be flushed,
+    /// or a chain that they lead to be emptied under a packet, nothing passes.
     pub fn hooks(&mut self) {
         self.prerouting();
         self.output();
@@ -114,7 +113,7 @@ impl Builder<'_> {
         let reset = bits(Field::TcpFlags, RST, RST);
         rules.push(rule([state(Field::CT_RELATED), is(Field::Protocol, TCP), reset, Verdict::Accept.into()]));
         rules.push(rule([goto(FORGED).into()]));
-        self.base_chain("output", HookPoint::Output, 0, true, rules);
+        self.base_chain("output", HookPoint::Output, 0, false, rules);
     }
 
     /// Refuses packets with options that change their way; returns where there are none.
@@ -173,7 +172,7 @@ impl Builder<'_> {
             Verdict::Accept.into(),
         ]));
         rules.push(rule([goto(FORGED).into()]));
-        self.base_chain("input", HookPoint::Input, 0, true, rules);
+        self.base_chain("input", HookPoint::Input, 0, false, rules);
     }
 
     /// What passed OUTPUT before these rules came and meets INPUT under them is not lost. Where INPUT judges the pair it
