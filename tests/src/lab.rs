@@ -6,14 +6,14 @@
 use crate::party::Maker;
 use crate::sockets;
 use sidewall_flow::{ContainerId, Party, Protocol};
-use sidewall_netfilter::{Features, Kernel, LoadOptions};
+use sidewall_netfilter::{Kernel, LoadOptions};
 use sidewall_netns::{Capability, Cgroup, Cgroups, Launch, Links, NetNs, Process};
 use sidewall_policy::model::{Identities, UserIdentities};
 use sidewall_policy::ruleset::{Generation, Ruleset};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
@@ -431,11 +431,6 @@ pub fn container(number: u8) -> Party {
     Party::Container(ContainerId::try_from(number).expect("a container's number"))
 }
 
-/// The program that serves as a party, beside the test's own: cargo builds it with the tests of this package.
-pub fn party_program(from_cargo: &str) -> PathBuf {
-    PathBuf::from(from_cargo)
-}
-
 /// Joins the pod to the network, which answers for every address.
 fn connect(pod: &NetNs, network: &NetNs) -> Result<(), Box<dyn std::error::Error>> {
     let mut inside = Links::of(pod)?;
@@ -449,6 +444,9 @@ fn connect(pod: &NetNs, network: &NetNs) -> Result<(), Box<dyn std::error::Error
         }
         links.set_up(device)?;
     }
+    // A new pair drops packets for a while; a single datagram would be lost, and no counter would tell.
+    inside.wait_operational(DEVICE, LIMIT)?;
+    outside.wait_operational("pod0", LIMIT)?;
     inside.add_route("0.0.0.0/0".parse()?, Some(NODE4), DEVICE)?;
     inside.add_route("::/0".parse()?, Some(NODE6), DEVICE)?;
     // Every address is local to the network, but for the pod's own subnet, which stands before it in the same table.
@@ -473,12 +471,4 @@ pub fn ip(ns: &NetNs, arguments: &str) -> Result<(), Box<dyn std::error::Error>>
     let launch = Launch::new(program).args(arguments.split(' ')).netns(ns).privileged();
     let status = launch.stderr(std::process::Stdio::inherit()).spawn()?.wait()?;
     if status.success() { Ok(()) } else { Err(format!("ip {arguments}: {status}").into()) }
-}
-
-/// What this kernel can do.
-///
-/// # Panics
-/// Where it cannot be found out.
-pub fn features() -> Features {
-    Features::probe().expect("the kernel's features can be probed")
 }

@@ -1,6 +1,5 @@
 //! The verdict of a flow, computed from the same [`ResolvedPod`] that the rules are compiled from.
 
-use crate::addresses::Addresses;
 use crate::model::{Layer, Peers, PolicyName, ResolvedPod, RuleName, Side, Wire};
 use serde::Serialize;
 use sidewall_flow::{Action, ContainerId, Direction, Party, Protocol};
@@ -208,11 +207,6 @@ fn allowing<'a>(side: &'a Side, other: End, flow: &Flow) -> Option<&'a RuleName>
 
 fn is_group(address: IpAddr) -> bool {
     address.is_multicast() || address == IpAddr::from([255; 4])
-}
-
-/// The addresses that a flow with an end on the network can have at all, for those who draw flows.
-pub fn possible_peers() -> Addresses {
-    Addresses::all().subtract(&Addresses::never_peers())
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ impl Builder<'_> {
             .collect()
     }
 
-    /// Keeps fragments of IPv4 loopback addresses off other devices.
+    /// The field is an IPv4 loopback address.
     pub fn loopback_net(field: Field) -> [Statement; 2] {
         [is(Field::NfProtocol, IPV4), bits(field, 0xff00_0000, 0x7f00_0000)]
     }
