@@ -5,7 +5,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 
@@ -105,8 +105,11 @@ fn cgroup_namespace_session_directory_and_environment_are_as_asked() {
 fn inherited_descriptors_are_closed() {
     need_root();
     let file = File::open("/etc/passwd").unwrap();
-    // Inheritable on purpose: nothing but Launch stands between it and the child.
-    nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::empty())).unwrap();
+    // Inheritable on purpose: nothing but Launch stands between it and the child. Its number is one that the program
+    // can't come to use by itself, as it would the lowest free one.
+    let number = nix::fcntl::fcntl(&file, nix::fcntl::FcntlArg::F_DUPFD(100)).unwrap();
+    // SAFETY: the descriptor was made just now, and nothing else knows of it.
+    let file = unsafe { File::from_raw_fd(number) };
     let text = output(Launch::new("/bin/ls").args(["/proc/self/fd"]));
     assert!(!text.lines().any(|l| l == file.as_raw_fd().to_string()), "{text}");
     // 3 is the directory that `ls` itself reads.
