@@ -147,7 +147,7 @@ fn trial(flow: &Flow, way: Way) -> Trial {
         (End::Local(sender), End::Local(receiver)) => (Some(sender), Some(receiver), loopback(way.v6), None),
         (End::Local(sender), End::Remote(address)) => (Some(sender), None, address, None),
         (End::Remote(address), End::Local(receiver)) => (None, Some(receiver), own(address.is_ipv6()), Some(address)),
-        (End::Remote(_), End::Remote(_)) => unreachable!("every drawn flow has an end in the pod"),
+        _ => unreachable!("every drawn flow has an end in the pod, and the other in it or on the pod network"),
     };
     Trial { sender, receiver, protocol: flow.protocol, to: SocketAddr::new(to, flow.port), source }
 }

@@ -111,7 +111,7 @@ impl Names<'_> {
             End::Remote(address) => {
                 self.world.pods.iter().find(|pod| pod.addresses.contains(&address)).map(|pod| pod.ports.clone())
             }
-            End::Local(_) => None,
+            End::Local(_) | End::Attached(..) => None,
         };
         ports.into_iter().flatten().map(|port| (port.name, port.protocol, port.port)).collect()
     }

@@ -158,7 +158,8 @@ impl ProbePod {
                 ours(&receiver).then_some(())?;
                 Some((Who::Party(sender), Who::Network, at(receiver), None))
             }
-            (End::Remote(_), End::Remote(_)) => None,
+            // Sandboxed pods have one network.
+            (End::Remote(_) | End::Attached(..), _) | (_, End::Attached(..)) => None,
         }
     }
 

@@ -215,6 +215,6 @@ pub fn place(loaded: &Loaded, note: &Note) -> Option<Diagnostic> {
             .iter()
             .find(|proxy| proxy.name() == about.name && proxy.namespace() == about.namespace)
             .map(|proxy| proxy.place.diagnostic(&problem(path))),
-        PolicyKind::Probes | PolicyKind::Guard => None,
+        PolicyKind::NetworkPolicy | PolicyKind::MultiNetworkPolicy | PolicyKind::Probes | PolicyKind::Guard => None,
     }
 }

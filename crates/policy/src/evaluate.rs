@@ -1,6 +1,6 @@
 //! The verdict of a flow, computed from the same [`ResolvedPod`] that the rules are compiled from.
 
-use crate::model::{Layer, Peers, PolicyName, ResolvedPod, RuleName, Side, Wire};
+use crate::model::{AttachmentId, Grant, Layer, Peers, PolicyName, Reach, ResolvedPod, RuleName, Side, Wire};
 use serde::Serialize;
 use sidewall_flow::{Action, ContainerId, Direction, Party, Protocol};
 use std::net::IpAddr;
@@ -23,8 +23,10 @@ pub struct Flow {
 pub enum End {
     /// In the pod.
     Local(Party),
-    /// On the network.
+    /// On the pod network.
     Remote(IpAddr),
+    /// On a further network of the pod. A number that is no attachment of the pod stands for a device that nobody knows.
+    Attached(AttachmentId, IpAddr),
 }
 
 /// What happens to a flow, and why.
@@ -34,7 +36,8 @@ pub struct Verdict {
     pub action: Action,
     /// What Enforce and Audit policies together would have given, where that differs.
     pub audit: Option<Action>,
-    /// Why, for each side in the pod: the sender's first.
+    /// Why, for each side in the pod: the sender's first, and what holds for the pod as a whole before what holds for the
+    /// container.
     pub halves: Vec<Half>,
 }
 
@@ -45,8 +48,20 @@ pub struct Half {
     pub party: Party,
     /// In which direction.
     pub direction: Direction,
+    /// Which policies were asked.
+    pub level: Level,
     /// Why it came out so.
     pub reason: Reason,
+}
+
+/// The grain at which a side of a flow is judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Level {
+    /// The pod as a whole, at its edge.
+    Pod,
+    /// The container.
+    Container,
 }
 
 /// Why a side of a flow passes or does not.
@@ -78,6 +93,17 @@ pub enum Reason {
     },
 }
 
+impl End {
+    /// The address of an end on a network, and which network it is where it is not the pod network.
+    pub const fn on_network(self) -> Option<(Option<AttachmentId>, IpAddr)> {
+        match self {
+            Self::Local(_) => None,
+            Self::Remote(address) => Some((None, address)),
+            Self::Attached(attachment, address) => Some((Some(attachment), address)),
+        }
+    }
+}
+
 impl Reason {
     /// What the side comes to.
     pub const fn action(&self) -> Action {
@@ -105,12 +131,24 @@ fn action(halves: &[Half]) -> Action {
 fn judge(pod: &ResolvedPod, layer: &Layer, flow: &Flow) -> Vec<Half> {
     match (flow.sender, flow.receiver) {
         (End::Local(sender), End::Local(receiver)) => loopback(pod, layer, flow, sender, receiver),
-        (End::Local(sender), End::Remote(_)) => {
-            vec![half(layer, sender, Direction::Egress, flow.receiver, flow)]
-        }
-        (End::Remote(_), End::Local(receiver)) => vec![arrival(pod, layer, flow, receiver)],
-        (End::Remote(_), End::Remote(_)) => Vec::new(),
+        (End::Local(sender), _) => edge(pod, sender, Direction::Egress, flow.receiver, flow)
+            .into_iter()
+            .chain([half(layer, sender, Direction::Egress, flow.receiver, flow)])
+            .collect(),
+        (_, End::Local(receiver)) => edge(pod, receiver, Direction::Ingress, flow.sender, flow)
+            .into_iter()
+            .chain([arrival(pod, layer, flow, receiver)])
+            .collect(),
+        (End::Remote(_) | End::Attached(..), End::Remote(_) | End::Attached(..)) => Vec::new(),
     }
+}
+
+/// What holds for the pod as a whole; none where nothing does.
+fn edge(pod: &ResolvedPod, party: Party, direction: Direction, other: End, flow: &Flow) -> Option<Half> {
+    let (attachment, _) = other.on_network()?;
+    let side = pod.edge_toward(attachment).side(direction);
+    let reason = judged(side, other, flow, true);
+    (reason != Reason::NotIsolated).then_some(Half { party, direction, level: Level::Pod, reason })
 }
 
 /// Both sides of a flow within the pod.
@@ -144,7 +182,7 @@ fn pair(layer: &Layer, flow: &Flow, sender: Party, receiver: Party) -> Vec<Half>
 fn half_loopback(layer: &Layer, party: Party, direction: Direction, other: Party, flow: &Flow) -> Half {
     // Two unknown processes may be two containers.
     if party == other && party != Party::Unknown {
-        return Half { party, direction, reason: Reason::Itself };
+        return Half { party, direction, level: Level::Container, reason: Reason::Itself };
     }
     half(layer, party, direction, End::Local(other), flow)
 }
@@ -163,46 +201,52 @@ fn arrival(pod: &ResolvedPod, layer: &Layer, flow: &Flow, receiver: Party) -> Ha
 
 fn not_declared(pod: &ResolvedPod, receiver: Party, owner: Option<ContainerId>) -> Half {
     let owner = owner.map(|id| pod.party_name(Party::Container(id)).to_owned());
-    Half { party: receiver, direction: Direction::Ingress, reason: Reason::NotDeclared { owner } }
+    let reason = Reason::NotDeclared { owner };
+    Half { party: receiver, direction: Direction::Ingress, level: Level::Container, reason }
 }
 
 fn half(layer: &Layer, party: Party, direction: Direction, other: End, flow: &Flow) -> Half {
-    let side = layer.side(party, direction);
-    let wire = match other {
-        End::Local(_) => Wire::Loopback,
-        End::Remote(_) => Wire::Network,
-    };
-    let isolated_by: Vec<PolicyName> = side
+    let reason = judged(layer.side(party, direction), other, flow, false);
+    Half { party, direction, level: Level::Container, reason }
+}
+
+/// What a side comes to; `edge` where it is a network's own.
+fn judged(side: &Side, other: End, flow: &Flow, edge: bool) -> Reason {
+    let wire = if other.on_network().is_some() { Wire::Network } else { Wire::Loopback };
+    let by: Vec<PolicyName> = side
         .isolations
         .iter()
         .filter(|isolation| isolation.scope(wire).ports.contains(flow.protocol, flow.port))
         .map(|isolation| isolation.by.clone())
         .collect();
-    let reason = if isolated_by.is_empty() {
-        Reason::NotIsolated
-    } else {
-        match allowing(side, other, flow) {
-            Some(rule) => Reason::Allowed { rule: rule.clone() },
-            None => Reason::Isolated { by: isolated_by },
-        }
-    };
-    Half { party, direction, reason }
+    if by.is_empty() {
+        return Reason::NotIsolated;
+    }
+    match allowing(side, other, flow, edge) {
+        Some(rule) => Reason::Allowed { rule: rule.clone() },
+        None => Reason::Isolated { by },
+    }
 }
 
-fn allowing<'a>(side: &'a Side, other: End, flow: &Flow) -> Option<&'a RuleName> {
-    let grants = |peers: &Peers| match (peers, other) {
-        (_, End::Local(party)) => peers.covers_party(party),
+fn allowing<'a>(side: &'a Side, other: End, flow: &Flow, edge: bool) -> Option<&'a RuleName> {
+    let grants = |grant: &Grant| match (other, other.on_network()) {
+        (End::Local(party), _) => grant.peers.covers_party(party),
         // No rule speaks of groups of receivers.
-        (_, End::Remote(address)) if is_group(address) => false,
-        (Peers::Anyone, End::Remote(_)) => true,
-        (Peers::Addresses(addresses), End::Remote(address)) => addresses.contains(address),
-        (Peers::Sockets(sockets), End::Remote(address)) => sockets.contains(&(address, flow.protocol, flow.port)),
-        (Peers::Parties(_), End::Remote(_)) => false,
+        (_, Some((_, address))) if is_group(address) => false,
+        (_, Some((attachment, address))) => {
+            (edge || attachment.is_none() || grant.reach == Reach::EveryNetwork)
+                && match &grant.peers {
+                    Peers::Anyone => true,
+                    Peers::Addresses(addresses) => addresses.contains(address),
+                    Peers::Hosts(hosts) => hosts.contains(&address),
+                    Peers::Sockets(sockets) => sockets.contains(&(address, flow.protocol, flow.port)),
+                    Peers::Parties(_) => false,
+                }
+        }
+        (_, None) => false,
     };
-    let rule = side.rules.iter().find(|rule| {
-        rule.grants.iter().any(|grant| grant.ports.contains(flow.protocol, flow.port) && grants(&grant.peers))
-    })?;
-    Some(&rule.name)
+    let allows = |grant: &Grant| grant.ports.contains(flow.protocol, flow.port) && grants(grant);
+    Some(&side.rules.iter().find(|rule| rule.grants.iter().any(allows))?.name)
 }
 
 fn is_group(address: IpAddr) -> bool {

@@ -18,7 +18,7 @@ pub mod testing;
 pub mod world;
 
 pub use compile::{Compiled, Meaning, compile};
-pub use evaluate::{End, Flow, Half, Reason, Verdict, evaluate};
+pub use evaluate::{End, Flow, Half, Level, Reason, Verdict, evaluate};
 pub use explain::{Explanation, explain};
 pub use model::ResolvedPod;
 pub use resolve::{guard, resolve};

@@ -20,8 +20,16 @@ pub struct ResolvedPod {
     pub namespace: String,
     /// The pod's name.
     pub name: String,
-    /// The device that leads out of the pod, for the second line against packet sockets; none where there is none.
+    /// The device that leads to the pod network; none where it is not known.
     pub interface: Option<String>,
+    /// What holds on the pod network for the pod as a whole, whichever container it is: its NetworkPolicies. A flow must
+    /// pass here *and* with its container, so that neither kind of policy opens what the other closes.
+    pub edge: Sides,
+    /// The pod's further networks.
+    pub attached: BTreeMap<AttachmentId, Attached>,
+    /// What holds for the pod as a whole on a device that is none of these. Without an `interface`, it is the pod
+    /// network's and this is not looked at.
+    pub elsewhere: Sides,
     /// The containers by their number.
     pub containers: BTreeMap<ContainerId, Container>,
     /// How the kernel tells the containers' sockets apart.
@@ -32,6 +40,21 @@ pub struct ResolvedPod {
     pub audit: Option<Layer>,
     /// What the author of a policy should know: what does not mean what it seems to, for example.
     pub notes: Vec<Note>,
+}
+
+/// The number of an attachment within its pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct AttachmentId(pub u8);
+
+/// A further network that the pod is attached to, by a device of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attached {
+    /// The network: namespace and name of its NetworkAttachmentDefinition, `namespace/name`.
+    pub network: String,
+    /// The device that leads there.
+    pub device: String,
+    /// What holds there for the pod as a whole: its MultiNetworkPolicies.
+    pub edge: Sides,
 }
 
 /// A container of the pod.
@@ -176,6 +199,18 @@ pub struct Grant {
     pub peers: Peers,
     /// The ports: of the container for ingress, of the peer for egress.
     pub ports: Ports,
+    /// On which networks it holds, where a container's policy has it. At an edge it holds on that edge's network.
+    pub reach: Reach,
+}
+
+/// The networks on which a grant of a container's policy holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reach {
+    /// The pod network: pods, Services and entities have their addresses there, and the same address may be somebody
+    /// else's on another network.
+    PodNetwork,
+    /// Whichever network leads there: the policy gives addresses themselves, or says everywhere.
+    EveryNetwork,
 }
 
 /// The other ends that a grant is about.
@@ -185,8 +220,10 @@ pub enum Peers {
     Anyone,
     /// Parties of the same pod, over loopback.
     Parties(BTreeSet<Party>),
-    /// Addresses on the network.
+    /// Addresses on the network, in blocks.
     Addresses(Arc<Addresses>),
+    /// Single addresses on the network: pods. Apart from blocks, because these come and go while the pod lives.
+    Hosts(Arc<BTreeSet<IpAddr>>),
     /// Single addresses with a port each, whatever the grant's ports: Services.
     Sockets(BTreeSet<(IpAddr, Protocol, u16)>),
 }
@@ -208,6 +245,10 @@ pub struct PolicyName {
 pub enum PolicyKind {
     /// A ContainerNetworkPolicy.
     ContainerNetworkPolicy,
+    /// A NetworkPolicy.
+    NetworkPolicy,
+    /// A MultiNetworkPolicy.
+    MultiNetworkPolicy,
     /// What a SidecarProxy implies.
     SidecarProxy,
     /// The probes that the pod itself declares.
@@ -280,13 +321,17 @@ impl ResolvedPod {
 
     /// Whether any policy says anything of the pod. Where none does, it needs no rules.
     pub fn is_selected(&self) -> bool {
-        let isolates = |layer: &Layer| {
-            layer
-                .parties
-                .values()
-                .any(|sides| [&sides.ingress, &sides.egress].into_iter().any(|side| !side.isolations.is_empty()))
-        };
-        isolates(&self.enforced) || self.audit.as_ref().is_some_and(isolates)
+        let isolates = |layer: &Layer| layer.parties.values().any(Sides::isolate);
+        let edges = || self.attached.values().map(|attached| &attached.edge).chain([&self.edge, &self.elsewhere]);
+        isolates(&self.enforced) || self.audit.as_ref().is_some_and(isolates) || edges().any(Sides::isolate)
+    }
+
+    /// What holds for the pod as a whole where an end on the network is reached.
+    pub fn edge_toward(&self, attachment: Option<AttachmentId>) -> &Sides {
+        match attachment {
+            None => &self.edge,
+            Some(id) => self.attached.get(&id).map_or(&self.elsewhere, |attached| &attached.edge),
+        }
     }
 }
 
@@ -301,11 +346,30 @@ impl Layer {
     /// What holds for a party in a direction.
     pub fn side(&self, party: Party, direction: Direction) -> &Side {
         static OPEN: Side = Side { isolations: Vec::new(), rules: Vec::new() };
-        match (self.parties.get(&party), direction) {
-            (Some(sides), Direction::Ingress) => &sides.ingress,
-            (Some(sides), Direction::Egress) => &sides.egress,
-            (None, _) => &OPEN,
+        self.parties.get(&party).map_or(&OPEN, |sides| sides.side(direction))
+    }
+}
+
+impl Sides {
+    /// What holds in a direction.
+    pub const fn side(&self, direction: Direction) -> &Side {
+        match direction {
+            Direction::Ingress => &self.ingress,
+            Direction::Egress => &self.egress,
         }
+    }
+
+    /// The same, to be changed.
+    pub const fn side_mut(&mut self, direction: Direction) -> &mut Side {
+        match direction {
+            Direction::Ingress => &mut self.ingress,
+            Direction::Egress => &mut self.egress,
+        }
+    }
+
+    /// Whether any policy isolates here, in either direction.
+    pub const fn isolate(&self) -> bool {
+        !self.ingress.isolations.is_empty() || !self.egress.isolations.is_empty()
     }
 }
 
@@ -332,7 +396,7 @@ impl Peers {
         match self {
             Self::Anyone => true,
             Self::Parties(parties) => parties.contains(&party),
-            Self::Addresses(_) | Self::Sockets(_) => false,
+            Self::Addresses(_) | Self::Hosts(_) | Self::Sockets(_) => false,
         }
     }
 }

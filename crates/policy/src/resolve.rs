@@ -9,7 +9,7 @@ mod proxy;
 mod tests;
 
 use crate::model::{
-    Container, Isolation, Layer, Note, PolicyKind, PolicyName, ResolvedPod, Rule, RuleName, Scope, Side, Sides,
+    Container, Isolation, Layer, Note, PolicyKind, PolicyName, Reach, ResolvedPod, Rule, RuleName, Scope, Side, Sides,
 };
 use crate::world::objects::namespace;
 use crate::world::{Subject, Unreadable, World};
@@ -57,6 +57,9 @@ pub fn resolve(world: &World, subject: &Subject) -> ResolvedPod {
         namespace: subject.namespace.clone(),
         name: subject.name.clone(),
         interface: subject.interface.clone(),
+        edge: Sides::default(),
+        attached: std::collections::BTreeMap::new(),
+        elsewhere: Sides::default(),
         containers: subject
             .containers
             .iter()
@@ -109,16 +112,16 @@ fn parties(subject: &Subject) -> impl Iterator<Item = Party> + '_ {
 fn close(layer: &mut Layer) {
     for direction in [Direction::Ingress, Direction::Egress] {
         let mut isolations: Vec<Isolation> =
-            layer.parties.values_mut().flat_map(|sides| side_mut(sides, direction).isolations.clone()).collect();
+            layer.parties.values_mut().flat_map(|sides| sides.side_mut(direction).isolations.clone()).collect();
         isolations.sort();
         isolations.dedup();
         for sides in layer.parties.values_mut() {
-            let side = side_mut(sides, direction);
+            let side = sides.side_mut(direction);
             side.isolations.sort();
             side.isolations.dedup();
             side.rules.sort_by(|a, b| a.name.cmp(&b.name));
         }
-        side_mut(layer.parties.entry(Party::Unknown).or_default(), direction).isolations = isolations;
+        layer.parties.entry(Party::Unknown).or_default().side_mut(direction).isolations = isolations;
     }
     let unknown = layer.parties.get(&Party::Unknown).cloned().unwrap_or_default();
     let egress = Side {
@@ -131,13 +134,6 @@ fn close(layer: &mut Layer) {
         rules: Vec::new(),
     };
     layer.parties.insert(Party::Node, Sides { ingress: unknown.ingress, egress });
-}
-
-fn side_mut(sides: &mut Sides, direction: Direction) -> &mut Side {
-    match direction {
-        Direction::Ingress => &mut sides.ingress,
-        Direction::Egress => &mut sides.egress,
-    }
 }
 
 impl<'a> Resolver<'a> {
@@ -205,7 +201,7 @@ impl<'a> Resolver<'a> {
             };
             for party in &selected {
                 let rules = self.rules(&name, spec, direction, *party);
-                let side = side_mut(layer.parties.entry(*party).or_default(), direction);
+                let side = layer.parties.entry(*party).or_default().side_mut(direction);
                 side.isolations.push(Isolation { by: name.clone(), loopback: Scope::all(), network: Scope::all() });
                 side.rules.extend(rules);
             }
@@ -252,7 +248,7 @@ impl<'a> Resolver<'a> {
                 continue;
             }
             let name = RuleName { policy: policy.clone(), direction: Direction::Ingress, index };
-            let grants = vec![crate::model::Grant { peers: self.this_node(), ports }];
+            let grants = vec![crate::model::Grant { peers: self.this_node(), ports, reach: Reach::PodNetwork }];
             let sides = layer.parties.entry(Party::Container(*id)).or_default();
             sides.ingress.rules.push(Rule { name, grants });
         }

@@ -165,7 +165,7 @@ fn remotes(imagined: &Imagined, (senders, columns): &(Vec<Named>, Vec<Column>)) 
     let ends = senders.iter().chain(columns.iter().map(|column| &column.to));
     ends.filter_map(|named| match named.end {
         End::Remote(address) => Some(address),
-        End::Local(_) => None,
+        End::Local(_) | End::Attached(..) => None,
     })
     .filter(|address| !imagined.node.contains(address))
     .collect()

@@ -141,7 +141,7 @@ fn remote(flow: &Flow) -> Vec<IpAddr> {
         .into_iter()
         .filter_map(|end| match end {
             End::Remote(address) => Some(address),
-            End::Local(_) => None,
+            End::Local(_) | End::Attached(..) => None,
         })
         .collect()
 }

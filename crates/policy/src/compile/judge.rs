@@ -165,6 +165,28 @@ impl Builder<'_> {
                 }
                 matches
             }
+            (Peers::Hosts(hosts), None) => {
+                let (v4, v6) = match question.direction {
+                    Direction::Ingress => (Field::CtOriginalSource4, Field::CtOriginalSource6),
+                    Direction::Egress => (Field::CtOriginalDestination4, Field::CtOriginalDestination6),
+                };
+                let keys4 = hosts.iter().filter_map(|host| match host {
+                    IpAddr::V4(host) => Some(vec![u128::from(host.to_bits())]),
+                    IpAddr::V6(_) => None,
+                });
+                let keys6 = hosts.iter().filter_map(|host| match host {
+                    IpAddr::V4(_) => None,
+                    IpAddr::V6(host) => Some(vec![host.to_bits()]),
+                });
+                let mut matches = Vec::new();
+                for (field, keys) in [(v4, keys4.collect::<Vec<_>>()), (v6, keys6.collect())] {
+                    if !keys.is_empty() {
+                        let set = self.set("peers", vec![field.kind()], keys);
+                        matches.push(vec![in_set([field], &set)]);
+                    }
+                }
+                matches
+            }
             (Peers::Sockets(sockets), None) => return self.socket_matches(sockets),
             _ => Vec::new(),
         };

@@ -156,7 +156,7 @@ proptest! {
             for layer in [Some(&pod.enforced), pod.audit.as_ref()].into_iter().flatten() {
                 let passes = |party| match flow.sender {
                     End::Local(sender) => action(&pair(layer, &flow, sender, party)) == Action::Allow,
-                    End::Remote(_) => {
+                    End::Remote(_) | End::Attached(..) => {
                         half(layer, party, Direction::Ingress, flow.sender, &to(party)).reason.action() == Action::Allow
                     }
                 };

@@ -200,11 +200,13 @@ impl<'a> Adviser<'a> {
                 "the receiver is no container's, and sockets of no container can't be allowed by name: let it listen in a container of the pod"
                     .to_owned(),
             ),
-            (End::Remote(address), _) if Addresses::never_peers().contains(address) => Err(format!(
+            (End::Remote(address) | End::Attached(_, address), _) if Addresses::never_peers().contains(address) => Err(format!(
                 "no rule can name {address}: loopback, multicast and unspecified addresses are no peers on the network"
             )),
             (End::Remote(address), Direction::Ingress) => Ok((self.remote(address), ports())),
             (End::Remote(address), Direction::Egress) => self.destination(address),
+            // Only a block speaks of addresses on another network.
+            (End::Attached(_, address), _) => Ok((vec![block(address)], ports())),
         }
     }
 
@@ -231,9 +233,7 @@ impl<'a> Adviser<'a> {
         if self.world.is_some_and(|world| world.network.this_node.contains(&address)) {
             return vec![entity(Entity::Node)];
         }
-        let bits = if address.is_ipv4() { 32 } else { 128 };
-        let block = IpBlock { cidr: format!("{address}/{bits}"), except: Vec::new() };
-        vec![Peer { ip_block: Some(block), ..Peer::default() }]
+        vec![block(address)]
     }
 
     /// A pod by its labels; none where it has none that last.
@@ -264,6 +264,13 @@ impl<'a> Adviser<'a> {
     pub fn named(&self, address: IpAddr) -> String {
         text::end(&self.end(End::Remote(address)))
     }
+}
+
+/// The peer that is one address.
+fn block(address: IpAddr) -> Peer {
+    let bits = if address.is_ipv4() { 32 } else { 128 };
+    let block = IpBlock { cidr: format!("{address}/{bits}"), except: Vec::new() };
+    Peer { ip_block: Some(block), ..Peer::default() }
 }
 
 /// How many rules a policy has for a direction in which it isolates.

@@ -16,6 +16,12 @@ impl<'a> Adviser<'a> {
             End::Remote(address) => {
                 EndName { container: None, address: Some(address), known_as: self.known_as(address) }
             }
+            // Another network's address says nothing of who has it on the pod network.
+            End::Attached(attachment, address) => EndName {
+                container: None,
+                address: Some(address),
+                known_as: self.pod.attached.get(&attachment).map(|a| format!("on {}", a.network)).into_iter().collect(),
+            },
         }
     }
 

@@ -113,7 +113,7 @@ proptest! {
         for flow in case.flows(&mut draw, 60) {
             let told = explain(&pod, &flow, Some(&case.world));
             let plain = |end| match end {
-                End::Remote(address) => !case.world.service_addresses().contains(address),
+                End::Remote(address) | End::Attached(_, address) => !case.world.service_addresses().contains(address),
                 End::Local(_) => container(end),
             };
             let anothers = told.sides.iter().any(|side| matches!(side.reason, Reason::NotDeclared { owner: Some(_) }));

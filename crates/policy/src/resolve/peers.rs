@@ -1,7 +1,7 @@
 //! What a rule's peers and ports come to.
 
 use crate::addresses::Addresses;
-use crate::model::{DeclaredPort, Grant, Note, Peers, RuleName};
+use crate::model::{DeclaredPort, Grant, Note, Peers, Reach, RuleName};
 use crate::ports::Ports;
 use crate::world::{Pod, Service, ServicePort, Subject, World};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -49,7 +49,7 @@ impl<'a> Resolver<'a> {
         let own = |ports: &[PolicyPort]| resolve_ports(ports, &own);
         if peers.is_empty() {
             return match rule.direction {
-                Direction::Ingress => grant(Peers::Anyone, own(ports)),
+                Direction::Ingress => grant_everywhere(Peers::Anyone, own(ports)),
                 Direction::Egress => self.anywhere(rule, ports),
             };
         }
@@ -90,7 +90,7 @@ impl<'a> Resolver<'a> {
                 Direction::Ingress => own(ports),
                 Direction::Egress => self.numbers(rule, ports),
             };
-            grants.extend(grant(Peers::Addresses(Arc::new(blocks)), ports));
+            grants.extend(grant_everywhere(Peers::Addresses(Arc::new(blocks)), ports));
         }
         grants
     }
@@ -237,7 +237,7 @@ impl<'a> Resolver<'a> {
     /// Everywhere, on some ports. A Service is judged by what stands behind it.
     fn anywhere(&mut self, rule: &RuleName, ports: &[PolicyPort]) -> Vec<Grant> {
         if resolve_ports(ports, &[]).is_all() {
-            return grant(Peers::Anyone, Ports::all());
+            return grant_everywhere(Peers::Anyone, Ports::all());
         }
         let mut grants = Vec::new();
         let subject = self.subject;
@@ -248,7 +248,7 @@ impl<'a> Resolver<'a> {
         let numbers = resolve_ports(ports, &[]);
         grants.extend(grant(Peers::Parties(BTreeSet::from([Party::Unknown, Party::Node])), numbers.clone()));
         let everywhere = Addresses::all().subtract(&Addresses::never_peers()).subtract(&self.services);
-        grants.extend(grant(Peers::Addresses(Arc::new(everywhere)), numbers.clone()));
+        grants.extend(grant_everywhere(Peers::Addresses(Arc::new(everywhere)), numbers.clone()));
         let mut named = Allowed::default();
         for pod in self.world.pods.iter().filter(|pod| !pod.ended && !pod.host_network) {
             let ports = resolve_ports(ports, &pod.ports).subtract(&numbers);
@@ -318,13 +318,17 @@ impl Allowed {
         self.by_ports
             .into_iter()
             .filter(|(_, addresses)| !addresses.is_empty())
-            .flat_map(|(ports, addresses)| grant(Peers::Addresses(Arc::new(addresses.into_iter().collect())), ports))
+            .flat_map(|(ports, addresses)| grant(Peers::Hosts(Arc::new(addresses)), ports))
             .collect()
     }
 }
 
 fn grant(peers: Peers, ports: Ports) -> Vec<Grant> {
-    if ports.is_empty() { Vec::new() } else { vec![Grant { peers, ports }] }
+    if ports.is_empty() { Vec::new() } else { vec![Grant { peers, ports, reach: Reach::PodNetwork }] }
+}
+
+fn grant_everywhere(peers: Peers, ports: Ports) -> Vec<Grant> {
+    if ports.is_empty() { Vec::new() } else { vec![Grant { peers, ports, reach: Reach::EveryNetwork }] }
 }
 
 fn sockets(sockets: impl Iterator<Item = (IpAddr, Protocol, u16)>, ports: &Ports) -> Vec<Grant> {

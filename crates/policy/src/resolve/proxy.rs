@@ -6,7 +6,7 @@
 
 use super::peers::Resolver;
 use super::{errors, selects};
-use crate::model::{Grant, Isolation, Layer, Peers, PolicyKind, PolicyName, Rule, RuleName, Scope};
+use crate::model::{Grant, Isolation, Layer, Peers, PolicyKind, PolicyName, Reach, Rule, RuleName, Scope};
 use crate::ports::Ports;
 use crate::world::objects::namespace;
 use sidewall_api::SidecarProxy;
@@ -83,7 +83,7 @@ impl<'a> Resolver<'a> {
             let targets: BTreeSet<Party> = self.applications(proxy, protocol, first);
             let rule = |direction, peers| Rule {
                 name: RuleName { policy: name.clone(), direction, index },
-                grants: vec![Grant { peers, ports: ports.clone() }],
+                grants: vec![Grant { peers, ports: ports.clone(), reach: Reach::PodNetwork }],
             };
             for target in &targets {
                 let from = Peers::Parties(BTreeSet::from([proxy]));

@@ -61,7 +61,7 @@ impl<'a> Connection<'a> {
     pub fn new(pod: &'a ResolvedPod, flow: Flow, own: IpAddr) -> Self {
         let address = |end| match end {
             End::Local(_) => own,
-            End::Remote(address) => address,
+            End::Remote(address) | End::Attached(_, address) => address,
         };
         let addresses = [address(flow.sender), address(flow.receiver)];
         Self { pod, flow, addresses, mark: 0, confirmed: false, counted: BTreeSet::new() }
