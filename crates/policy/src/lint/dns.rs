@@ -1,0 +1,74 @@
+//! Isolation that leaves no way to the cluster's DNS.
+
+use super::covers;
+use super::{Finding, Written, WrittenRule};
+use crate::ports::Ports;
+use crate::world::World;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use sidewall_api::{Entity, FieldPath, IpBlock, PeerKind};
+use sidewall_flow::{Direction, Protocol};
+
+/// Where the cluster's DNS runs.
+const DNS_NAMESPACE: &str = "kube-system";
+
+/// Says so where a policy lets its containers out to others, and nothing lets them ask for those others' addresses.
+pub fn check(world: &World, policy: &Written, all: &[Written], findings: &mut Vec<Finding>) {
+    if !policy.directions.contains(&Direction::Egress)
+        || policy.networks.is_some()
+        || !policy.egress.iter().any(|rule| needs_names(rule))
+    {
+        return;
+    }
+    let helps = |other: &&Written| {
+        // What an Audit policy says counts once it is enforced, together with the Enforce policies.
+        (other.enforces || !policy.enforces) && covers::selection(other, policy)
+    };
+    let reached = all.iter().filter(helps).flat_map(|other| &other.egress).any(|rule| reaches(world, policy, rule));
+    if !reached {
+        policy.warn(
+            findings,
+            FieldPath::spec().key("egress"),
+            "lets containers out, but not to DNS: they can't resolve names. Add `- to: [{entity: ClusterDNS}]`, or for a NetworkPolicy UDP and TCP port 53 of the DNS pods",
+        );
+    }
+}
+
+/// Whether a rule's peers are usually found by name.
+fn needs_names(rule: &WrittenRule) -> bool {
+    rule.peers.is_empty()
+        || rule.peers.iter().any(|peer| match peer.kind() {
+            Ok(PeerKind::Pods { .. } | PeerKind::Entity(Entity::World)) => true,
+            Ok(PeerKind::IpBlock(block)) => !single(block),
+            _ => false,
+        })
+}
+
+/// Who is named by a single address needs no name.
+fn single(block: &IpBlock) -> bool {
+    block.cidr.parse::<ipnet::IpNet>().is_ok_and(|net| net.prefix_len() == net.max_prefix_len())
+}
+
+/// Whether the cluster's DNS may be among what a rule allows.
+fn reaches(world: &World, policy: &Written, rule: &WrittenRule) -> bool {
+    let numbers = covers::numbers(&rule.ports);
+    let port = rule.ports.is_empty()
+        || numbers.contains(Protocol::Udp, 53)
+        // The DNS pods' own port has a name.
+        || rule.ports.iter().any(|port| matches!(port.port, Some(IntOrString::String(_))));
+    let dns = [Protocol::Udp, Protocol::Tcp].map(|protocol| (protocol, 53, 53)).into_iter().collect();
+    let nothing_else = !numbers.is_empty() && Ports::subtract(&numbers, &dns).is_empty();
+    let peer = rule.peers.is_empty()
+        || rule.peers.iter().any(|peer| match peer.kind() {
+            Ok(PeerKind::Entity(entity)) => entity == Entity::ClusterDNS,
+            // A cache on the node, or a resolver of one's own, may stand anywhere.
+            Ok(PeerKind::IpBlock(_)) => true,
+            Ok(PeerKind::Pods { namespaces: Some(selector), .. }) => {
+                selector.matches(&world.namespace_labels(DNS_NAMESPACE))
+                    || !world.namespaces.contains_key(DNS_NAMESPACE) && !selector.match_labels.is_empty()
+            }
+            // Its own namespace's resolver, where the rule is about DNS and nothing else.
+            Ok(PeerKind::Pods { namespaces: None, .. }) => policy.name.namespace == DNS_NAMESPACE || nothing_else,
+            _ => false,
+        });
+    port && peer
+}

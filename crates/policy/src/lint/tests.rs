@@ -1,0 +1,400 @@
+use super::{TellApart, lint, privileges};
+use crate::fixture::Fixture;
+use crate::testing::{Case, Draw, Ground};
+use crate::{evaluate, resolve};
+use k8s_openapi::api::core::v1::Pod;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use sidewall_api::LabelSelector;
+
+/// What is said, as `policy: field: message`.
+fn said(fixture: Fixture) -> Vec<String> {
+    lint(&fixture.world)
+        .into_iter()
+        .map(|finding| format!("{}: {}: {}", finding.policy.name, finding.problem.path, finding.problem.message))
+        .collect()
+}
+
+/// A policy in a world without pods.
+fn of(spec: Value) -> Vec<String> {
+    said(Fixture::new(&[]).policy("p", spec))
+}
+
+fn assert_said(said: &[String], expected: &[&str]) {
+    assert_eq!(said.len(), expected.len(), "{said:#?}");
+    for (said, expected) in said.iter().zip(expected) {
+        assert!(said.starts_with(expected), "{said}\nis not\n{expected}");
+    }
+}
+
+const DNS: &str = r#"{"to": [{"entity": "ClusterDNS"}]}"#;
+
+fn dns() -> Value {
+    serde_json::from_str(DNS).unwrap()
+}
+
+#[test]
+fn a_sound_policy_has_nothing_said_of_it() {
+    let spec = json!({
+        "containers": ["app"],
+        "policyTypes": ["Ingress", "Egress"],
+        "ingress": [
+            {"from": [{"container": "front-proxy"}], "ports": [{"port": 8080}]},
+            {"from": [{"podSelector": {"matchLabels": {"app": "web"}}}], "ports": [{"port": 9090}]},
+        ],
+        "egress": [dns(), {"to": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.1.0.0/16"]}}]}],
+    });
+    assert_said(&of(spec), &[]);
+}
+
+#[test]
+fn of_two_rules_that_say_the_same_the_later_is_told_of() {
+    let rule = json!({"from": [{"container": "a"}], "ports": [{"port": 80}]});
+    let said = of(json!({"ingress": [rule, rule, rule]}));
+    assert_said(
+        &said,
+        &[
+            "p: spec.ingress[1]: says the same as spec.ingress[0]",
+            "p: spec.ingress[2]: says the same as spec.ingress[0]",
+        ],
+    );
+}
+
+#[test]
+fn a_rule_that_a_wider_one_covers_is_told_of_wherever_it_stands() {
+    for (wide, narrow) in [
+        (json!({}), json!({"from": [{"container": "a"}]})),
+        (json!({"ports": [{"port": 80, "endPort": 90}]}), json!({"ports": [{"port": 85}, {"port": 90}]})),
+        (
+            json!({"from": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}),
+            json!({"from": [{"ipBlock": {"cidr": "10.2.0.0/16", "except": ["10.2.3.0/24"]}}]}),
+        ),
+        (
+            json!({"from": [{"podSelector": {"matchExpressions": [{"key": "app", "operator": "In", "values": ["a", "b"]}]}}]}),
+            json!({"from": [{"podSelector": {"matchLabels": {"app": "a", "tier": "x"}}}]}),
+        ),
+        (
+            json!({"from": [{"namespaceSelector": {}}]}),
+            json!({"from": [{"podSelector": {}}, {"namespaceSelector": {"matchLabels": {"a": "b"}}, "podSelector": {}}]}),
+        ),
+        (
+            json!({"from": [{"podSelector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}}]}),
+            json!({"from": [{"podSelector": {"matchLabels": {"app": "a"}}}]}),
+        ),
+        (
+            json!({"from": [{"podSelector": {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["a"]}]}}]}),
+            json!({"from": [{"podSelector": {"matchExpressions": [{"key": "app", "operator": "DoesNotExist"}]}}]}),
+        ),
+    ] {
+        assert_said(
+            &of(json!({"ingress": [wide, narrow]})),
+            &["p: spec.ingress[1]: allows nothing that spec.ingress[0] does not allow already"],
+        );
+        assert_said(
+            &of(json!({"ingress": [narrow, wide]})),
+            &["p: spec.ingress[0]: allows nothing that spec.ingress[1] does not allow already"],
+        );
+    }
+}
+
+#[test]
+fn rules_that_only_overlap_are_left_alone() {
+    for (one, other) in [
+        (json!({"from": [{"container": "a"}]}), json!({"ports": [{"port": 80}]})),
+        (json!({"ports": [{"port": 80}]}), json!({"ports": [{"port": 80, "protocol": "UDP"}]})),
+        (json!({"ports": [{"port": "http"}]}), json!({"ports": [{"port": 80}]})),
+        (json!({"from": [{"podSelector": {}}]}), json!({"from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"a": "b"}}}]})),
+        (
+            json!({"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.2.0.0/16"]}}]}),
+            json!({"from": [{"ipBlock": {"cidr": "10.2.0.0/15"}}]}),
+        ),
+        (
+            json!({"from": [{"podSelector": {"matchExpressions": [{"key": "app", "operator": "NotIn", "values": ["a"]}]}}]}),
+            json!({"from": [{"podSelector": {"matchExpressions": [{"key": "app", "operator": "Exists"}]}}]}),
+        ),
+    ] {
+        assert_said(&of(json!({"ingress": [one, other]})), &[]);
+    }
+}
+
+#[test]
+fn a_rule_of_another_policy_that_selects_as_much_covers_too() {
+    let wide = json!({"ingress": [{"from": [{"podSelector": {}}]}]});
+    let narrow = json!({"podSelector": {"matchLabels": {"app": "web"}}, "containers": ["app"],
+        "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": "db"}}}]}]});
+    let said = said(Fixture::new(&[]).policy("wide", wide.clone()).policy("narrow", narrow.clone()));
+    assert_said(
+        &said,
+        &["narrow: spec.ingress[0]: allows nothing that spec.ingress[0] of ContainerNetworkPolicy shop/wide does not allow"],
+    );
+    // Not so where the wider one only tells, or is about other containers.
+    for change in [json!({"mode": "Audit"}), json!({"containers": ["other"]}), json!({"podSelector": {"matchLabels": {"app": "db"}}})] {
+        let mut wide = wide.clone();
+        wide.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        assert_said(&self::said(Fixture::new(&[]).policy("wide", wide).policy("narrow", narrow.clone())), &[]);
+    }
+}
+
+#[test]
+fn peers_and_ports_within_a_rule_are_compared_too() {
+    let said = of(json!({"ingress": [{
+        "from": [{"ipBlock": {"cidr": "10.1.0.0/16"}}, {"ipBlock": {"cidr": "10.0.0.0/8"}}, {"container": "a"}, {"container": "a"}],
+        "ports": [{"port": 80}, {"port": 80}, {"port": 70, "endPort": 90}],
+    }]}));
+    assert_said(
+        &said,
+        &[
+            "p: spec.ingress[0].from[0]: names nobody whom spec.ingress[0].from[1] does not name",
+            "p: spec.ingress[0].from[3]: names nobody whom spec.ingress[0].from[2] does not name",
+            "p: spec.ingress[0].ports[0]: is among spec.ingress[0].ports[2]",
+            "p: spec.ingress[0].ports[1]: is among spec.ingress[0].ports[0]",
+        ],
+    );
+}
+
+#[test]
+fn what_selects_nothing_is_told_of_only_where_pods_were_read() {
+    let policy = |labels: Value| json!({"podSelector": {"matchLabels": labels}, "ingress": []});
+    assert_said(&of(policy(json!({"app": "nobody"}))), &[]);
+    let read = || Fixture::new(&[]).pod("shop/web-1", "app=web", &["10.1.0.2"], &[]);
+    assert_said(
+        &said(read().policy("p", policy(json!({"app": "nobody"})))),
+        &["p: spec.podSelector: selects none of the 1 pods of namespace shop"],
+    );
+    assert_said(&said(read().policy("p", policy(json!({"app": "web"})))), &[]);
+    assert_said(
+        &said(Fixture::new(&[]).pod("ops/a", "app=web", &["10.1.0.2"], &[]).policy("p", policy(json!({})))),
+        &["p: spec.podSelector: selects nothing: no pod that was read is in namespace shop"],
+    );
+    assert_said(
+        &said(read().with(|pod| pod.host_network = true).policy("p", policy(json!({})))),
+        &["p: spec.podSelector: selects only pods that share their node's network"],
+    );
+    let contradiction = json!({"podSelector": {"matchLabels": {"a": "1"},
+        "matchExpressions": [{"key": "a", "operator": "NotIn", "values": ["1"]}]}, "ingress": []});
+    assert_said(&of(contradiction), &["p: spec.podSelector: no pod can have these labels"]);
+}
+
+#[test]
+fn peers_that_can_never_match_are_told_of() {
+    let never = |expressions: Value| json!({"podSelector": {"matchExpressions": expressions}});
+    for (peer, path) in [
+        (never(json!([{"key": "a", "operator": "Exists"}, {"key": "a", "operator": "DoesNotExist"}])), "podSelector"),
+        (
+            never(json!([{"key": "a", "operator": "In", "values": ["1"]}, {"key": "a", "operator": "In", "values": ["2"]}])),
+            "podSelector",
+        ),
+        (json!({"ipBlock": {"cidr": "127.0.0.0/8"}}), "ipBlock.cidr"),
+        (json!({"ipBlock": {"cidr": "10.96.3.0/24"}}), "ipBlock.cidr"),
+        (json!({"ipBlock": {"cidr": "10.2.0.0/31", "except": ["10.2.0.0/32", "10.2.0.1/32"]}}), "ipBlock"),
+        (json!({"container": "app"}), "container"),
+    ] {
+        let said = of(json!({"containers": ["app"], "ingress": [{"from": [peer]}]}));
+        assert_eq!(said.len(), 1, "{peer}: {said:?}");
+        assert!(said[0].starts_with(&format!("p: spec.ingress[0].from[0].{path}: ")), "{said:?}");
+    }
+    let carried = json!({"ingress": [{"from": [{"entity": "PortForward"}], "ports": [{"protocol": "UDP", "port": 53}]}]});
+    assert_said(&of(carried), &["p: spec.ingress[0].from[0]: a port-forward carries TCP only"]);
+}
+
+#[test]
+fn a_peer_is_held_against_the_pods_that_were_read_where_it_looks() {
+    let world = || {
+        Fixture::new(&[]).pod("shop/web-1", "app=web", &["10.1.0.2"], &["http=TCP/8080"]).namespace("shop", "team=shop")
+    };
+    let policy = |peer: Value| json!({"policyTypes": ["Ingress"], "ingress": [{"from": [peer]}]});
+    assert_said(
+        &said(world().policy("p", policy(json!({"podSelector": {"matchLabels": {"app": "db"}}})))),
+        &["p: spec.ingress[0].from[0].podSelector: matches none of the 1 pods"],
+    );
+    assert_said(&said(world().policy("p", policy(json!({"podSelector": {"matchLabels": {"app": "web"}}})))), &[]);
+    // Another namespace's pods were not read.
+    let elsewhere = json!({"podSelector": {"matchLabels": {"app": "db"}}, "namespaceSelector": {"matchLabels": {"team": "ops"}}});
+    assert_said(&said(world().policy("p", policy(elsewhere))), &[]);
+    let named = |name: &str| json!({"egress": [dns(), {"to": [{"podSelector": {}}], "ports": [{"port": name}]}]});
+    assert_said(&said(world().policy("p", named("http"))), &[]);
+    assert_said(
+        &said(world().policy("p", named("metrics"))),
+        &["p: spec.egress[1].ports[0].port: none of the 1 pods that this rule names declares a TCP port \"metrics\""],
+    );
+}
+
+#[test]
+fn isolation_without_dns_is_told_of() {
+    let to = |peer: Value| json!({"egress": [{"to": [peer], "ports": [{"port": 443}]}]});
+    let said_of = |spec: Value| said(Fixture::new(&[]).policy("p", spec));
+    for peer in [json!({"podSelector": {}}), json!({"entity": "World"}), json!({"ipBlock": {"cidr": "0.0.0.0/0"}})] {
+        assert_said(&said_of(to(peer)), &["p: spec.egress: lets containers out, but not to DNS"]);
+    }
+    // Nobody needs a name for these.
+    for peer in [json!({"container": "app"}), json!({"ipBlock": {"cidr": "10.2.3.4/32"}}), json!({"entity": "Node"})] {
+        assert_said(&said_of(to(peer)), &[]);
+    }
+    // Sealed on purpose.
+    assert_said(&said_of(json!({"policyTypes": ["Egress"]})), &[]);
+    // Any of these is a way to DNS.
+    for way in [
+        dns(),
+        json!({"ports": [{"protocol": "UDP", "port": 53}]}),
+        json!({"to": [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "kube-system"}}}], "ports": [{"protocol": "UDP", "port": 53}]}),
+        json!({"to": [{"ipBlock": {"cidr": "169.254.20.10/32"}}], "ports": [{"protocol": "UDP", "port": 53}]}),
+    ] {
+        let spec = json!({"egress": [{"to": [{"podSelector": {"matchLabels": {"app": "db"}}}], "ports": [{"port": 443}]}, way]});
+        assert_said(&said_of(spec), &[]);
+    }
+    assert_said(&said_of(json!({"egress": [{}]})), &[]);
+    // Another policy for the same pods counts.
+    let helper = json!({"egress": [dns()]});
+    let fixture = || Fixture::new(&[]).policy("p", to(json!({"entity": "World"})));
+    assert_said(&said(fixture().policy("dns", helper)), &[]);
+    let other = json!({"podSelector": {"matchLabels": {"app": "db"}}, "egress": [dns()]});
+    assert_said(&said(fixture().policy("dns", other)), &["p: spec.egress: lets containers out, but not to DNS"]);
+}
+
+fn pod(containers: Value) -> Pod {
+    serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": {"containers": containers}})).unwrap()
+}
+
+fn told(pod: &Pod, apart: TellApart) -> Vec<String> {
+    privileges(pod, apart).iter().map(|problem| format!("{}: {}", problem.path, problem.message)).collect()
+}
+
+#[test]
+fn capabilities_that_no_rule_holds_are_told_of_whatever_the_identity() {
+    let pod = pod(json!([
+        {"name": "a", "securityContext": {"runAsUser": 1, "runAsGroup": 1, "privileged": true, "capabilities": {"drop": ["ALL"]}}},
+        {"name": "b", "securityContext": {"runAsUser": 2, "runAsGroup": 2,
+            "capabilities": {"drop": ["ALL"], "add": ["NET_BIND_SERVICE", "CAP_NET_RAW", "NET_ADMIN"]}}},
+    ]));
+    for apart in [TellApart::Cgroup, TellApart::Uid, TellApart::Gid, TellApart::Either] {
+        assert_said(
+            &told(&pod, apart),
+            &[
+                "spec.containers[0].securityContext.privileged: a privileged container can undo",
+                "spec.containers[1].securityContext.capabilities.add[1]: NET_RAW lets it listen",
+                "spec.containers[1].securityContext.capabilities.add[2]: NET_ADMIN lets it rewrite",
+            ],
+        );
+    }
+}
+
+#[test]
+fn identity_by_user_that_a_capability_makes_worthless_is_told_of() {
+    let asks = pod(json!([{"name": "a", "securityContext": {"runAsUser": 1, "runAsGroup": 1, "capabilities": {"drop": ["ALL"], "add": ["SETUID", "SETGID"]}}}]));
+    let path = "spec.containers[0].securityContext.capabilities.add";
+    assert_said(&told(&asks, TellApart::Cgroup), &[]);
+    assert_said(&told(&asks, TellApart::Uid), &[&format!("{path}[0]: SETUID lets it take another container's user")]);
+    assert_said(&told(&asks, TellApart::Either), &[&format!("{path}[0]: SETUID lets it take another container's user")]);
+    assert_said(&told(&asks, TellApart::Gid), &[&format!("{path}[1]: SETGID lets it take another container's group")]);
+
+    // Runtimes give it to root, and a set-user-id program makes one root.
+    let root = pod(json!([{"name": "a"}]));
+    assert_said(&told(&root, TellApart::Either), &[]);
+    assert_said(
+        &told(&root, TellApart::Uid),
+        &[
+            "spec.containers[0].securityContext.capabilities: it may run as root",
+            "spec.containers[0].securityContext.runAsUser: is not set",
+        ],
+    );
+    let user = |context: Value| {
+        let mut context = context;
+        context["runAsUser"] = json!(1001);
+        pod(json!([{"name": "a", "securityContext": context}]))
+    };
+    assert_said(
+        &told(&user(json!({})), TellApart::Uid),
+        &["spec.containers[0].securityContext.allowPrivilegeEscalation: a set-user-id program"],
+    );
+    assert_said(&told(&user(json!({"allowPrivilegeEscalation": false})), TellApart::Uid), &[]);
+    assert_said(&told(&user(json!({"capabilities": {"drop": ["ALL"]}})), TellApart::Uid), &[]);
+    assert_said(&told(&user(json!({"capabilities": {"drop": ["CAP_SETUID"]}})), TellApart::Uid), &[]);
+}
+
+#[test]
+fn users_that_containers_share_are_told_of() {
+    let sealed = |user: i64| json!({"runAsUser": user, "capabilities": {"drop": ["ALL"]}});
+    let pod = pod(json!([
+        {"name": "a", "securityContext": sealed(1001)},
+        {"name": "b", "securityContext": sealed(1001)},
+        {"name": "c", "securityContext": sealed(0)},
+    ]));
+    assert_said(
+        &told(&pod, TellApart::Uid),
+        &[
+            "spec.containers[1].securityContext.runAsUser: a has runAsUser 1001 too",
+            "spec.containers[2].securityContext.runAsUser: 0 is the node's own",
+        ],
+    );
+    assert_said(&told(&pod, TellApart::Cgroup), &[]);
+}
+
+proptest! {
+    /// A rule of which this is said can be taken away, and no verdict changes.
+    #[test]
+    fn what_is_called_redundant_is(seed: u64) {
+        let mut draw = Draw::new(seed);
+        let case = Case::draw(&mut draw, &Ground::default());
+        let flows = case.flows(&mut draw, 60);
+        let redundant = lint(&case.world).into_iter().find(|finding| {
+            let message = &finding.problem.message;
+            message.contains("does not allow already") || message.contains("says the same as")
+        });
+        let Some(finding) = redundant else { return Ok(()) };
+        let path = finding.problem.path.to_string();
+        let before = resolve(&case.world, &case.subject);
+        let mut less = case.world.clone();
+        let named = |policy: &&mut sidewall_api::ContainerNetworkPolicy| policy.metadata.name.as_ref() == Some(&finding.policy.name);
+        // Drawn policies may share a name; what is meant is then uncertain.
+        if less.policies.iter_mut().filter(named).count() != 1 {
+            return Ok(());
+        }
+        let policy = less.policies.iter_mut().find(named).unwrap();
+        let index: usize = path.split(['[', ']']).nth(1).unwrap().parse().unwrap();
+        // A section that becomes empty would change what isolates by default.
+        policy.spec.policy_types = policy.spec.directions().into_iter().collect();
+        if path.starts_with("spec.ingress") {
+            policy.spec.ingress.as_mut().unwrap().remove(index);
+        } else {
+            policy.spec.egress.as_mut().unwrap().remove(index);
+        }
+        let after = resolve(&less, &case.subject);
+        for flow in flows {
+            prop_assert_eq!(evaluate(&before, &flow).action, evaluate(&after, &flow).action, "{:?} {}", flow, path);
+        }
+    }
+
+    /// A selector that covers another selects everything that the other selects.
+    #[test]
+    fn a_wide_selector_selects_what_a_narrow_one_does(seed: u64) {
+        let mut draw = Draw::new(seed);
+        let selector = |draw: &mut Draw| -> LabelSelector {
+            let key = |draw: &mut Draw| (*draw.pick(&["a", "b"])).to_owned();
+            let values = |draw: &mut Draw| draw.some(&["1", "2", "3"], 2).into_iter().map(str::to_owned).collect::<Vec<_>>();
+            let mut selector = LabelSelector::everything();
+            for _ in 0..draw.below(2) {
+                selector.match_labels.insert(key(draw), (*draw.pick(&["1", "2"])).to_owned());
+            }
+            for _ in 0..draw.below(3) {
+                use sidewall_api::Operator::{DoesNotExist, Exists, In, NotIn};
+                let operator = *draw.pick(&[In, NotIn, Exists, DoesNotExist]);
+                let values = if matches!(operator, In | NotIn) { values(draw) } else { Vec::new() };
+                selector.match_expressions.push(sidewall_api::Requirement { key: key(draw), operator, values });
+            }
+            selector
+        };
+        let (wide, narrow) = (selector(&mut draw), selector(&mut draw));
+        let all = ["", "1", "2", "3"].into_iter().flat_map(|a| ["", "1", "2", "3"].map(|b| {
+            [("a", a), ("b", b)].into_iter().filter(|(_, v)| !v.is_empty()).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+        }));
+        let labels: Vec<std::collections::BTreeMap<String, String>> = all.collect();
+        if super::covers::selector(&wide, &narrow) {
+            for labels in &labels {
+                prop_assert!(!narrow.matches(labels) || wide.matches(labels), "{wide:?} {narrow:?} {labels:?}");
+            }
+        }
+        if super::covers::impossible(&narrow) {
+            prop_assert!(!labels.iter().any(|labels| narrow.matches(labels)), "{narrow:?}");
+        }
+    }
+}
