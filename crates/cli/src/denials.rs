@@ -149,15 +149,7 @@ mod tests {
             ports: Some(sidewall_netfilter::nflog::Ports { source: 4000, destination: 443 }),
             icmp: None,
         };
-        let log = LogRecord {
-            decision: Decision::denied(place),
-            time: None,
-            uid: Some(7),
-            gid: None,
-            in_device: None,
-            out_device: None,
-            packet: Some(packet),
-        };
+        let log = LogRecord { uid: Some(7), packet: Some(packet), ..LogRecord::new(Decision::denied(place)) };
         record(&pod, &log)
     }
 

@@ -1,5 +1,6 @@
 //! One NFLOG message. Pure, and safe on any bytes whatever.
 
+use super::connection::{self, Connection};
 use super::packet::{self, Packet};
 use crate::abi;
 use crate::wire::{Attribute, Message, messages, u16_at};
@@ -11,8 +12,12 @@ use std::time::{Duration, SystemTime};
 pub struct LogRecord {
     /// The place in the ruleset.
     pub decision: Decision,
-    /// When: the kernel's time of the packet's arrival where it has one, else when it was read.
+    /// The record's number among those of its group, round the clock: a gap is what was lost.
+    pub sequence: Option<u32>,
+    /// When: the kernel's time of the packet's arrival where it has one (a packet that comes in), else when it was read.
     pub time: Option<SystemTime>,
+    /// The point on the packet's way at which the rule stands.
+    pub point: Option<LogPoint>,
     /// The user of the socket that sent it, where one of this host did.
     pub uid: Option<u32>,
     /// The group of that socket.
@@ -23,6 +28,53 @@ pub struct LogRecord {
     pub out_device: Option<u32>,
     /// The packet, where its headers can be read.
     pub packet: Option<Packet>,
+    /// The connection that the packet belongs to, where conntrack has one and the kernel tells it.
+    pub connection: Option<Connection>,
+}
+
+impl LogRecord {
+    /// A record of which nothing is known but the decision.
+    pub fn new(decision: Decision) -> Self {
+        Self {
+            decision,
+            sequence: None,
+            time: None,
+            point: None,
+            uid: None,
+            gid: None,
+            in_device: None,
+            out_device: None,
+            packet: None,
+            connection: None,
+        }
+    }
+}
+
+/// The point on a packet's way at which it was logged: of [`sidewall_policy::ruleset::HookPoint`], those that a packet of
+/// any device can meet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogPoint {
+    /// It came in from a device.
+    Prerouting,
+    /// It was to be received here.
+    Input,
+    /// It was sent here.
+    Output,
+    /// It was to leave by a device.
+    DeviceEgress,
+}
+
+impl LogPoint {
+    fn of(family: u8, hook: u8) -> Option<Self> {
+        match (family, u32::from(hook)) {
+            (abi::NFPROTO_NETDEV, abi::NF_NETDEV_EGRESS) => Some(Self::DeviceEgress),
+            (abi::NFPROTO_NETDEV, _) => None,
+            (_, abi::NF_INET_PRE_ROUTING) => Some(Self::Prerouting),
+            (_, abi::NF_INET_LOCAL_IN) => Some(Self::Input),
+            (_, abi::NF_INET_LOCAL_OUT) => Some(Self::Output),
+            _ => None,
+        }
+    }
 }
 
 /// Reads the records of a datagram. Messages that are none, and records whose prefix names no decision, are passed over.
@@ -34,37 +86,36 @@ pub fn parse(bytes: &[u8]) -> Vec<LogRecord> {
 }
 
 pub(super) fn read(message: &Message<'_>) -> Option<LogRecord> {
-    let mut decision = None;
+    let prefix = message.attributes().find(|attribute| attribute.kind == abi::NFULA_PREFIX)?;
+    let mut record = LogRecord::new(prefix.text().parse().ok()?);
     let mut protocol = None;
     let mut payload: &[u8] = &[];
-    let mut time = None;
-    let (mut uid, mut gid, mut in_device, mut out_device) = (None, None, None, None);
+    let (mut entry, mut info) = (None, None);
     for attribute in message.attributes() {
         match attribute.kind {
-            abi::NFULA_PREFIX => decision = attribute.text().parse::<Decision>().ok(),
-            abi::NFULA_PACKET_HDR => protocol = u16_at(attribute.value, 0).map(u16::from_be),
-            abi::NFULA_TIMESTAMP => time = read_time(&attribute),
-            abi::NFULA_UID => uid = attribute.number(),
-            abi::NFULA_GID => gid = attribute.number(),
-            abi::NFULA_IFINDEX_INDEV => in_device = attribute.number(),
-            abi::NFULA_IFINDEX_OUTDEV => out_device = attribute.number(),
+            abi::NFULA_PACKET_HDR => {
+                protocol = u16_at(attribute.value, 0).map(u16::from_be);
+                record.point = attribute.value.get(2).and_then(|hook| LogPoint::of(message.family()?, *hook));
+            }
+            abi::NFULA_SEQ => record.sequence = attribute.number(),
+            abi::NFULA_TIMESTAMP => record.time = read_time(&attribute),
+            abi::NFULA_UID => record.uid = attribute.number(),
+            abi::NFULA_GID => record.gid = attribute.number(),
+            abi::NFULA_IFINDEX_INDEV => record.in_device = attribute.number(),
+            abi::NFULA_IFINDEX_OUTDEV => record.out_device = attribute.number(),
             abi::NFULA_PAYLOAD => payload = attribute.value,
+            abi::NFULA_CT => entry = Some(attribute.nested()),
+            abi::NFULA_CT_INFO => info = attribute.number(),
             _ => {}
         }
     }
-    Some(LogRecord {
-        decision: decision?,
-        time,
-        uid,
-        gid,
-        in_device,
-        out_device,
-        packet: match protocol {
-            Some(abi::ETH_P_IP) => packet::parse_v4(payload),
-            Some(abi::ETH_P_IPV6) => packet::parse_v6(payload),
-            _ => None,
-        },
-    })
+    record.packet = match protocol {
+        Some(abi::ETH_P_IP) => packet::parse_v4(payload),
+        Some(abi::ETH_P_IPV6) => packet::parse_v6(payload),
+        _ => None,
+    };
+    record.connection = entry.zip(info).and_then(|(entry, info)| connection::read(entry, info));
+    Some(record)
 }
 
 /// Seconds and microseconds, 64 bits each.
@@ -78,6 +129,7 @@ fn read_time(attribute: &Attribute<'_>) -> Option<SystemTime> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::nflog::Ports;
     use crate::wire::{Header, Writer};
     use sidewall_flow::Place;
 
@@ -92,6 +144,22 @@ mod tests {
         let mut time = 10_u64.to_be_bytes().to_vec();
         time.extend(5_u64.to_be_bytes());
         writer.attribute(abi::NFULA_TIMESTAMP, &time);
+        writer.number(abi::NFULA_SEQ, 7);
+        let entry = writer.nest(abi::NFULA_CT);
+        let tuple = writer.nest(abi::CTA_TUPLE_ORIG);
+        let addresses = writer.nest(abi::CTA_TUPLE_IP);
+        writer.attribute(abi::CTA_IP_V4_SRC, &[10, 0, 0, 1]);
+        writer.attribute(abi::CTA_IP_V4_DST, &[10, 0, 0, 2]);
+        writer.end_nest(addresses);
+        let transport = writer.nest(abi::CTA_TUPLE_PROTO);
+        writer.attribute(abi::CTA_PROTO_NUM, &[6]);
+        writer.attribute(abi::CTA_PROTO_SRC_PORT, &4000_u16.to_be_bytes());
+        writer.attribute(abi::CTA_PROTO_DST_PORT, &443_u16.to_be_bytes());
+        writer.end_nest(transport);
+        writer.end_nest(tuple);
+        writer.number(abi::CTA_MARK, 0x0820_0000);
+        writer.end_nest(entry);
+        writer.number(abi::NFULA_CT_INFO, 4);
         writer.end_message(open);
         writer.finish()
     }
@@ -102,13 +170,20 @@ mod tests {
         assert_eq!(
             records,
             [LogRecord {
-                decision: Decision::denied(Place::Forged),
+                sequence: Some(7),
                 time: SystemTime::UNIX_EPOCH.checked_add(Duration::from_micros(10_000_005)),
+                point: Some(LogPoint::Output),
                 uid: Some(1001),
-                gid: None,
-                in_device: None,
                 out_device: Some(2),
-                packet: None,
+                connection: Some(Connection {
+                    source: [10, 0, 0, 1].into(),
+                    destination: [10, 0, 0, 2].into(),
+                    protocol: 6,
+                    ports: Some(Ports { source: 4000, destination: 443 }),
+                    mark: 0x0820_0000,
+                    reply: true,
+                }),
+                ..LogRecord::new(Decision::denied(Place::Forged))
             }]
         );
     }

@@ -2,7 +2,7 @@
 
 use crate::support::*;
 use sidewall_flow::{ContainerId, Decision, Party, Place};
-use sidewall_netfilter::nflog::{LogEvent, LogReader, Ports};
+use sidewall_netfilter::nflog::{Connection, LogEvent, LogPoint, LogReader, Losses, Ports};
 use sidewall_netfilter::{LoadOptions, NetlinkError};
 use sidewall_policy::ruleset::{Field, HookPoint, Ruleset, Statement};
 use std::io::ErrorKind;
@@ -39,7 +39,7 @@ fn a_refused_connection_is_told_with_who_and_whither() {
     kernel.load(&refusing(decision), LoadOptions::default()).unwrap();
     let mut reader = LogReader::open(&namespace, Statement::LOG_GROUP).unwrap();
     assert_eq!(reader.next(Duration::ZERO).unwrap(), None);
-    for address in ["127.0.0.1:4000", "[::1]:4000"] {
+    for (number, address) in (0..).zip(["127.0.0.1:4000", "[::1]:4000"]) {
         let address: std::net::SocketAddr = address.parse().unwrap();
         let refused = namespace.run(|| TcpStream::connect(address)).unwrap();
         assert_eq!(refused.unwrap_err().kind(), ErrorKind::ConnectionRefused);
@@ -47,6 +47,7 @@ fn a_refused_connection_is_told_with_who_and_whither() {
             panic!("no record of {address}");
         };
         assert_eq!(record.decision, decision);
+        assert_eq!((record.sequence, record.point), (Some(number), Some(LogPoint::Output)));
         assert_eq!((record.uid, record.gid), (Some(0), Some(0)));
         assert_eq!((record.in_device, record.out_device), (None, Some(1)));
         let age = SystemTime::now().duration_since(record.time.unwrap()).unwrap();
@@ -55,8 +56,69 @@ fn a_refused_connection_is_told_with_who_and_whither() {
         assert_eq!((packet.source, packet.destination), (address.ip(), address.ip()));
         assert_eq!(packet.protocol, 6);
         assert!(matches!(packet.ports, Some(Ports { destination: 4000, source }) if source > 0));
+        let connection = Connection {
+            source: packet.source,
+            destination: packet.destination,
+            protocol: 6,
+            ports: packet.ports,
+            mark: 0,
+            reply: false,
+        };
+        // Only a kernel with CONFIG_NETFILTER_NETLINK_GLUE_CT can tell.
+        assert_eq!(record.connection, reader.tells_connections().then_some(connection));
     }
     assert_eq!(kernel.counters().unwrap()["denied"].packets, 2);
+}
+
+#[test]
+fn a_record_tells_how_its_connection_was_opened() {
+    let (namespace, mut kernel) = namespace();
+    let decision = Decision::denied(Place::Improper);
+    let marking = |direction: u128, mark: u32| {
+        rule([
+            equal(Field::CtOriginalDestinationPort, 4000),
+            equal(Field::CtDirection, direction),
+            Statement::SetMark { keep: 0, set: mark },
+            Statement::Log(decision),
+        ])
+    };
+    let rules = [marking(0, 0x0820_0001), marking(1, 0x0840_0002)];
+    let walls = ruleset(vec![table(&[], Vec::new(), vec![base("in", HookPoint::Input, true, rules)])]);
+    kernel.load(&walls, LoadOptions::default()).unwrap();
+    let mut reader = LogReader::open(&namespace, Statement::LOG_GROUP).unwrap();
+    let (client, server) = namespace
+        .run(|| (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:4000").unwrap()))
+        .unwrap();
+    let from = client.local_addr().unwrap();
+    client.send_to(b"x", "127.0.0.1:4000").unwrap();
+    server.send_to(b"x", from).unwrap();
+    for (mark, reply) in [(0x0820_0001, false), (0x0840_0002, true)] {
+        let Some(LogEvent::Record(record)) = reader.next(PATIENCE).unwrap() else {
+            panic!("no record");
+        };
+        assert_eq!((record.point, record.in_device), (Some(LogPoint::Input), Some(1)));
+        let ports = Ports { source: from.port(), destination: 4000 };
+        let connection =
+            Connection { source: from.ip(), destination: from.ip(), protocol: 17, ports: Some(ports), mark, reply };
+        assert_eq!(record.connection, reader.tells_connections().then_some(connection));
+        let source = record.packet.unwrap().ports.unwrap().source;
+        assert_eq!(source, if reply { 4000 } else { from.port() });
+    }
+}
+
+#[test]
+fn the_records_of_other_programs_rules_are_counted_and_not_believed() {
+    let (namespace, _kernel) = namespace();
+    nft(
+        &namespace,
+        &["add table inet other; add chain inet other out { type filter hook output priority 0; }; \
+         add rule inet other out udp dport 4000 log prefix \"sw:allow-all \" group 5"],
+    );
+    let mut reader = LogReader::open(&namespace, Statement::LOG_GROUP).unwrap();
+    let sender = namespace.run(|| UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+    sender.send_to(b"x", "127.0.0.1:4000").unwrap();
+    assert_eq!(reader.next(PATIENCE).unwrap(), Some(LogEvent::Foreign));
+    assert_eq!(reader.losses(), Losses { foreign: 1, ..Losses::default() });
 }
 
 #[test]
@@ -94,6 +156,10 @@ fn what_is_not_read_in_time_is_counted_as_lost() {
     println!("{records} read, {lost} lost, {} overruns", reader.overruns());
     assert!(lost > 0 && reader.overruns() > 0);
     assert_eq!(records + lost, SENT + 1);
+    let losses = Losses { records: lost.into(), overruns: reader.overruns(), foreign: 0 };
+    assert_eq!(reader.losses(), losses);
+    // The packets themselves met the rules, every one.
+    assert_eq!(kernel.counters().unwrap()["denied"].packets, u64::from(SENT) + 1);
 }
 
 #[test]
