@@ -161,11 +161,16 @@ pub struct Run {
 Every mistake is shown with its file, line and column. Where the files have Pods, the policies are also read for each of
 them: a container that no pod has, a port name that nobody declares, a Service that is only partly allowed.
 
+Warnings also tell what is understood but hardly meant: rules that others make needless, policies and peers that match
+nobody, containers that are let out but not to DNS, and capabilities that no wall holds; with --identity uid (or gid) also
+what makes that identity worthless.
+
 Exit codes: 0 no errors, 1 warnings with --strict, 2 errors.
 
 Examples:
   sidewall check policies/*.yaml
-  sidewall check --strict pod.yaml policy.yaml --output json")]
+  sidewall check --strict pod.yaml policy.yaml --output json
+  sidewall check --identity uid pod.yaml policy.yaml")]
 pub struct Check {
     /// The files
     #[arg(required = true, value_name = "FILE")]
@@ -173,6 +178,8 @@ pub struct Check {
     /// Exit with 1 when there are warnings
     #[arg(long)]
     pub strict: bool,
+    #[command(flatten)]
+    pub identity: IdentityArg,
 }
 
 /// `sidewall matrix`.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::Pod;
 use sidewall_api::{Diagnostic, Loaded, Located, Problem};
 use sidewall_policy::model::Identities;
-use sidewall_policy::model::{Note, PolicyKind, UserIdentities};
+use sidewall_policy::model::{Note, PolicyKind, PolicyName, UserIdentities};
 use sidewall_policy::world::objects::{self, subject_containers};
 use sidewall_policy::world::{Network, Subject, World};
 use sidewall_policy::{ResolvedPod, resolve};
@@ -200,21 +200,24 @@ pub fn world(loaded: &Loaded, network: Network) -> World {
 
 /// A note at the policy that it is about.
 pub fn place(loaded: &Loaded, note: &Note) -> Option<Diagnostic> {
-    let about = note.policy.as_ref()?;
-    let problem = |path| Problem::warning(path, note.message.clone());
-    let path = sidewall_api::FieldPath::spec();
+    let problem = Problem::warning(sidewall_api::FieldPath::spec(), note.message.clone());
+    at_policy(loaded, note.policy.as_ref()?, &problem)
+}
+
+/// What is wrong with a policy, at its place in the files.
+pub fn at_policy(loaded: &Loaded, about: &PolicyName, problem: &Problem) -> Option<Diagnostic> {
     let objects = &loaded.objects;
     match about.kind {
         PolicyKind::ContainerNetworkPolicy => objects
             .policies
             .iter()
             .find(|policy| policy.name() == about.name && policy.namespace() == about.namespace)
-            .map(|policy| policy.place.diagnostic(&problem(path))),
+            .map(|policy| policy.place.diagnostic(problem)),
         PolicyKind::SidecarProxy => objects
             .proxies
             .iter()
             .find(|proxy| proxy.name() == about.name && proxy.namespace() == about.namespace)
-            .map(|proxy| proxy.place.diagnostic(&problem(path))),
+            .map(|proxy| proxy.place.diagnostic(problem)),
         PolicyKind::NetworkPolicy | PolicyKind::MultiNetworkPolicy | PolicyKind::Probes | PolicyKind::Guard => None,
     }
 }

@@ -126,3 +126,37 @@ fn completions_and_help() {
         assert!(code == 0 && out.contains("Example"), "{command}: {out}");
     }
 }
+
+#[test]
+fn what_is_hardly_meant_is_a_warning_at_its_place() {
+    let twice =
+        POLICY.to_owned() + "  - to: [{container: app}]\n    ports: [{port: metrics}]\n  - to: [{entity: World}]\n";
+    let pod = POD.replace("image: shipper}", "image: shipper, securityContext: {runAsUser: 1000, privileged: true}}");
+    let dir = files(&[("policy.yaml", &twice), ("pod.yaml", &pod)]);
+    let (code, report) = json(dir.path(), &["check", "--strict", "policy.yaml", "pod.yaml", "--output", "json"]);
+    assert_eq!(code, 1, "{report}");
+    let found: Vec<(String, u64, String)> = report["diagnostics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|d| {
+            let text = |key: &str| d[key].as_str().unwrap_or_default().to_owned();
+            (text("file"), d["line"].as_u64().unwrap_or_default(), text("field"))
+        })
+        .collect();
+    for (file, line, path) in [
+        ("policy.yaml", 8, "spec.egress"),
+        ("policy.yaml", 9, "spec.egress[1]"),
+        ("pod.yaml", 7, "spec.containers[1].securityContext.privileged"),
+    ] {
+        let there = found.iter().any(|(f, l, p)| f == file && p == path && l.abs_diff(line) <= 1);
+        assert!(there, "{file}:{line} {path} is not in {found:#?}");
+    }
+    let uid = |identity: &str| {
+        let (_, report) =
+            json(dir.path(), &["check", "--identity", identity, "policy.yaml", "pod.yaml", "--output", "json"]);
+        let found = report["diagnostics"].as_array().unwrap().iter();
+        found.filter(|d| d["field"].as_str().is_some_and(|p| p.ends_with("runAsUser"))).count()
+    };
+    assert_eq!((uid("cgroup"), uid("uid")), (0, 1));
+}

@@ -2,13 +2,14 @@
 
 use serde::Serialize;
 use sidewall_api::{Diagnostic, Problem};
+use sidewall_policy::lint::{TellApart, lint, privileges};
 use sidewall_policy::model::Identities;
 use sidewall_policy::resolve;
 use sidewall_policy::world::Network;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::Answer;
-use crate::args::Check;
+use crate::args::{Check, IdentityChoice};
 use crate::error::Error;
 use crate::inputs;
 use crate::scene::{self, subject};
@@ -32,7 +33,7 @@ pub fn run(options: &Check, screen: &Screen) -> Result<Answer, Error> {
     let loaded = inputs::read(&options.files)?;
     let mut diagnostics = loaded.diagnostics.clone();
     if !loaded.has_errors() {
-        diagnostics.extend(about_pods(&loaded));
+        diagnostics.extend(about_pods(&loaded, options.identity.identity));
     }
     let errors = diagnostics.iter().filter(|d| d.is_error()).count();
     let warnings = diagnostics.len() - errors;
@@ -62,17 +63,30 @@ pub fn run(options: &Check, screen: &Screen) -> Result<Answer, Error> {
     })
 }
 
-/// What the policies come to for each of the pods, where that is not what it seems.
-fn about_pods(loaded: &sidewall_api::Loaded) -> Vec<Diagnostic> {
+/// What the policies' authors probably did not mean; and what the policies come to for each of the pods, where that is not
+/// what it seems.
+fn about_pods(loaded: &sidewall_api::Loaded, identity: IdentityChoice) -> Vec<Diagnostic> {
     let world = scene::world(loaded, Network::default());
-    let mut found: Vec<Diagnostic> = Vec::new();
+    let mut found: Vec<Diagnostic> =
+        lint(&world).iter().filter_map(|finding| scene::at_policy(loaded, &finding.policy, &finding.problem)).collect();
+    let apart = match identity {
+        IdentityChoice::Auto => TellApart::Either,
+        IdentityChoice::Cgroup => TellApart::Cgroup,
+        IdentityChoice::Uid => TellApart::Uid,
+        IdentityChoice::Gid => TellApart::Gid,
+    };
     let mut seen = BTreeSet::new();
     for pod in &loaded.objects.pods {
         let addresses = sidewall_policy::world::objects::pod(&pod.object).addresses;
         let identities = Identities::Cgroup { level: 0, containers: BTreeMap::new(), pods_level: 0, pods: 0 };
         match subject(&pod.object, addresses, identities) {
             Ok(subject) => {
-                for note in resolve(&world, &subject).notes {
+                let resolved = resolve(&world, &subject);
+                if resolved.is_selected() {
+                    let problems = privileges(&pod.object, apart);
+                    found.extend(problems.iter().map(|problem| pod.place.diagnostic(problem)));
+                }
+                for note in resolved.notes {
                     // The same is true of many pods of one Deployment.
                     if seen.insert(note.clone()) {
                         found.extend(scene::place(loaded, &note));
