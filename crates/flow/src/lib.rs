@@ -1,7 +1,7 @@
 //! Flows and verdicts: the words that rules, verdicts and logs share.
 //!
 //! A [`Party`] is one end of a flow inside a pod, a [`Decision`] names the place in the ruleset that judged a flow
-//! (it travels through the kernel as the prefix of an NFLOG message), and a [`FlowRecord`] is what is told of one.
+//! (it travels through the kernel as the prefix of an NFLOG message), and a [`Record`] is what is told of one.
 #![forbid(unsafe_code)]
 
 mod decision;
@@ -10,7 +10,11 @@ mod record;
 
 pub use decision::{Decision, ParseDecisionError, Place};
 pub use party::{ContainerId, ContainerIdError, Party};
-pub use record::{FlowRecord, RecordPeer};
+pub use record::{
+    Columns, EndRecord, FlowRecord, IpProtocol, LossPlace, LostRecord, ParseIpProtocolError, ParseTimestampError,
+    ReadRecordError, Record, RecordCause, RecordEnd, RecordIcmp, RecordLevel, RecordParty, RecordPeer, RecordPeerKind,
+    RecordPolicy, RecordRule, RecordVerdict, RecordWay, RecordWire, Timestamp, VERSION, Version,
+};
 
 use serde::{Deserialize, Serialize};
 use std::fmt;
