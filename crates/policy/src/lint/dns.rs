@@ -15,7 +15,7 @@ const DNS_NAMESPACE: &str = "kube-system";
 pub fn check(world: &World, policy: &Written, all: &[Written], findings: &mut Vec<Finding>) {
     if !policy.directions.contains(&Direction::Egress)
         || policy.networks.is_some()
-        || !policy.egress.iter().any(|rule| needs_names(rule))
+        || !policy.egress.iter().any(needs_names)
     {
         return;
     }

@@ -39,7 +39,7 @@ pub fn check(world: &World, policy: &Written, findings: &mut Vec<Finding>) {
 }
 
 /// The pods of a namespace, as far as they were read; `None` where none was.
-fn pods_of<'a>(world: &'a World, namespaces: impl Fn(&str) -> bool) -> Option<Vec<&'a Pod>> {
+fn pods_of(world: &World, namespaces: impl Fn(&str) -> bool) -> Option<Vec<&Pod>> {
     let pods: Vec<&Pod> = world.pods.iter().filter(|pod| namespaces(&pod.namespace)).collect();
     (!pods.is_empty()).then_some(pods)
 }
@@ -171,9 +171,9 @@ fn undeclared(world: &World, policy: &Written, index: usize, findings: &mut Vec<
     for (i, port) in rule.ports.iter().enumerate() {
         let Some(IntOrString::String(name)) = &port.port else { continue };
         let declares = |pod: &&Pod| {
-            pod.ports
-                .iter()
-                .any(|declared| declared.name.as_ref() == Some(name) && declared.protocol.to_string() == port.protocol.as_str())
+            pod.ports.iter().any(|declared| {
+                declared.name.as_ref() == Some(name) && declared.protocol.to_string() == port.protocol.as_str()
+            })
         };
         if !peers.is_empty() && !peers.iter().any(declares) {
             let path = Written::rule_path(Direction::Egress, index).key("ports").index(i).key("port");

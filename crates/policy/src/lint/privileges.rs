@@ -44,7 +44,8 @@ pub fn privileges(pod: &core::Pod, apart: TellApart) -> Vec<Problem> {
             if let Some((field, number)) = bearer.number(apart, &mut problems)
                 && let Some(other) = users.insert(number, &container.name)
             {
-                let message = format!("{other} has {field} {number} too, so the two can't be told apart: give each its own");
+                let message =
+                    format!("{other} has {field} {number} too, so the two can't be told apart: give each its own");
                 problems.push(Problem::warning(bearer.field(field), message));
             }
         }

@@ -61,9 +61,10 @@ fn elsewhere<'a>(
 fn within(policy: &Written, direction: Direction, index: usize, findings: &mut Vec<Finding>) {
     let rule = &policy.rules(direction)[index];
     for (i, peer) in rule.peers.iter().enumerate() {
-        let covering = rule.peers.iter().enumerate().find(|(other, wide)| {
-            *other != i && covers::peer(wide, peer) && (*other < i || !covers::peer(peer, wide))
-        });
+        let covering =
+            rule.peers.iter().enumerate().find(|(other, wide)| {
+                *other != i && covers::peer(wide, peer) && (*other < i || !covers::peer(peer, wide))
+            });
         if let Some((other, _)) = covering {
             let place = Written::peer_path(direction, index, other);
             let message = format!("names nobody whom {place} does not name already: remove one of them");

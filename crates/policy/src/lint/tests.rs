@@ -103,7 +103,10 @@ fn rules_that_only_overlap_are_left_alone() {
         (json!({"from": [{"container": "a"}]}), json!({"ports": [{"port": 80}]})),
         (json!({"ports": [{"port": 80}]}), json!({"ports": [{"port": 80, "protocol": "UDP"}]})),
         (json!({"ports": [{"port": "http"}]}), json!({"ports": [{"port": 80}]})),
-        (json!({"from": [{"podSelector": {}}]}), json!({"from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"a": "b"}}}]})),
+        (
+            json!({"from": [{"podSelector": {}}]}),
+            json!({"from": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"a": "b"}}}]}),
+        ),
         (
             json!({"from": [{"ipBlock": {"cidr": "10.0.0.0/8", "except": ["10.2.0.0/16"]}}]}),
             json!({"from": [{"ipBlock": {"cidr": "10.2.0.0/15"}}]}),
@@ -125,10 +128,16 @@ fn a_rule_of_another_policy_that_selects_as_much_covers_too() {
     let said = said(Fixture::new(&[]).policy("wide", wide.clone()).policy("narrow", narrow.clone()));
     assert_said(
         &said,
-        &["narrow: spec.ingress[0]: allows nothing that spec.ingress[0] of ContainerNetworkPolicy shop/wide does not allow"],
+        &[
+            "narrow: spec.ingress[0]: allows nothing that spec.ingress[0] of ContainerNetworkPolicy shop/wide does not allow",
+        ],
     );
     // Not so where the wider one only tells, or is about other containers.
-    for change in [json!({"mode": "Audit"}), json!({"containers": ["other"]}), json!({"podSelector": {"matchLabels": {"app": "db"}}})] {
+    for change in [
+        json!({"mode": "Audit"}),
+        json!({"containers": ["other"]}),
+        json!({"podSelector": {"matchLabels": {"app": "db"}}}),
+    ] {
         let mut wide = wide.clone();
         wide.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         assert_said(&self::said(Fixture::new(&[]).policy("wide", wide).policy("narrow", narrow.clone())), &[]);
@@ -181,7 +190,9 @@ fn peers_that_can_never_match_are_told_of() {
     for (peer, path) in [
         (never(json!([{"key": "a", "operator": "Exists"}, {"key": "a", "operator": "DoesNotExist"}])), "podSelector"),
         (
-            never(json!([{"key": "a", "operator": "In", "values": ["1"]}, {"key": "a", "operator": "In", "values": ["2"]}])),
+            never(
+                json!([{"key": "a", "operator": "In", "values": ["1"]}, {"key": "a", "operator": "In", "values": ["2"]}]),
+            ),
             "podSelector",
         ),
         (json!({"ipBlock": {"cidr": "127.0.0.0/8"}}), "ipBlock.cidr"),
@@ -193,7 +204,8 @@ fn peers_that_can_never_match_are_told_of() {
         assert_eq!(said.len(), 1, "{peer}: {said:?}");
         assert!(said[0].starts_with(&format!("p: spec.ingress[0].from[0].{path}: ")), "{said:?}");
     }
-    let carried = json!({"ingress": [{"from": [{"entity": "PortForward"}], "ports": [{"protocol": "UDP", "port": 53}]}]});
+    let carried =
+        json!({"ingress": [{"from": [{"entity": "PortForward"}], "ports": [{"protocol": "UDP", "port": 53}]}]});
     assert_said(&of(carried), &["p: spec.ingress[0].from[0]: a port-forward carries TCP only"]);
 }
 
@@ -209,7 +221,8 @@ fn a_peer_is_held_against_the_pods_that_were_read_where_it_looks() {
     );
     assert_said(&said(world().policy("p", policy(json!({"podSelector": {"matchLabels": {"app": "web"}}})))), &[]);
     // Another namespace's pods were not read.
-    let elsewhere = json!({"podSelector": {"matchLabels": {"app": "db"}}, "namespaceSelector": {"matchLabels": {"team": "ops"}}});
+    let elsewhere =
+        json!({"podSelector": {"matchLabels": {"app": "db"}}, "namespaceSelector": {"matchLabels": {"team": "ops"}}});
     assert_said(&said(world().policy("p", policy(elsewhere))), &[]);
     let named = |name: &str| json!({"egress": [dns(), {"to": [{"podSelector": {}}], "ports": [{"port": name}]}]});
     assert_said(&said(world().policy("p", named("http"))), &[]);
@@ -280,11 +293,16 @@ fn capabilities_that_no_rule_holds_are_told_of_whatever_the_identity() {
 
 #[test]
 fn identity_by_user_that_a_capability_makes_worthless_is_told_of() {
-    let asks = pod(json!([{"name": "a", "securityContext": {"runAsUser": 1, "runAsGroup": 1, "capabilities": {"drop": ["ALL"], "add": ["SETUID", "SETGID"]}}}]));
+    let asks = pod(
+        json!([{"name": "a", "securityContext": {"runAsUser": 1, "runAsGroup": 1, "capabilities": {"drop": ["ALL"], "add": ["SETUID", "SETGID"]}}}]),
+    );
     let path = "spec.containers[0].securityContext.capabilities.add";
     assert_said(&told(&asks, TellApart::Cgroup), &[]);
     assert_said(&told(&asks, TellApart::Uid), &[&format!("{path}[0]: SETUID lets it take another container's user")]);
-    assert_said(&told(&asks, TellApart::Either), &[&format!("{path}[0]: SETUID lets it take another container's user")]);
+    assert_said(
+        &told(&asks, TellApart::Either),
+        &[&format!("{path}[0]: SETUID lets it take another container's user")],
+    );
     assert_said(&told(&asks, TellApart::Gid), &[&format!("{path}[1]: SETGID lets it take another container's group")]);
 
     // Runtimes give it to root, and a set-user-id program makes one root.
