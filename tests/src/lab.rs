@@ -28,6 +28,33 @@ pub const NODE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1))
 /// The pod's device.
 pub const DEVICE: &str = "eth0";
 
+/// A further network of the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The pod's device there.
+    pub device: &'static str,
+    /// The pod's addresses there.
+    pub pod: [IpAddr; 2],
+    /// The addresses of the other end.
+    pub gateway: [IpAddr; 2],
+    /// The routing table of what the pod sends from those addresses.
+    table: u8,
+}
+
+/// The further networks of a lab that is [`Lab::with_links`]. A test chooses which of them the pod's rules know.
+pub const LINKS: [Link; 3] = [link("net1", 1), link("net2", 2), link("stray0", 3)];
+
+const fn link(device: &'static str, number: u8) -> Link {
+    Link { device, pod: on_link(number, 2), gateway: on_link(number, 1), table: 100 + number }
+}
+
+const fn on_link(number: u8, host: u8) -> [IpAddr; 2] {
+    [
+        IpAddr::V4(Ipv4Addr::new(10, 78, number, host)),
+        IpAddr::V6(Ipv6Addr::new(0xfd78, number as u16, 0, 0, 0, 0, 0, host as u16)),
+    ]
+}
+
 /// The most containers of a lab's pod.
 pub const CONTAINERS: u8 = 4;
 /// Flows are opened from this port on; those that tests listen on are below.
@@ -61,6 +88,8 @@ pub struct Lab {
     pub kernel: Kernel,
     /// What makes sockets on the network.
     pub outside: Maker,
+    /// What makes sockets on each of the [`LINKS`], where the lab has them.
+    pub linked: Vec<Maker>,
     parties: BTreeMap<Party, Maker>,
     cgroups: Groups,
     processes: Vec<Process>,
@@ -104,8 +133,10 @@ pub struct Trial {
     pub protocol: Protocol,
     /// Where the receiver is.
     pub to: SocketAddr,
-    /// Where the sender is, for one on the network.
+    /// Where the sender is, for one on the network; and the pod's own address, where it sends on one of the links.
     pub source: Option<IpAddr>,
+    /// The link whose far end is the sender or receiver on the network; `None` is the pod network.
+    pub link: Option<usize>,
 }
 
 impl Lab {
@@ -121,12 +152,40 @@ impl Lab {
         Self::build(maker).unwrap_or_else(|error| panic!("cannot make a lab: {error}"))
     }
 
+    /// Joins the pod to the [`LINKS`] too: each a network of its own that answers for every address. The pod reaches
+    /// one by sending from its address there.
+    ///
+    /// # Panics
+    /// Where one cannot be made.
+    #[must_use]
+    pub fn with_links(mut self, maker: &Path) -> Self {
+        for link in &LINKS {
+            let made = self.join(maker, link);
+            self.linked.push(made.unwrap_or_else(|error| panic!("cannot make the link {}: {error}", link.device)));
+        }
+        self
+    }
+
+    fn join(&mut self, maker: &Path, link: &Link) -> Result<Maker, Box<dyn std::error::Error>> {
+        let network = NetNs::new()?;
+        connect(&self.pod, &network, link.device, link.pod, link.gateway)?;
+        for (family, gateway, own) in [("-4", link.gateway[0], link.pod[0]), ("-6", link.gateway[1], link.pod[1])] {
+            let (device, table) = (link.device, link.table);
+            ip(&self.pod, &format!("{family} route add default via {gateway} dev {device} table {table}"))?;
+            ip(&self.pod, &format!("{family} rule add from {own} lookup {table}"))?;
+        }
+        self.start(maker, &network, None, (0, 0), &[])
+    }
+
     fn build(maker: &Path) -> Result<Self, Box<dyn std::error::Error>> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("sidewall-lab-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let pod = NetNs::new()?;
         let network = NetNs::new()?;
-        connect(&pod, &network)?;
+        connect(&pod, &network, DEVICE, [POD4, POD6], [NODE4, NODE6])?;
+        let mut links = Links::of(&pod)?;
+        links.add_route("0.0.0.0/0".parse()?, Some(NODE4), DEVICE)?;
+        links.add_route("::/0".parse()?, Some(NODE6), DEVICE)?;
 
         let top = Cgroups::find()?.top().create(&name)?;
         let pods = top.create("pods")?;
@@ -140,6 +199,7 @@ impl Lab {
         let mut lab = Self {
             kernel: Kernel::open(&pod)?,
             outside: Maker::new(Maker::pair()?.0),
+            linked: Vec::new(),
             pod,
             network,
             parties: BTreeMap::new(),
@@ -303,7 +363,8 @@ impl Lab {
         let source = self.next_source(trial);
         let text = |what: &'static str| move |error: io::Error| format!("{what}: {error}");
         let parties = &self.parties;
-        let maker = |who: Option<Party>| who.map_or(&self.outside, |party| &parties[&party]);
+        let network = trial.link.map_or(&self.outside, |link| &self.linked[link]);
+        let maker = |who: Option<Party>| who.map_or(network, |party| &parties[&party]);
         let (sender, receiver) = (maker(trial.sender), maker(trial.receiver));
         let listener = listen(receiver, trial).map_err(text("cannot listen"))?;
         let client = match sockets::open(sender, trial.protocol, source, trial.to) {
@@ -431,12 +492,19 @@ pub fn container(number: u8) -> Party {
     Party::Container(ContainerId::try_from(number).expect("a container's number"))
 }
 
-/// Joins the pod to the network, which answers for every address.
-fn connect(pod: &NetNs, network: &NetNs) -> Result<(), Box<dyn std::error::Error>> {
+/// Joins the pod to a network, which answers for every address; the route there is the caller's.
+fn connect(
+    pod: &NetNs,
+    network: &NetNs,
+    device: &str,
+    own: [IpAddr; 2],
+    gateway: [IpAddr; 2],
+) -> Result<(), Box<dyn std::error::Error>> {
+    const OUTER: &str = "pod0";
     let mut inside = Links::of(pod)?;
     let mut outside = Links::of(network)?;
-    outside.add_veth("pod0", pod, DEVICE)?;
-    for (links, device, addresses) in [(&mut inside, DEVICE, [POD4, POD6]), (&mut outside, "pod0", [NODE4, NODE6])] {
+    outside.add_veth(OUTER, pod, device)?;
+    for (links, device, addresses) in [(&mut inside, device, own), (&mut outside, OUTER, gateway)] {
         links.set_up("lo")?;
         for address in addresses {
             let length = if address.is_ipv4() { 24 } else { 64 };
@@ -445,18 +513,13 @@ fn connect(pod: &NetNs, network: &NetNs) -> Result<(), Box<dyn std::error::Error
         links.set_up(device)?;
     }
     // A new pair drops packets for a while; a single datagram would be lost, and no counter would tell.
-    inside.wait_operational(DEVICE, LIMIT)?;
-    outside.wait_operational("pod0", LIMIT)?;
-    inside.add_route("0.0.0.0/0".parse()?, Some(NODE4), DEVICE)?;
-    inside.add_route("::/0".parse()?, Some(NODE6), DEVICE)?;
+    inside.wait_operational(device, LIMIT)?;
+    outside.wait_operational(OUTER, LIMIT)?;
     // Every address is local to the network, but for the pod's own subnet, which stands before it in the same table.
-    for route in [
-        "-4 route add 10.77.0.0/24 dev pod0 table local",
-        "-6 route add fd77::/64 dev pod0 table local",
-        "-4 route add local default dev lo table local",
-        "-6 route add local default dev lo table local",
-    ] {
-        ip(network, route)?;
+    for (family, address, length) in [("-4", own[0], 24), ("-6", own[1], 64)] {
+        let subnet = ipnet::IpNet::new(address, length)?.trunc();
+        ip(network, &format!("{family} route add {subnet} dev {OUTER} table local"))?;
+        ip(network, &format!("{family} route add local default dev lo table local"))?;
     }
     Ok(())
 }

@@ -149,7 +149,7 @@ fn trial(flow: &Flow, way: Way) -> Trial {
         (End::Remote(address), End::Local(receiver)) => (None, Some(receiver), own(address.is_ipv6()), Some(address)),
         _ => unreachable!("every drawn flow has an end in the pod, and the other in it or on the pod network"),
     };
-    Trial { sender, receiver, protocol: flow.protocol, to: SocketAddr::new(to, flow.port), source }
+    Trial { sender, receiver, protocol: flow.protocol, to: SocketAddr::new(to, flow.port), source, link: None }
 }
 
 /// Takes away what the disagreement does not need.

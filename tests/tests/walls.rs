@@ -48,6 +48,7 @@ fn the_guard_denies_everything_and_no_policy_nothing() {
                         protocol,
                         to,
                         source: None,
+                        link: None,
                     };
                     assert_eq!(lab.attempt(&trial), Ok(expected), "{by:?} {trial:?}");
                     if to.ip().is_loopback() {
@@ -60,10 +61,11 @@ fn the_guard_denies_everything_and_no_policy_nothing() {
                         protocol,
                         to,
                         source: Some(source.parse().unwrap()),
+                        link: None,
                     };
                     assert_eq!(lab.attempt(&trial), Ok(expected), "{by:?} {trial:?}");
                     let to = SocketAddr::new(source.parse().unwrap(), 8080);
-                    let trial = Trial { sender: Some(lab::container(1)), receiver: None, protocol, to, source: None };
+                    let trial = Trial { sender: Some(lab::container(1)), receiver: None, protocol, to, source: None, link: None };
                     assert_eq!(lab.attempt(&trial), Ok(expected), "{by:?} {trial:?}");
                 }
             }
