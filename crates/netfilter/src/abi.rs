@@ -98,8 +98,10 @@ pub const NFTA_SET_DESC: u16 = 9;
 pub const NFTA_SET_DESC_SIZE: u16 = 1;
 pub const NFTA_SET_ID: u16 = 10;
 pub const NFTA_SET_USERDATA: u16 = 13;
+pub const NFTA_SET_OBJ_TYPE: u16 = 15;
 pub const NFT_SET_INTERVAL: u32 = 4;
 pub const NFT_SET_MAP: u32 = 8;
+pub const NFT_SET_OBJECT: u32 = 64;
 pub const NFT_DATA_VERDICT: u32 = 0xffff_ff00;
 pub const NFTNL_UDATA_SET_KEYBYTEORDER: u8 = 0;
 
@@ -110,6 +112,7 @@ pub const NFTA_SET_ELEM_KEY: u16 = 1;
 pub const NFTA_SET_ELEM_DATA: u16 = 2;
 pub const NFTA_SET_ELEM_FLAGS: u16 = 3;
 pub const NFTA_SET_ELEM_PAD: u16 = 8;
+pub const NFTA_SET_ELEM_OBJREF: u16 = 9;
 pub const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
 
 pub const NFTA_OBJ_TABLE: u16 = 1;
@@ -139,6 +142,8 @@ pub const NFT_META_LEN: u32 = 0;
 pub const NFT_META_PROTOCOL: u32 = 1;
 pub const NFT_META_IIF: u32 = 4;
 pub const NFT_META_OIF: u32 = 5;
+pub const NFT_META_IIFNAME: u32 = 6;
+pub const NFT_META_OIFNAME: u32 = 7;
 pub const NFT_META_SKUID: u32 = 10;
 pub const NFT_META_SKGID: u32 = 11;
 pub const NFT_META_RTCLASSID: u32 = 13;
@@ -173,6 +178,8 @@ pub const NFTA_FIB_FLAGS: u16 = 3;
 pub const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
 pub const NFTA_FIB_F_SADDR: u32 = 1;
 pub const NFTA_FIB_F_DADDR: u32 = 2;
+pub const NFTA_FIB_F_IIF: u32 = 8;
+pub const NFTA_FIB_F_OIF: u32 = 16;
 
 pub const NFTA_PAYLOAD_DREG: u16 = 1;
 pub const NFTA_PAYLOAD_BASE: u16 = 2;
@@ -226,6 +233,8 @@ pub const NFTA_IMMEDIATE_DATA: u16 = 2;
 
 pub const NFTA_OBJREF_IMM_TYPE: u16 = 1;
 pub const NFTA_OBJREF_IMM_NAME: u16 = 2;
+pub const NFTA_OBJREF_SET_SREG: u16 = 3;
+pub const NFTA_OBJREF_SET_NAME: u16 = 4;
 
 pub const NFTA_LIMIT_RATE: u16 = 1;
 pub const NFTA_LIMIT_UNIT: u16 = 2;

@@ -225,11 +225,16 @@ fn compose_set(set: &Set, names: &Names<'_>) -> Result<SetImage, EncodeProblem> 
     if set.map {
         flags |= abi::NFT_SET_MAP;
     }
+    if set.counts {
+        flags |= abi::NFT_SET_OBJECT;
+    }
     let mut elements = Vec::with_capacity(set.elements.len() * if set.interval { 2 } else { 1 });
     let mut before: Option<&Element> = None;
     for (index, element) in set.elements.iter().enumerate() {
         if element.key.len() != set.key.len()
             || element.verdict.is_some() != set.map
+            || element.counter.is_some() != set.counts
+            || (set.map && set.counts)
             || (element.last.is_some() && !set.interval)
         {
             return Err(EncodeProblem::Element(index));
@@ -270,9 +275,11 @@ fn compose_element(
     names: &Names<'_>,
     elements: &mut Vec<ElementImage>,
 ) -> Result<(), EncodeProblem> {
-    let data = match &element.verdict {
-        Some(verdict) => Some(compose_verdict(verdict, names)?),
-        None => None,
+    let data = match (&element.verdict, &element.counter) {
+        (Some(verdict), _) => Some(compose_verdict(verdict, names)?),
+        (None, Some(counter)) if names.counters.contains(counter.as_str()) => Some(Data::Counter(counter.clone())),
+        (None, Some(counter)) => return Err(EncodeProblem::NoCounter(counter.clone())),
+        (None, None) => None,
     };
     elements.push(ElementImage {
         key: key_bytes(&set.key, &element.key, set.interval)?,
@@ -362,6 +369,7 @@ fn push_value(bytes: &mut Vec<u8>, value: u128, width: usize, order: ByteOrder) 
 pub(crate) const fn datatype(kind: Kind) -> u32 {
     match kind {
         Kind::Byte | Kind::Short | Kind::Number => 4,
+        Kind::DeviceName => 41,
         Kind::Ipv4 => 7,
         Kind::Ipv6 => 8,
         Kind::Protocol => 12,

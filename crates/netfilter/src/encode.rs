@@ -289,6 +289,9 @@ impl Encoder {
         if let Some(data_type) = set.data_type {
             writer.number(abi::NFTA_SET_DATA_TYPE, data_type);
         }
+        if set.flags & abi::NFT_SET_OBJECT != 0 {
+            writer.number(abi::NFTA_SET_OBJ_TYPE, abi::NFT_OBJECT_COUNTER);
+        }
         // Told the number of elements, the kernel takes a plain hash table, which is quicker to make and to look up in
         // than one that can grow. Only sets of addresses ever grow.
         if !set.elements.is_empty() && !holds_addresses(set) {
@@ -373,7 +376,7 @@ impl Encoder {
 /// No element is longer: its key and its chain's name are bounded, the rest is headers.
 fn element_bound(element: &ElementImage) -> usize {
     let chain = match &element.data {
-        Some(Data::Verdict { chain: Some(chain), .. }) => chain.len(),
+        Some(Data::Verdict { chain: Some(name), .. } | Data::Counter(name)) => name.len(),
         _ => 0,
     };
     64 + element.key.len() + chain
@@ -384,8 +387,10 @@ fn write_element(writer: &mut Writer, element: &ElementImage) {
     let key = writer.nest(abi::NFTA_SET_ELEM_KEY);
     writer.attribute(abi::NFTA_DATA_VALUE, &element.key);
     writer.end_nest(key);
-    if let Some(data) = &element.data {
-        write_data(writer, abi::NFTA_SET_ELEM_DATA, data);
+    match &element.data {
+        Some(Data::Counter(name)) => writer.string(abi::NFTA_SET_ELEM_OBJREF, name),
+        Some(data) => write_data(writer, abi::NFTA_SET_ELEM_DATA, data),
+        None => {}
     }
     if element.end {
         writer.number(abi::NFTA_SET_ELEM_FLAGS, abi::NFT_SET_ELEM_INTERVAL_END);
@@ -410,6 +415,8 @@ fn write_expression(writer: &mut Writer, expression: &Expression) {
 fn write_data(writer: &mut Writer, kind: u16, data: &Data) {
     let nest = writer.nest(kind);
     match data {
+        // Only an element has one, in an attribute of its own.
+        Data::Counter(_) => {}
         Data::Value(bytes) => writer.attribute(abi::NFTA_DATA_VALUE, bytes),
         Data::Verdict { code, chain } => {
             let verdict = writer.nest(abi::NFTA_DATA_VERDICT);

@@ -97,7 +97,12 @@ pub(crate) enum Value {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Data {
     Value(Vec<u8>),
-    Verdict { code: u32, chain: Option<String> },
+    Verdict {
+        code: u32,
+        chain: Option<String>,
+    },
+    /// The counter of an element: `NFTA_SET_ELEM_OBJREF`.
+    Counter(String),
 }
 
 impl Expression {

@@ -131,9 +131,10 @@ fn read_element(attributes: Attributes<'_>) -> Option<ElementImage> {
         match attribute.kind {
             abi::NFTA_SET_ELEM_KEY => match read_data(&attribute)? {
                 Data::Value(key) => element.key = key,
-                Data::Verdict { .. } => return None,
+                Data::Verdict { .. } | Data::Counter(_) => return None,
             },
             abi::NFTA_SET_ELEM_DATA => element.data = Some(read_data(&attribute)?),
+            abi::NFTA_SET_ELEM_OBJREF => element.data = Some(Data::Counter(attribute.text())),
             abi::NFTA_SET_ELEM_FLAGS => {
                 let flags = attribute.number()?;
                 element.end = flags & abi::NFT_SET_ELEM_INTERVAL_END != 0;

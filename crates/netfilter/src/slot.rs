@@ -134,18 +134,18 @@ fn has_hooks_of(table: &TableImage, other: &TableImage) -> bool {
 }
 
 fn rename_target(data: &mut Data, slot: Slot) {
-    if let Data::Verdict { chain: Some(chain), .. } = data {
-        slot.rename(chain);
+    if let Data::Verdict { chain: Some(name), .. } | Data::Counter(name) = data {
+        slot.rename(name);
     }
 }
 
 fn rename_references(rule: &mut RuleImage, slot: Slot) {
     for expression in &mut rule.expressions {
-        let name = name_attribute(expression);
+        let name = name_attributes(expression);
         for (kind, value) in &mut expression.attributes {
             match value {
                 Value::Data(data) => rename_target(data, slot),
-                Value::Bytes(bytes) if Some(*kind) == name => {
+                Value::Bytes(bytes) if name.contains(kind) => {
                     bytes.splice(..0, slot.prefix().bytes());
                 }
                 Value::Bytes(_) => {}
@@ -154,23 +154,23 @@ fn rename_references(rule: &mut RuleImage, slot: Slot) {
     }
 }
 
-/// The attribute in which an expression names a set or counter.
-fn name_attribute(expression: &Expression) -> Option<u16> {
+/// The attributes in which an expression names a set or counter.
+fn name_attributes(expression: &Expression) -> &'static [u16] {
     match &*expression.name {
-        "lookup" => Some(abi::NFTA_LOOKUP_SET),
-        "objref" => Some(abi::NFTA_OBJREF_IMM_NAME),
-        _ => None,
+        "lookup" => &[abi::NFTA_LOOKUP_SET],
+        "objref" => &[abi::NFTA_OBJREF_IMM_NAME, abi::NFTA_OBJREF_SET_NAME],
+        _ => &[],
     }
 }
 
 /// The slots that a rule refers to.
 fn references(rule: &RuleImage) -> impl Iterator<Item = Slot> {
     rule.expressions.iter().flat_map(|expression| {
-        let name = name_attribute(expression);
+        let name = name_attributes(expression);
         expression.attributes.iter().filter_map(move |(kind, value)| {
             let text = match value {
                 Value::Data(Data::Verdict { chain: Some(chain), .. }) => chain,
-                Value::Bytes(bytes) if Some(*kind) == name => std::str::from_utf8(bytes).ok()?,
+                Value::Bytes(bytes) if name.contains(kind) => std::str::from_utf8(bytes).ok()?,
                 _ => return None,
             };
             Some(Slot::of(text)?.0)

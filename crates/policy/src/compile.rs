@@ -15,7 +15,7 @@ mod statements;
 mod tests;
 
 use crate::model::{ResolvedPod, RuleName};
-use crate::ruleset::{Generation, Ruleset};
+use crate::ruleset::{Change, Generation, Ruleset};
 use builder::Builder;
 use sidewall_flow::Decision;
 use std::collections::BTreeMap;
@@ -54,4 +54,20 @@ pub fn compile(pod: &ResolvedPod, generation: Generation) -> Compiled {
     builder.judging();
     let link = pod.interface.clone().map(|device| (device, Builder::link_rules()));
     builder.finish(link)
+}
+
+/// Compiles a pod's rules to follow older ones of the same pod, and says what leads from those to these.
+///
+/// They keep the generation where nothing is taken away; where anything is, or the whole must be loaded anew, they have
+/// the next one, so that live flows are judged again.
+pub fn compile_next(pod: &ResolvedPod, old: &Compiled) -> (Compiled, Change) {
+    let compiled = compile(pod, old.ruleset.generation);
+    match compiled.ruleset.change_from(&old.ruleset) {
+        Change::Parts(changes) if !changes.takes_away() => (compiled, Change::Parts(changes)),
+        _ => {
+            let compiled = compile(pod, old.ruleset.generation.next());
+            let change = compiled.ruleset.change_from(&old.ruleset);
+            (compiled, change)
+        }
+    }
 }

@@ -4,10 +4,12 @@
 //! turns a [`Ruleset`] into netlink messages and knows nothing of policies; [`crate::compile()`] makes one and knows
 //! nothing of netlink. Its [`std::fmt::Display`] is a text in the manner of `nft`, made for golden files and for people.
 
+mod change;
 mod field;
 mod text;
 
-pub use field::{ByteOrder, Field, Kind};
+pub use change::{Change, ChangeError, Changes, SetChange, TableChange};
+pub use field::{ByteOrder, Field, Kind, device_name};
 
 use sidewall_flow::Decision;
 use std::fmt;
@@ -89,7 +91,7 @@ pub struct Counter {
     pub name: String,
 }
 
-/// A named set or verdict map. Elements may be added and deleted later.
+/// A named set, verdict map or map to counters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Set {
     /// Its name in the table.
@@ -100,6 +102,11 @@ pub struct Set {
     pub interval: bool,
     /// Whether elements carry a verdict.
     pub map: bool,
+    /// Whether elements carry a counter (never together with a verdict).
+    pub counts: bool,
+    /// Whether elements may be added and deleted while the set stands: peers come and go, containers restart. One that
+    /// may not keeps the elements that it was made with.
+    pub grows: bool,
     /// The elements, ascending and without overlap.
     pub elements: Vec<Element>,
 }
@@ -113,6 +120,8 @@ pub struct Element {
     pub last: Option<u128>,
     /// The verdict, in a verdict map.
     pub verdict: Option<Verdict>,
+    /// The counter's name, in a map to counters.
+    pub counter: Option<String>,
 }
 
 /// A chain.
@@ -203,6 +212,13 @@ pub enum Statement {
     },
     /// Counts in a named counter.
     Count(String),
+    /// Counts in the counter that the map has for the fields; ends the rule where it has none.
+    CountBy {
+        /// What is loaded: a field for each kind of the map's key.
+        fields: Vec<Field>,
+        /// The map to counters.
+        map: String,
+    },
     /// Goes on at most so often.
     Limit {
         /// Packets a second.

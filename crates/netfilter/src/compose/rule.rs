@@ -16,6 +16,14 @@ const ICMP: u8 = 1;
 const TCP: u8 = 6;
 const ICMPV6: u8 = 58;
 
+/// What the elements of a set hold beside their keys.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Holds {
+    Keys,
+    Verdicts,
+    Counters,
+}
+
 pub(super) fn compose_rule(rule: &Rule, family: Family, names: &Names<'_>) -> Result<RuleImage, EncodeProblem> {
     let mut body = Body { family, names, network: None, transport: None, expressions: Vec::new() };
     for statement in &rule.statements {
@@ -64,7 +72,7 @@ impl<'a> Body<'a> {
         match statement {
             Statement::Match { field, mask, compare, value } => self.compare(*field, *mask, *compare, *value)?,
             Statement::Lookup { fields, mask, set, negate } => {
-                let found = self.find(set, false)?;
+                let found = self.find(set, Holds::Keys)?;
                 self.load_key(found, fields, *mask)?;
                 let flags = if *negate { abi::NFT_LOOKUP_F_INV } else { 0 };
                 self.push(
@@ -75,7 +83,7 @@ impl<'a> Body<'a> {
                 );
             }
             Statement::Dispatch { fields, mask, map } => {
-                let found = self.find(map, true)?;
+                let found = self.find(map, Holds::Verdicts)?;
                 self.load_key(found, fields, *mask)?;
                 self.push(
                     Expression::new("lookup")
@@ -104,6 +112,15 @@ impl<'a> Body<'a> {
                     Expression::new("objref")
                         .number(abi::NFTA_OBJREF_IMM_TYPE, abi::NFT_OBJECT_COUNTER)
                         .string(abi::NFTA_OBJREF_IMM_NAME, name),
+                );
+            }
+            Statement::CountBy { fields, map } => {
+                let found = self.find(map, Holds::Counters)?;
+                self.load_key(found, fields, None)?;
+                self.push(
+                    Expression::new("objref")
+                        .number(abi::NFTA_OBJREF_SET_SREG, register(FIRST))
+                        .string(abi::NFTA_OBJREF_SET_NAME, map),
                 );
             }
             Statement::Limit { per_second, burst } => {
@@ -190,9 +207,15 @@ impl<'a> Body<'a> {
         Ok(())
     }
 
-    fn find(&self, name: &str, map: bool) -> Result<&'a Set, EncodeProblem> {
+    fn find(&self, name: &str, holds: Holds) -> Result<&'a Set, EncodeProblem> {
         let names: &'a Names<'a> = self.names;
-        names.sets.get(name).copied().filter(|set| set.map == map).ok_or_else(|| EncodeProblem::NoSet(name.to_owned()))
+        let wanted = (holds == Holds::Verdicts, holds == Holds::Counters);
+        names
+            .sets
+            .get(name)
+            .copied()
+            .filter(|set| (set.map, set.counts) == wanted)
+            .ok_or_else(|| EncodeProblem::NoSet(name.to_owned()))
     }
 
     /// Loads the fields of a look-up into consecutive registers, as the set's key has them.
@@ -340,6 +363,8 @@ impl<'a> Body<'a> {
             Field::Protocol => meta(abi::NFT_META_L4PROTO),
             Field::InputDevice => meta(abi::NFT_META_IIF),
             Field::OutputDevice => meta(abi::NFT_META_OIF),
+            Field::InputDeviceName => meta(abi::NFT_META_IIFNAME),
+            Field::OutputDeviceName => meta(abi::NFT_META_OIFNAME),
             Field::Length => meta(abi::NFT_META_LEN),
             Field::PacketType => meta(abi::NFT_META_PKTTYPE),
             Field::EtherType => meta(abi::NFT_META_PROTOCOL),
@@ -361,6 +386,8 @@ impl<'a> Body<'a> {
             Field::CtOriginalDestinationPort => original(abi::NFT_CT_PROTO_DST),
             Field::FibSourceType => fib(abi::NFTA_FIB_F_SADDR),
             Field::FibDestinationType => fib(abi::NFTA_FIB_F_DADDR),
+            Field::FibSourceTypeOut => fib(abi::NFTA_FIB_F_SADDR | abi::NFTA_FIB_F_OIF),
+            Field::FibDestinationTypeIn => fib(abi::NFTA_FIB_F_DADDR | abi::NFTA_FIB_F_IIF),
             Field::NetworkHeaderStart => network(0),
             Field::Ipv4Source => network(12),
             Field::Ipv4Destination => network(16),

@@ -15,7 +15,9 @@ fn one_rule(statements: Vec<Statement>) -> Ruleset {
                 key: vec![Kind::Port],
                 interval: true,
                 map: false,
-                elements: vec![Element { key: vec![80], last: Some(90), verdict: None }],
+                counts: false,
+                grows: false,
+                elements: vec![Element { key: vec![80], last: Some(90), verdict: None, counter: None }],
             }],
             chains: vec![Chain {
                 name: "out".into(),
@@ -119,8 +121,15 @@ fn no_attribute_is_longer_than_its_length_can_say() {
         key: vec![Kind::Ipv6],
         interval: true,
         map: true,
+        counts: false,
+        grows: false,
         elements: (0..2000)
-            .map(|i| Element { key: vec![i * 2], last: Some(i * 2), verdict: Some(Verdict::Goto(chain.clone())) })
+            .map(|i| Element {
+                key: vec![i * 2],
+                last: Some(i * 2),
+                verdict: Some(Verdict::Goto(chain.clone())),
+                counter: None,
+            })
             .collect(),
     });
     let batch = encode(&ruleset, 0, 1).unwrap();

@@ -13,9 +13,11 @@ fn ruleset() -> Ruleset {
         key: vec![key],
         interval,
         map,
+        counts: false,
+        grows: false,
         elements: vec![element],
     };
-    let plain = Element { key: vec![1], last: None, verdict: None };
+    let plain = Element { key: vec![1], last: None, verdict: None, counter: None };
     Ruleset {
         generation: Generation::FIRST,
         tables: vec![Table {

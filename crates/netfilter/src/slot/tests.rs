@@ -17,7 +17,14 @@ fn ruleset(first: Vec<Statement>) -> Ruleset {
                 key: vec![Kind::Port],
                 interval: false,
                 map: true,
-                elements: vec![Element { key: vec![1], last: None, verdict: Some(Verdict::Goto("leaf".into())) }],
+                counts: false,
+                grows: false,
+                elements: vec![Element {
+                    key: vec![1],
+                    last: None,
+                    verdict: Some(Verdict::Goto("leaf".into())),
+                    counter: None,
+                }],
             }],
             chains: vec![
                 Chain {

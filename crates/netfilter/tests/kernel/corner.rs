@@ -93,11 +93,14 @@ fn a_verdict_map_of_adjacent_ranges_gives_each_its_own() {
         key: vec![Kind::Port],
         interval: true,
         map: true,
+        counts: false,
+        grows: false,
         elements: [(4000, 4009, "first"), (4010, 4019, "second"), (4030, 65535, "third")]
             .map(|(first, last, to): (u128, u128, &str)| Element {
                 key: vec![first],
                 last: Some(last),
                 verdict: Some(Verdict::Goto(to.into())),
+                counter: None,
             })
             .to_vec(),
     };
@@ -126,4 +129,43 @@ fn a_verdict_map_of_adjacent_ranges_gives_each_its_own() {
     }
     let counted: Vec<u64> = names.iter().map(|name| kernel.counters().unwrap()[*name].packets).collect();
     assert_eq!(counted, [2, 2, 2, 3]);
+}
+
+#[test]
+fn a_map_to_counters_counts_by_key_and_goes_on() {
+    let element =
+        |first, last, to: &str| Element { key: vec![first], last, verdict: None, counter: Some(to.to_owned()) };
+    let singles =
+        set("singles", &[Kind::Port], false, vec![element(4000, None, "first"), element(4001, None, "second")]);
+    let ranges = set(
+        "ranges",
+        &[Kind::Port],
+        true,
+        vec![
+            element(4010, Some(4019), "first"),
+            element(4020, Some(4029), "second"),
+            element(4100, Some(65535), "third"),
+        ],
+    );
+    let by = |map: &str| Statement::CountBy { fields: vec![Field::DestinationPort], map: map.to_owned() };
+    let counters = ["first", "second", "third", "none"];
+    let rules = [
+        rule([equal(Field::Protocol, 17), by("singles"), verdict(Verdict::Drop)]),
+        rule([equal(Field::Protocol, 17), by("ranges"), verdict(Verdict::Drop)]),
+        rule([equal(Field::Protocol, 17), Statement::Count("none".into()), verdict(Verdict::Drop)]),
+    ];
+    let table = table(&counters, vec![singles, ranges], vec![base("out", HookPoint::Output, true, rules)]);
+    let ruleset = ruleset(vec![table]);
+    let (namespace, mut kernel) = namespace();
+    // Twice, so that it stands in each slot once.
+    for _ in 0..2 {
+        kernel.load(&ruleset, LoadOptions::default()).unwrap();
+        assert_eq!(kernel.verify(&ruleset).unwrap(), Standing::AsLoaded);
+    }
+    let sender = namespace.run(|| UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+    for port in [3999, 4000, 4001, 4002, 4009, 4010, 4019, 4020, 4029, 4030, 65535] {
+        sender.send_to(b"x", ("127.0.0.1", port)).unwrap_err();
+    }
+    let counted: Vec<u64> = counters.iter().map(|name| kernel.counters().unwrap()[*name].packets).collect();
+    assert_eq!(counted, [3, 3, 1, 4]);
 }

@@ -68,20 +68,22 @@ pub fn set(name: &str, key: &[Kind], interval: bool, elements: Vec<Element>) -> 
         key: key.to_vec(),
         interval,
         map: elements.first().is_some_and(|element| element.verdict.is_some()),
+        counts: elements.first().is_some_and(|element| element.counter.is_some()),
+        grows: false,
         elements,
     }
 }
 
 pub fn element(key: &[u128]) -> Element {
-    Element { key: key.to_vec(), last: None, verdict: None }
+    Element { key: key.to_vec(), last: None, verdict: None, counter: None }
 }
 
 pub fn range(first: u128, last: u128) -> Element {
-    Element { key: vec![first], last: Some(last), verdict: None }
+    Element { key: vec![first], last: Some(last), verdict: None, counter: None }
 }
 
 pub fn to(key: &[u128], verdict: Verdict) -> Element {
-    Element { key: key.to_vec(), last: None, verdict: Some(verdict) }
+    Element { key: key.to_vec(), last: None, verdict: Some(verdict), counter: None }
 }
 
 pub fn counter(name: &str) -> Counter {

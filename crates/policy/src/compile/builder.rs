@@ -101,7 +101,7 @@ impl<'a> Builder<'a> {
     /// A set of single keys.
     pub fn set(&mut self, hint: &str, key: Vec<Kind>, keys: impl IntoIterator<Item = Vec<u128>>) -> String {
         let keys: BTreeSet<Vec<u128>> = keys.into_iter().collect();
-        let elements = keys.into_iter().map(|key| Element { key, last: None, verdict: None }).collect();
+        let elements = keys.into_iter().map(|key| Element { key, last: None, verdict: None, counter: None }).collect();
         self.intern(hint, key, false, elements)
     }
 
@@ -111,8 +111,10 @@ impl<'a> Builder<'a> {
         if !interval {
             return self.set(hint, vec![kind], ranges.iter().map(|(only, _)| vec![only]));
         }
-        let elements =
-            ranges.iter().map(|(first, last)| Element { key: vec![first], last: Some(last), verdict: None }).collect();
+        let elements = ranges
+            .iter()
+            .map(|(first, last)| Element { key: vec![first], last: Some(last), verdict: None, counter: None })
+            .collect();
         self.intern(hint, vec![kind], true, elements)
     }
 
@@ -124,7 +126,7 @@ impl<'a> Builder<'a> {
         let name = format!("{hint}-{}", self.sets.len() + 1);
         self.sets_by_content.insert(content.clone(), name.clone());
         let (key, interval, elements) = content;
-        self.sets.push(Set { name: name.clone(), key, interval, map: false, elements });
+        self.sets.push(Set { name: name.clone(), key, interval, map: false, counts: false, grows: false, elements });
         name
     }
 
@@ -136,9 +138,19 @@ impl<'a> Builder<'a> {
         verdicts: impl IntoIterator<Item = (Vec<u128>, Verdict)>,
     ) -> String {
         let verdicts: BTreeMap<Vec<u128>, Verdict> = verdicts.into_iter().collect();
-        let elements =
-            verdicts.into_iter().map(|(key, verdict)| Element { key, last: None, verdict: Some(verdict) }).collect();
-        self.sets.push(Set { name: name.to_owned(), key, interval: false, map: true, elements });
+        let elements = verdicts
+            .into_iter()
+            .map(|(key, verdict)| Element { key, last: None, verdict: Some(verdict), counter: None })
+            .collect();
+        self.sets.push(Set {
+            name: name.to_owned(),
+            key,
+            interval: false,
+            map: true,
+            counts: false,
+            grows: false,
+            elements,
+        });
         name.to_owned()
     }
 

@@ -36,6 +36,8 @@ pub enum Kind {
     PacketType,
     /// The type of an address, as the routing tables tell it.
     FibType,
+    /// A device's name: its bytes from the highest on, the rest zero; see [`device_name`].
+    DeviceName,
     /// A single byte of another meaning.
     Byte,
     /// A 16-bit number in network order.
@@ -52,17 +54,27 @@ impl Kind {
             Self::Port | Self::Short => 2,
             Self::Mark | Self::Ipv4 | Self::Uid | Self::Gid | Self::FibType | Self::Number => 4,
             Self::Cgroup => 8,
-            Self::Ipv6 => 16,
+            Self::Ipv6 | Self::DeviceName => 16,
         }
     }
 
     /// How the kernel holds it.
     pub const fn order(self) -> ByteOrder {
         match self {
-            Self::Ipv4 | Self::Ipv6 | Self::Port | Self::Short => ByteOrder::Network,
+            Self::Ipv4 | Self::Ipv6 | Self::Port | Self::Short | Self::DeviceName => ByteOrder::Network,
             _ => ByteOrder::Host,
         }
     }
+}
+
+/// A device's name as a value of [`Kind::DeviceName`]. The kernel's names have at most 15 bytes; what is longer is cut.
+pub fn device_name(name: &str) -> u128 {
+    const MOST: usize = 15;
+    let mut bytes = [0; 16];
+    for (byte, letter) in bytes.iter_mut().zip(name.bytes().take(MOST)) {
+        *byte = letter;
+    }
+    u128::from_be_bytes(bytes)
 }
 
 /// What a statement loads from a packet, its socket or its connection.
@@ -76,6 +88,10 @@ pub enum Field {
     InputDevice,
     /// `meta oif`, the index of the device it leaves by.
     OutputDevice,
+    /// `meta iifname`, the name of the device it came from; empty where there is none.
+    InputDeviceName,
+    /// `meta oifname`, the name of the device it leaves by; empty where there is none.
+    OutputDeviceName,
     /// `meta length`, the packet's length in bytes from the IP header on.
     Length,
     /// `meta pkttype`.
@@ -117,6 +133,11 @@ pub enum Field {
     FibSourceType,
     /// `fib daddr type`.
     FibDestinationType,
+    /// `fib saddr . oif type`: the type that the source has on the device that it leaves by. Only at OUTPUT.
+    FibSourceTypeOut,
+    /// `fib daddr . iif type`: the type that the destination has on the device that it came from. Only at INPUT and
+    /// before.
+    FibDestinationTypeIn,
     /// The first byte of the network header: version and, for IPv4, the header's length in words.
     NetworkHeaderStart,
     /// `ip saddr`.
@@ -177,7 +198,10 @@ impl Field {
             Self::CtOriginalSource6 | Self::CtOriginalDestination6 | Self::Ipv6Source | Self::Ipv6Destination => {
                 Kind::Ipv6
             }
-            Self::FibSourceType | Self::FibDestinationType => Kind::FibType,
+            Self::FibSourceType | Self::FibDestinationType | Self::FibSourceTypeOut | Self::FibDestinationTypeIn => {
+                Kind::FibType
+            }
+            Self::InputDeviceName | Self::OutputDeviceName => Kind::DeviceName,
             Self::IcmpType => Kind::IcmpType,
             Self::Icmpv6Type => Kind::Icmpv6Type,
             Self::SourcePort | Self::DestinationPort | Self::CtOriginalDestinationPort => Kind::Port,

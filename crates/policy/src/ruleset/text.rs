@@ -29,10 +29,15 @@ impl fmt::Display for Table {
 
 impl fmt::Display for Set {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = if self.map { "map" } else { "set" };
+        let what = match (self.map, self.counts) {
+            (true, _) => "map",
+            (false, true) => "counter map",
+            (false, false) => "set",
+        };
         let key: Vec<String> = self.key.iter().map(|kind| format!("{kind:?}").to_lowercase()).collect();
         let interval = if self.interval { " interval" } else { "" };
-        writeln!(f, "  {what} {} {{ # {}{interval}", self.name, key.join(" . "))?;
+        let grows = if self.grows { ", grows" } else { "" };
+        writeln!(f, "  {what} {} {{ # {}{interval}{grows}", self.name, key.join(" . "))?;
         for element in &self.elements {
             writeln!(f, "    {}", element_text(element, &self.key))?;
         }
@@ -48,9 +53,10 @@ fn element_text(element: &Element, key: &[Kind]) -> String {
         *first = format!("{first}-{}", value_text(*kind, last));
     }
     let key = parts.join(" . ");
-    match &element.verdict {
-        Some(verdict) => format!("{key} : {verdict}"),
-        None => key,
+    match (&element.verdict, &element.counter) {
+        (Some(verdict), _) => format!("{key} : {verdict}"),
+        (None, Some(counter)) => format!("{key} : {counter}"),
+        (None, None) => key,
     }
 }
 
@@ -107,6 +113,7 @@ impl fmt::Display for Statement {
                 write!(f, "ct mark set ct mark & {keep:#010x} | {set:#010x}")
             }
             Self::Count(name) => write!(f, "counter {name}"),
+            Self::CountBy { fields, map } => write!(f, "counter name {} map @{map}", loaded(fields, None)),
             Self::Limit { per_second, burst } => {
                 write!(f, "limit {per_second}/second burst {burst}")
             }
@@ -145,6 +152,8 @@ fn field_name(field: Field) -> String {
         Field::Protocol => "meta l4proto",
         Field::InputDevice => "iif",
         Field::OutputDevice => "oif",
+        Field::InputDeviceName => "iifname",
+        Field::OutputDeviceName => "oifname",
         Field::Length => "meta length",
         Field::PacketType => "meta pkttype",
         Field::EtherType => "meta protocol",
@@ -164,6 +173,8 @@ fn field_name(field: Field) -> String {
         Field::CtOriginalDestinationPort => "ct original proto-dst",
         Field::FibSourceType => "fib saddr type",
         Field::FibDestinationType => "fib daddr type",
+        Field::FibSourceTypeOut => "fib saddr . oif type",
+        Field::FibDestinationTypeIn => "fib daddr . iif type",
         Field::NetworkHeaderStart => "@nh,0,8",
         Field::Ipv4Source => "ip saddr",
         Field::Ipv4Destination => "ip daddr",
@@ -201,6 +212,7 @@ fn value_text(kind: Kind, value: u128) -> String {
         (Kind::Protocol, 6) => "tcp".to_owned(),
         (Kind::Protocol, 17) => "udp".to_owned(),
         (Kind::Protocol, 132) => "sctp".to_owned(),
+        (Kind::DeviceName, _) => format!("{:?}", String::from_utf8_lossy(&value.to_be_bytes()).trim_end_matches('\0')),
         (Kind::Mark, _) => format!("{value:#010x}"),
         (Kind::Short, _) => format!("{value:#06x}"),
         _ => value.to_string(),

@@ -5,7 +5,7 @@
 //! a second, and without any privilege, where the compiler and the evaluator disagree.
 
 use crate::model::{Identities, UserIdentities};
-use crate::ruleset::{Chain, Compare, Field, HookPoint, Set, Statement, Table, Verdict};
+use crate::ruleset::{Chain, Compare, Element, Field, HookPoint, Set, Statement, Table, Verdict};
 use crate::{End, Flow, ResolvedPod, Ruleset};
 use sidewall_flow::{Party, Protocol};
 use std::collections::BTreeSet;
@@ -185,10 +185,15 @@ impl Packet<'_> {
                 Statement::Dispatch { fields, mask, map } => {
                     let key: Vec<u128> =
                         fields.iter().map(|field| masked(*mark, *field, *mask)).collect::<Option<_>>()?;
-                    return find(set(map), &key)?.cloned();
+                    return find(set(map), &key)?.verdict.clone();
                 }
                 Statement::SetMark { keep, set } => *mark = *mark & keep | set,
                 Statement::Count(name) => counted.push(name.clone()),
+                Statement::CountBy { fields, map } => {
+                    let key: Vec<u128> =
+                        fields.iter().map(|field| masked(*mark, *field, None)).collect::<Option<_>>()?;
+                    counted.push(find(set(map), &key)?.counter.clone()?);
+                }
                 Statement::Limit { .. } | Statement::Log(_) => {}
                 Statement::RejectTcpReset | Statement::RejectProhibited => return Some(Verdict::Drop),
                 Statement::Verdict(verdict) => return Some(verdict.clone()),
@@ -280,10 +285,9 @@ impl Packet<'_> {
 }
 
 /// The element of a set that holds a key.
-fn find<'s>(set: &'s Set, key: &[u128]) -> Option<Option<&'s Verdict>> {
-    let element = set.elements.iter().find(|element| match element.last {
+fn find<'s>(set: &'s Set, key: &[u128]) -> Option<&'s Element> {
+    set.elements.iter().find(|element| match element.last {
         Some(last) => element.key[0] <= key[0] && key[0] <= last,
         None => element.key == key,
-    })?;
-    Some(element.verdict.as_ref())
+    })
 }
