@@ -140,6 +140,7 @@ pub fn subject(identities: Identities) -> Subject {
         interface: Some(lab::DEVICE.into()),
         containers: containers.collect(),
         identities,
+        networks: Default::default(),
     }
 }
 

@@ -54,6 +54,7 @@ fn world() -> World {
             port: Some((sidewall_flow::Protocol::Tcp, 5432)),
             endpoints: [(address(number * 6, false), Some(5432))].into(),
         }],
+        ..Service::default()
     });
     World { policies, pods: pods.collect(), services: services.collect(), ..World::default() }
 }

@@ -22,6 +22,7 @@ fn subject(identities: Identities, count: u8) -> Subject {
             })
             .collect(),
         identities,
+        networks: Default::default(),
     }
 }
 

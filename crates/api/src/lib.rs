@@ -5,6 +5,7 @@
 //! types but no client, no kernel and no clock.
 //!
 //! - [`policy`] — [`ContainerNetworkPolicy`], its peers, ports and status.
+//! - [`network`] — [`NetworkPolicy`], [`MultiNetworkPolicy`] and the networks that a pod is attached to.
 //! - [`proxy`] — [`SidecarProxy`].
 //! - [`selector`] — label selectors that refuse what they do not know.
 //! - [`names`] — the group, the annotations, what a name may look like.
@@ -18,6 +19,7 @@
 pub mod crd;
 pub mod load;
 pub mod names;
+pub mod network;
 pub mod policy;
 pub mod problem;
 pub mod proxy;
@@ -26,6 +28,10 @@ pub mod selector;
 mod shape;
 
 pub use load::{Colour, Diagnostic, Loaded, Loader, Located, Objects};
+pub use network::{
+    Attachment, Attachments, MultiNetworkPolicy, NetworkEgressRule, NetworkIngressRule, NetworkName, NetworkPeer,
+    NetworkPolicy, NetworkPolicySpec,
+};
 pub use policy::{
     ContainerNetworkPolicy, ContainerNetworkPolicySpec, ContainerNetworkPolicyStatus, EgressRule, Entity, IngressRule,
     IpBlock, Mode, Peer, PeerKind, PolicyPort, PolicyType, PortProtocol,
@@ -33,4 +39,4 @@ pub use policy::{
 pub use problem::{FieldPath, Problem, Segment, Severity};
 pub use proxy::{SidecarProxy, SidecarProxySpec};
 pub use read::{PolicyKind, UnreadablePolicy};
-pub use selector::{LabelSelector, Operator, Requirement};
+pub use selector::{LabelSelector, Operator, Requirement, SelectorLimits};

@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::names::{API_VERSION, GROUP};
 use crate::problem::{FieldPath, Problem, Severity};
 use crate::read::{self, PolicyKind, Read, UnreadablePolicy};
-use crate::{ContainerNetworkPolicy, SidecarProxy};
+use crate::{ContainerNetworkPolicy, LabelSelector, MultiNetworkPolicy, NetworkPolicy, SidecarProxy};
 use identity::{Identity, identify};
 use node::{Content, Node};
 use tree::Document;
@@ -57,6 +57,10 @@ pub struct Objects {
     pub policies: Vec<Located<ContainerNetworkPolicy>>,
     /// SidecarProxies that keep all their rules.
     pub proxies: Vec<Located<SidecarProxy>>,
+    /// NetworkPolicies that keep all their rules.
+    pub network_policies: Vec<Located<NetworkPolicy>>,
+    /// MultiNetworkPolicies that keep all their rules.
+    pub multi_network_policies: Vec<Located<MultiNetworkPolicy>>,
     /// Pods.
     pub pods: Vec<Located<Pod>>,
     /// Namespaces.
@@ -160,14 +164,17 @@ impl Loader {
         let word = |name| node.get(name).and_then(Node::as_text).unwrap_or_default().to_owned();
         let (version, kind) = (word("apiVersion"), word("kind"));
         let group = version.rsplit_once('/').map_or("", |(group, _)| group).to_owned();
-        match (version.as_str(), kind.as_str()) {
-            (_, "ContainerNetworkPolicy") if group == GROUP => {
-                self.custom(place, state, &version, PolicyKind::ContainerNetworkPolicy);
+        if let Some(kind) = PolicyKind::of_name(&kind) {
+            if kind.is_of_group(&group) {
+                self.custom(place, state, &version, kind);
+            } else {
+                // Under a wrong apiVersion and in a faulty text, it may still be a policy that its author relies on.
+                self.other(&place, &version, kind.as_str(), &group);
             }
-            (_, "SidecarProxy") if group == GROUP => self.custom(place, state, &version, PolicyKind::SidecarProxy),
+            return;
+        }
+        match (version.as_str(), kind.as_str()) {
             ("v1", "List") => self.list(&place, state),
-            // Under a wrong apiVersion and in a faulty text, it is still a policy that its author relies on.
-            (_, "ContainerNetworkPolicy" | "SidecarProxy") => self.other(&place, &version, &kind, &group),
             // What is wrong with the text has been said. Half an object must not pass for a whole one.
             _ if state != State::Sound => {}
             ("v1", "Pod") => self.core(place, read::read_pod, |o| &mut o.pods),
@@ -180,41 +187,41 @@ impl Loader {
         }
     }
 
-    /// A kind of ours. Whatever is wrong with it, it must not be lost.
+    /// A policy. Whatever is wrong with it, it must not be lost.
     fn custom(&mut self, place: Place, state: State, version: &str, kind: PolicyKind) {
         let mut value = place.node().to_value();
         let mut early = Vec::new();
-        if version != API_VERSION {
-            let message = format!("version {version:?} is not known: write {API_VERSION}");
+        let versions = kind.api_versions();
+        if !versions.contains(&version) {
+            let message = format!("version {version:?} is not known: write {}", versions[0]);
             early.push(Problem::error(FieldPath::root().key("apiVersion"), message));
         }
         let identity = identify(&mut value, true);
         early.extend(identity.problems.iter().cloned());
         let read = match kind {
             PolicyKind::ContainerNetworkPolicy => {
-                read::read_policy(value).map(|Read { object, warnings }| (Either::Policy(object), warnings))
+                read::read_policy(value).map(|Read { object, warnings }| (Policy::Container(object), warnings))
             }
             PolicyKind::SidecarProxy => {
-                read::read_proxy(value).map(|Read { object, warnings }| (Either::Proxy(object), warnings))
+                read::read_proxy(value).map(|Read { object, warnings }| (Policy::Proxy(object), warnings))
             }
+            PolicyKind::NetworkPolicy => {
+                read::read_network_policy(value).map(|Read { object, warnings }| (Policy::Network(object), warnings))
+            }
+            PolicyKind::MultiNetworkPolicy => read::read_multi_network_policy(value)
+                .map(|Read { object, warnings }| (Policy::Multi(object), warnings)),
         };
         let mut unreadable = match read {
             Ok((object, warnings)) => {
                 if early.is_empty() && state == State::Sound {
                     warnings.iter().for_each(|problem| self.report(&place, problem));
                     if self.is_new(kind.as_str(), &identity, &place) {
-                        match object {
-                            Either::Policy(object) => self.loaded.objects.policies.push(Located { object, place }),
-                            Either::Proxy(object) => self.loaded.objects.proxies.push(Located { object, place }),
-                        }
+                        object.shelve(&mut self.loaded.objects, place);
                     }
                     return;
                 }
-                let selector = match object {
-                    Either::Policy(policy) => policy.spec.pod_selector,
-                    Either::Proxy(proxy) => proxy.spec.pod_selector,
-                };
-                UnreadablePolicy { kind, namespace: None, name: None, pod_selector: Some(selector), problems: warnings }
+                let pod_selector = Some(object.into_selector());
+                UnreadablePolicy { kind, namespace: None, name: None, pod_selector, problems: warnings }
             }
             Err(unreadable) => *unreadable,
         };
@@ -296,20 +303,20 @@ impl Loader {
 
     fn other(&mut self, place: &Place, version: &str, kind: &str, group: &str) {
         let root = FieldPath::root();
+        let policy = PolicyKind::of_name(kind);
         let problem = if kind.is_empty() {
             Problem::error(root, "the object has no kind: write apiVersion and kind")
         } else if version.is_empty() {
-            Problem::error(root, format!("the object has no apiVersion; for a kind of ours write {API_VERSION}"))
-        } else if group == "networking.k8s.io" && kind == "NetworkPolicy" {
-            let message = format!(
-                "NetworkPolicy is not read yet. Its spec says the same in a ContainerNetworkPolicy: write \
-                 `apiVersion: {API_VERSION}` and `kind: ContainerNetworkPolicy` above it"
-            );
-            Problem::error(root.key("kind"), message)
+            let message = match policy {
+                Some(policy) => format!("the object has no apiVersion: write {}", policy.api_versions()[0]),
+                None => format!("the object has no apiVersion; for a kind of ours write {API_VERSION}"),
+            };
+            Problem::error(root, message)
         } else if group == GROUP {
             Problem::error(root.key("kind"), format!("the kind {kind:?} is not known in {version}"))
-        } else if matches!(kind, "ContainerNetworkPolicy" | "SidecarProxy") {
-            Problem::error(root.key("apiVersion"), format!("{kind} is of {API_VERSION}, not of {version:?}"))
+        } else if let Some(policy) = policy {
+            let wanted = policy.api_versions()[0];
+            Problem::error(root.key("apiVersion"), format!("{kind} is read as of {wanted}, not of {version:?}"))
         } else if kind.ends_with("Policy") {
             // It may well say who may talk to whom: leaving it out could open what it closes.
             Problem::error(
@@ -321,11 +328,7 @@ impl Loader {
         };
         self.report(place, &problem);
         // Under a wrong apiVersion it is still a policy that its author relies on.
-        let lost = match kind {
-            "ContainerNetworkPolicy" => PolicyKind::ContainerNetworkPolicy,
-            "SidecarProxy" => PolicyKind::SidecarProxy,
-            _ => return,
-        };
+        let Some(lost) = policy else { return };
         let mut value = place.node().to_value();
         let identity = identify(&mut value, true);
         self.loaded.unreadable.push(UnreadablePolicy {
@@ -367,9 +370,32 @@ enum State {
     Broken,
 }
 
-enum Either {
-    Policy(ContainerNetworkPolicy),
+/// A policy of any kind.
+enum Policy {
+    Container(ContainerNetworkPolicy),
     Proxy(SidecarProxy),
+    Network(NetworkPolicy),
+    Multi(MultiNetworkPolicy),
+}
+
+impl Policy {
+    fn shelve(self, objects: &mut Objects, place: Place) {
+        match self {
+            Self::Container(object) => objects.policies.push(Located { object, place }),
+            Self::Proxy(object) => objects.proxies.push(Located { object, place }),
+            Self::Network(object) => objects.network_policies.push(Located { object, place }),
+            Self::Multi(object) => objects.multi_network_policies.push(Located { object, place }),
+        }
+    }
+
+    fn into_selector(self) -> LabelSelector {
+        match self {
+            Self::Container(policy) => policy.spec.pod_selector,
+            Self::Proxy(proxy) => proxy.spec.pod_selector,
+            Self::Network(policy) => policy.spec.pod_selector,
+            Self::Multi(policy) => policy.spec.pod_selector,
+        }
+    }
 }
 
 #[cfg(test)]

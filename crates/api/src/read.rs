@@ -7,7 +7,6 @@ use std::sync::LazyLock;
 
 use k8s_openapi::api::core::v1::{Namespace, Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
-use schemars::JsonSchema;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -15,13 +14,15 @@ use serde_path_to_error::Segment as SerdeSegment;
 
 use crate::problem::{FieldPath, Problem, Segment};
 use crate::shape::Shape;
-use crate::{ContainerNetworkPolicy, LabelSelector, SidecarProxy};
+use crate::{
+    ContainerNetworkPolicy, LabelSelector, MultiNetworkPolicy, NetworkPolicy, NetworkPolicySpec, SidecarProxy,
+};
 
 /// A policy, or a proxy (which is a policy too), that cannot be understood.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnreadablePolicy {
-    /// `ContainerNetworkPolicy` or `SidecarProxy`.
+    /// Its kind.
     pub kind: PolicyKind,
     /// Its namespace. `None` where not even that can be read: it may be about any.
     pub namespace: Option<String>,
@@ -33,13 +34,17 @@ pub struct UnreadablePolicy {
     pub problems: Vec<Problem>,
 }
 
-/// The kinds of ours that isolate pods.
+/// The kinds that isolate pods.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub enum PolicyKind {
     /// A [`ContainerNetworkPolicy`].
     ContainerNetworkPolicy,
     /// A [`SidecarProxy`].
     SidecarProxy,
+    /// A [`NetworkPolicy`].
+    NetworkPolicy,
+    /// A [`MultiNetworkPolicy`].
+    MultiNetworkPolicy,
 }
 
 impl PolicyKind {
@@ -48,6 +53,38 @@ impl PolicyKind {
         match self {
             Self::ContainerNetworkPolicy => "ContainerNetworkPolicy",
             Self::SidecarProxy => "SidecarProxy",
+            Self::NetworkPolicy => "NetworkPolicy",
+            Self::MultiNetworkPolicy => "MultiNetworkPolicy",
+        }
+    }
+
+    /// The kind that is so called, in whatever group.
+    pub fn of_name(kind: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str() == kind)
+    }
+
+    /// Every kind.
+    pub const ALL: [Self; 4] =
+        [Self::ContainerNetworkPolicy, Self::SidecarProxy, Self::NetworkPolicy, Self::MultiNetworkPolicy];
+
+    /// The values of `apiVersion` under which it is read, the usual one first.
+    pub const fn api_versions(self) -> &'static [&'static str] {
+        match self {
+            Self::ContainerNetworkPolicy | Self::SidecarProxy => &[crate::names::API_VERSION],
+            Self::NetworkPolicy => &["networking.k8s.io/v1"],
+            // The second version is the first with endPort.
+            Self::MultiNetworkPolicy => &["k8s.cni.cncf.io/v1beta1", "k8s.cni.cncf.io/v1beta2"],
+        }
+    }
+
+    /// Whether a group is one in which a kind of this name is this kind, whatever the version.
+    pub fn is_of_group(self, group: &str) -> bool {
+        match self {
+            // A group that was in use before.
+            Self::NetworkPolicy if group == "extensions" => true,
+            _ => {
+                self.api_versions().iter().any(|version| version.rsplit_once('/').is_some_and(|(own, _)| own == group))
+            }
         }
     }
 }
@@ -77,6 +114,25 @@ pub fn read_policy(value: Value) -> Result<Read<ContainerNetworkPolicy>, Box<Unr
 /// What could be found out about a proxy that cannot be understood.
 pub fn read_proxy(value: Value) -> Result<Read<SidecarProxy>, Box<UnreadablePolicy>> {
     custom(PolicyKind::SidecarProxy, &PROXY, value, |proxy: &SidecarProxy| proxy.validate(proxy.spec.form()))
+}
+
+/// Reads a NetworkPolicy and checks all its rules. One without a spec selects every pod of its namespace, as the API
+/// server has it.
+///
+/// # Errors
+///
+/// What could be found out about a policy that cannot be enforced as written.
+pub fn read_network_policy(value: Value) -> Result<Read<NetworkPolicy>, Box<UnreadablePolicy>> {
+    custom(PolicyKind::NetworkPolicy, &NETWORK, value, NetworkPolicy::validate)
+}
+
+/// Reads a MultiNetworkPolicy and checks all its rules.
+///
+/// # Errors
+///
+/// What could be found out about a policy that cannot be enforced as written.
+pub fn read_multi_network_policy(value: Value) -> Result<Read<MultiNetworkPolicy>, Box<UnreadablePolicy>> {
+    custom(PolicyKind::MultiNetworkPolicy, &NETWORK, value, MultiNetworkPolicy::validate)
 }
 
 /// Reads a Pod.
@@ -117,6 +173,7 @@ pub fn read_endpoint_slice(value: Value) -> Result<Read<EndpointSlice>, Vec<Prob
 
 static POLICY: LazyLock<Shape> = LazyLock::new(|| own("ContainerNetworkPolicy"));
 static PROXY: LazyLock<Shape> = LazyLock::new(|| own("SidecarProxy"));
+static NETWORK: LazyLock<Shape> = LazyLock::new(Shape::foreign::<NetworkPolicySpec>);
 static POD: LazyLock<Shape> = LazyLock::new(Shape::core::<Pod>);
 static NAMESPACE: LazyLock<Shape> = LazyLock::new(Shape::core::<Namespace>);
 static SERVICE: LazyLock<Shape> = LazyLock::new(Shape::core::<Service>);
@@ -131,7 +188,7 @@ fn own(kind: &str) -> Shape {
     Shape::custom(serde_json::to_value(schema).expect("a schema has string keys only"))
 }
 
-fn custom<T: DeserializeOwned + JsonSchema>(
+fn custom<T: DeserializeOwned>(
     kind: PolicyKind,
     shape: &Shape,
     value: Value,

@@ -20,6 +20,22 @@ pub const SELECTOR_TERMS_MAX: usize = 32;
 /// The most values of one requirement.
 pub const SELECTOR_VALUES_MAX: usize = 64;
 
+/// How large a selector may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SelectorLimits {
+    /// The most labels, and the most requirements.
+    pub terms: usize,
+    /// The most values of one requirement.
+    pub values: usize,
+}
+
+impl Default for SelectorLimits {
+    /// Those of our own kinds.
+    fn default() -> Self {
+        Self { terms: SELECTOR_TERMS_MAX, values: SELECTOR_VALUES_MAX }
+    }
+}
+
 /// Selects objects by their labels. All terms must hold; one without terms selects everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, KubeSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -90,21 +106,26 @@ impl LabelSelector {
             && self.match_expressions.iter().all(|r| r.matches(labels))
     }
 
-    /// What is wrong with it; `at` is its own path.
+    /// What is wrong with it in a kind of ours; `at` is its own path.
     pub fn validate(&self, at: &FieldPath, problems: &mut Vec<Problem>) {
-        if self.match_labels.len() > SELECTOR_TERMS_MAX {
-            problems.push(too_many(at.key("matchLabels"), self.match_labels.len(), SELECTOR_TERMS_MAX));
+        self.validate_within(&SelectorLimits::default(), at, problems);
+    }
+
+    /// What is wrong with it where it may be so large; `at` is its own path.
+    pub fn validate_within(&self, limits: &SelectorLimits, at: &FieldPath, problems: &mut Vec<Problem>) {
+        if self.match_labels.len() > limits.terms {
+            problems.push(too_many(at.key("matchLabels"), self.match_labels.len(), limits.terms));
         }
         for (key, value) in &self.match_labels {
             let path = at.key("matchLabels").key(key.as_str());
             check_key(key, &path, problems);
             check_value(value, &path, problems);
         }
-        if self.match_expressions.len() > SELECTOR_TERMS_MAX {
-            problems.push(too_many(at.key("matchExpressions"), self.match_expressions.len(), SELECTOR_TERMS_MAX));
+        if self.match_expressions.len() > limits.terms {
+            problems.push(too_many(at.key("matchExpressions"), self.match_expressions.len(), limits.terms));
         }
         for (i, requirement) in self.match_expressions.iter().enumerate() {
-            requirement.validate(&at.key("matchExpressions").index(i), problems);
+            requirement.validate(limits, &at.key("matchExpressions").index(i), problems);
         }
     }
 }
@@ -121,7 +142,7 @@ impl Requirement {
         }
     }
 
-    fn validate(&self, at: &FieldPath, problems: &mut Vec<Problem>) {
+    fn validate(&self, limits: &SelectorLimits, at: &FieldPath, problems: &mut Vec<Problem>) {
         check_key(&self.key, &at.key("key"), problems);
         let values = at.key("values");
         match self.operator {
@@ -133,8 +154,8 @@ impl Requirement {
             )),
             _ => {}
         }
-        if self.values.len() > SELECTOR_VALUES_MAX {
-            problems.push(too_many(values.clone(), self.values.len(), SELECTOR_VALUES_MAX));
+        if self.values.len() > limits.values {
+            problems.push(too_many(values.clone(), self.values.len(), limits.values));
         }
         for (i, value) in self.values.iter().enumerate() {
             check_value(value, &values.index(i), problems);

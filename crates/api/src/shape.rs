@@ -45,6 +45,26 @@ impl Shape {
         Self { root: schema, reported: &["status"], strict_null: true }
     }
 
+    /// The shape of a kind that is neither Kubernetes' own nor ours, or that is read more strictly than the library does,
+    /// from the schema of its spec.
+    pub(crate) fn foreign<Spec: JsonSchema>() -> Self {
+        let mut spec = SchemaSettings::draft2020_12().into_generator().into_root_schema_for::<Spec>().to_value();
+        let spec_defs = spec.as_object_mut().and_then(|spec| spec.remove("$defs")).unwrap_or_default();
+        let object = serde_json::json!({
+            "type": "object",
+            "properties": {"spec": spec, "status": {"type": "object"}},
+            "additionalProperties": false,
+        });
+        let mut shape = Self::custom(object);
+        shape.strict_null = false;
+        if let (Some(defs), Value::Object(more)) =
+            (shape.root.get_mut("$defs").and_then(Value::as_object_mut), spec_defs)
+        {
+            defs.extend(more);
+        }
+        shape
+    }
+
     /// Checks `value` and takes out of it what it reports as unknown, so that the rest can still be read. Fields
     /// without a value are taken out too.
     pub(crate) fn check(&self, value: &mut Value) -> Vec<Problem> {

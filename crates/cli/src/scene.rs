@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
-use sidewall_api::{Diagnostic, Loaded, Located, Problem};
+use sidewall_api::{Attachments, Diagnostic, Loaded, Located, Problem};
 use sidewall_policy::model::Identities;
 use sidewall_policy::model::{Note, PolicyKind, PolicyName, UserIdentities};
 use sidewall_policy::world::objects::{self, subject_containers};
@@ -176,6 +176,7 @@ pub fn subject(manifest: &Pod, addresses: Vec<IpAddr>, identities: Identities) -
         interface: Some(INTERFACE.to_owned()),
         containers: subject_containers(manifest)?,
         identities,
+        networks: Attachments::read(&manifest.metadata, Some(INTERFACE)),
     })
 }
 
@@ -192,6 +193,8 @@ pub fn world(loaded: &Loaded, network: Network) -> World {
         pods: objects.pods.iter().map(|pod| objects::pod(&pod.object)).collect(),
         services: objects.services.iter().map(|service| objects::service(&service.object, &slices)).collect(),
         policies: objects.policies.iter().map(|policy| policy.object.clone()).collect(),
+        network_policies: objects.network_policies.iter().map(|policy| policy.object.clone()).collect(),
+        multi_network_policies: objects.multi_network_policies.iter().map(|policy| policy.object.clone()).collect(),
         proxies: objects.proxies.iter().map(|proxy| proxy.object.clone()).collect(),
         unreadable: loaded.unreadable.iter().map(Into::into).collect(),
         network,
@@ -207,17 +210,13 @@ pub fn place(loaded: &Loaded, note: &Note) -> Option<Diagnostic> {
 /// What is wrong with a policy, at its place in the files.
 pub fn at_policy(loaded: &Loaded, about: &PolicyName, problem: &Problem) -> Option<Diagnostic> {
     let objects = &loaded.objects;
-    match about.kind {
-        PolicyKind::ContainerNetworkPolicy => objects
-            .policies
-            .iter()
-            .find(|policy| policy.name() == about.name && policy.namespace() == about.namespace)
-            .map(|policy| policy.place.diagnostic(problem)),
-        PolicyKind::SidecarProxy => objects
-            .proxies
-            .iter()
-            .find(|proxy| proxy.name() == about.name && proxy.namespace() == about.namespace)
-            .map(|proxy| proxy.place.diagnostic(problem)),
-        PolicyKind::NetworkPolicy | PolicyKind::MultiNetworkPolicy | PolicyKind::Probes | PolicyKind::Guard => None,
-    }
+    let (namespace, name) = (&about.namespace, &about.name);
+    let place = match about.kind {
+        PolicyKind::ContainerNetworkPolicy => &Located::find(&objects.policies, namespace, name)?.place,
+        PolicyKind::SidecarProxy => &Located::find(&objects.proxies, namespace, name)?.place,
+        PolicyKind::NetworkPolicy => &Located::find(&objects.network_policies, namespace, name)?.place,
+        PolicyKind::MultiNetworkPolicy => &Located::find(&objects.multi_network_policies, namespace, name)?.place,
+        PolicyKind::Probes | PolicyKind::Guard => return None,
+    };
+    Some(place.diagnostic(problem))
 }

@@ -41,6 +41,7 @@ impl Fixture {
             interface: Some("eth0".to_owned()),
             containers,
             identities,
+            networks: sidewall_api::Attachments::default(),
         };
         let mut world = World::default();
         let ranges = |texts: [&str; 2]| texts.iter().map(|text| text.parse::<ipnet::IpNet>().unwrap()).collect();
@@ -97,6 +98,7 @@ impl Fixture {
             ports: ports.iter().map(|text| port(text)).collect(),
             host_network: false,
             ended: false,
+            networks: sidewall_api::Attachments::default(),
         });
         self
     }
@@ -127,7 +129,7 @@ impl Fixture {
         let ports = vec![ServicePort { port: Some((protocol, number)), endpoints }];
         let addresses = addresses.iter().map(|text| address(text)).collect();
         let (namespace, name) = (namespace.to_owned(), name.to_owned());
-        self.world.services.push(Service { namespace, name, addresses, ports });
+        self.world.services.push(Service { namespace, name, addresses, ports, ..Service::default() });
         self
     }
 

@@ -3,6 +3,8 @@
 //! Nothing is skipped here. A policy that can't be understood isolates what it selects, a peer that can't be found
 //! allows nothing, and whatever does not mean what it seems to becomes a [`Note`].
 
+mod edges;
+mod networks;
 mod peers;
 mod proxy;
 #[cfg(test)]
@@ -15,7 +17,8 @@ use crate::world::objects::namespace;
 use crate::world::{Subject, Unreadable, World};
 use peers::Resolver;
 pub(crate) use peers::{API_SERVER, DNS};
-use sidewall_api::{ContainerNetworkPolicy, FieldPath, LabelSelector, PolicyType, Problem};
+use sidewall_api::network::SELECTOR_LIMITS;
+use sidewall_api::{ContainerNetworkPolicy, FieldPath, LabelSelector, PolicyType, Problem, SelectorLimits};
 use sidewall_flow::{Direction, Party};
 
 /// Says what all policies together mean for a pod. The order of anything in the world does not matter.
@@ -24,7 +27,7 @@ pub fn resolve(world: &World, subject: &Subject) -> ResolvedPod {
     let mut policies: Vec<&ContainerNetworkPolicy> = world
         .policies
         .iter()
-        .filter(|policy| selects(subject, policy.metadata.namespace.as_deref(), &policy.spec.pod_selector))
+        .filter(|policy| selects_own(subject, policy.metadata.namespace.as_deref(), &policy.spec.pod_selector))
         .collect();
     // Names are unique in a cluster, but not in files.
     policies.sort_by_cached_key(|policy| (&policy.metadata.name, format!("{:?}", policy.spec)));
@@ -50,6 +53,7 @@ pub fn resolve(world: &World, subject: &Subject) -> ResolvedPod {
     });
     close(&mut enforced);
 
+    let edges = resolver.edges();
     let mut notes = resolver.into_notes();
     notes.sort();
     notes.dedup();
@@ -57,9 +61,9 @@ pub fn resolve(world: &World, subject: &Subject) -> ResolvedPod {
         namespace: subject.namespace.clone(),
         name: subject.name.clone(),
         interface: subject.interface.clone(),
-        edge: Sides::default(),
-        attached: std::collections::BTreeMap::new(),
-        elsewhere: Sides::default(),
+        edge: edges.edge,
+        attached: edges.attached,
+        elsewhere: edges.elsewhere,
         containers: subject
             .containers
             .iter()
@@ -72,7 +76,8 @@ pub fn resolve(world: &World, subject: &Subject) -> ResolvedPod {
     }
 }
 
-/// The default deny of a pod whose policies are not known yet: nothing passes but what the kernel itself needs.
+/// The default deny of a pod whose policies are not known yet: nothing passes but what the kernel itself needs. Its
+/// edges need not be isolated too: no container passes on any device.
 pub fn guard(subject: &Subject) -> ResolvedPod {
     let name = PolicyName { kind: PolicyKind::Guard, namespace: subject.namespace.clone(), name: subject.name.clone() };
     let isolation = Isolation { by: name, loopback: Scope::all(), network: Scope::all() };
@@ -87,10 +92,20 @@ pub fn guard(subject: &Subject) -> ResolvedPod {
     pod
 }
 
+/// Whether a policy of a kind of ours is about a pod.
+fn selects_own(subject: &Subject, policy_namespace: Option<&str>, selector: &LabelSelector) -> bool {
+    selects(subject, policy_namespace, selector, &SelectorLimits::default())
+}
+
 /// Whether a policy of a namespace is about a pod. A selector that can't be understood may be about any.
-fn selects(subject: &Subject, policy_namespace: Option<&str>, selector: &LabelSelector) -> bool {
+fn selects(
+    subject: &Subject,
+    policy_namespace: Option<&str>,
+    selector: &LabelSelector,
+    limits: &SelectorLimits,
+) -> bool {
     let mut problems = Vec::new();
-    selector.validate(&FieldPath::spec().key("podSelector"), &mut problems);
+    selector.validate_within(limits, &FieldPath::spec().key("podSelector"), &mut problems);
     namespace(policy_namespace) == subject.namespace
         && (selector.matches(&subject.labels) || problems.iter().any(Problem::is_error))
 }
@@ -141,7 +156,7 @@ impl<'a> Resolver<'a> {
     fn unreadables(&self) -> Vec<&'a Unreadable> {
         let mine = |policy: &&Unreadable| match (&policy.namespace, &policy.pod_selector) {
             (Some(name), _) if *name != self.subject.namespace => false,
-            (_, Some(selector)) => selects(self.subject, Some(&self.subject.namespace), selector),
+            (_, Some(selector)) => selects(self.subject, Some(&self.subject.namespace), selector, &SELECTOR_LIMITS),
             (_, None) => true,
         };
         self.world.unreadable.iter().filter(mine).collect()
@@ -150,6 +165,10 @@ impl<'a> Resolver<'a> {
     fn unreadable(&mut self, layer: &mut Layer) {
         let subject = self.subject;
         for policy in self.unreadables() {
+            // The others are about the pod's edges.
+            if matches!(policy.kind, PolicyKind::NetworkPolicy | PolicyKind::MultiNetworkPolicy) {
+                continue;
+            }
             let name = PolicyName {
                 kind: policy.kind,
                 namespace: policy.namespace.clone().unwrap_or_else(|| subject.namespace.clone()),

@@ -7,7 +7,9 @@ pub mod objects;
 
 use crate::addresses::Addresses;
 use crate::model::{DeclaredPort, Identities};
-use sidewall_api::{ContainerNetworkPolicy, LabelSelector, SidecarProxy};
+use sidewall_api::{
+    Attachments, ContainerNetworkPolicy, LabelSelector, MultiNetworkPolicy, NetworkPolicy, SidecarProxy,
+};
 use sidewall_flow::{ContainerId, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -24,8 +26,12 @@ pub struct World {
     pub pods: Vec<Pod>,
     /// The Services.
     pub services: Vec<Service>,
-    /// The policies.
+    /// The policies of containers.
     pub policies: Vec<ContainerNetworkPolicy>,
+    /// The policies of pods on the pod network.
+    pub network_policies: Vec<NetworkPolicy>,
+    /// The policies of pods on further networks.
+    pub multi_network_policies: Vec<MultiNetworkPolicy>,
     /// The proxies, which are policies too.
     pub proxies: Vec<SidecarProxy>,
     /// Policies that could not be understood: they isolate what they select.
@@ -66,6 +72,8 @@ pub struct Pod {
     pub host_network: bool,
     /// It has ended: its addresses may be another's by now.
     pub ended: bool,
+    /// Its further networks and its addresses there. What of it can't be true is found out when policies are resolved.
+    pub networks: Attachments,
 }
 
 /// A Service.
@@ -79,6 +87,13 @@ pub struct Service {
     pub addresses: Vec<IpAddr>,
     /// Its ports.
     pub ports: Vec<ServicePort>,
+    /// Its labels.
+    pub labels: Labels,
+    /// The name that it is another name for, where it is only that.
+    pub external_name: Option<String>,
+    /// Addresses that it only claims: its externalIPs and those of its load balancer. Whoever may write a Service may
+    /// write anybody's address there, so that they mean nothing here.
+    pub claimed: BTreeSet<IpAddr>,
 }
 
 /// A port of a Service with everything behind it.
@@ -123,6 +138,9 @@ pub struct Subject {
     pub containers: BTreeMap<ContainerId, SubjectContainer>,
     /// How the kernel tells their sockets apart.
     pub identities: Identities,
+    /// The pod's further networks. The pod's own words (`Attachments::read`) are only a hint, which its author can
+    /// write: where the node can be asked, what it says belongs here.
+    pub networks: Attachments,
 }
 
 /// A container of the pod that policies are resolved for.

@@ -66,6 +66,11 @@ impl Place {
 }
 
 impl<T: kube::Resource> Located<T> {
+    /// The object of a name among others of its kind.
+    pub fn find<'a>(all: &'a [Self], namespace: &str, name: &str) -> Option<&'a Self> {
+        all.iter().find(|one| one.name() == name && one.namespace() == namespace)
+    }
+
     /// The object's namespace; empty for one that has none.
     pub fn namespace(&self) -> String {
         self.object.namespace().unwrap_or_default()

@@ -249,7 +249,7 @@ fn a_policy_that_cannot_be_read_is_not_lost() {
     assert!(loaded.objects.policies.is_empty());
     let policy = &loaded.unreadable[0];
     assert_eq!(policy.namespace.as_deref(), Some("shop"));
-    assert_eq!(policy.pod_selector, Some(crate::LabelSelector::label("app", "web")));
+    assert_eq!(policy.pod_selector, Some(LabelSelector::label("app", "web")));
     // A version that is not ours, or a group with a typing error, changes nothing about that.
     for version in ["sidewall.dev/v9", "sidewal.dev/v1alpha1"] {
         let loaded = load("f.yaml", &POLICY.replace("sidewall.dev/v1alpha1", version));
@@ -260,7 +260,7 @@ fn a_policy_that_cannot_be_read_is_not_lost() {
     // Without a name it still selects.
     let loaded = load("f.yaml", &POLICY.replace("name: shipper, ", ""));
     assert_eq!(loaded.unreadable.len(), 1);
-    assert_eq!(loaded.unreadable[0].pod_selector, Some(crate::LabelSelector::label("app", "web")));
+    assert_eq!(loaded.unreadable[0].pod_selector, Some(LabelSelector::label("app", "web")));
 }
 
 #[test]
@@ -294,12 +294,14 @@ fn other_kinds_are_never_passed_over_in_silence() {
     let of = |version: &str, kind: &str| {
         findings(&format!("apiVersion: {version}\nkind: {kind}\nmetadata: {{name: a}}\nspec: {{}}\n"))
     };
+    assert!(of("networking.k8s.io/v1", "NetworkPolicy").is_empty());
     assert_eq!(
-        of("networking.k8s.io/v1", "NetworkPolicy"),
-        ["2:7-2:20 error kind: NetworkPolicy is not read yet. Its spec says the same in a ContainerNetworkPolicy: \
-          write `apiVersion: sidewall.dev/v1alpha1` and `kind: ContainerNetworkPolicy` above it"]
+        of("projectcalico.org/v3", "NetworkPolicy"),
+        [
+            "1:13-1:33 error apiVersion: NetworkPolicy is read as of networking.k8s.io/v1, not of \"projectcalico.org/v3\""
+        ]
     );
-    assert!(of("k8s.cni.cncf.io/v1beta1", "MultiNetworkPolicy")[0].contains("error kind"));
+    assert!(of("cilium.io/v2", "CiliumNetworkPolicy")[0].contains("error kind"));
     assert!(of("sidewall.dev/v1alpha1", "PodSplit")[0].contains("error kind"));
     assert_eq!(of("v1", "ConfigMap"), ["2:7-2:16 warning kind: ConfigMap of v1 is not used here, and passed over"]);
     assert!(of("v2", "Pod")[0].contains("warning"));

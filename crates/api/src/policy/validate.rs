@@ -101,7 +101,7 @@ impl ContainerNetworkPolicySpec {
     }
 }
 
-fn check_size(have: usize, max: usize, what: &str, at: &FieldPath, problems: &mut Vec<Problem>) {
+pub(crate) fn check_size(have: usize, max: usize, what: &str, at: &FieldPath, problems: &mut Vec<Problem>) {
     if have > max {
         problems.push(Problem::error(
             at.clone(),
@@ -148,7 +148,7 @@ impl Peer {
             selector.validate(&at.key("namespaceSelector"), problems);
         }
         if let Some(block) = &self.ip_block {
-            block.validate(&at.key("ipBlock"), problems);
+            block.validate(EXCEPT_MAX, &at.key("ipBlock"), problems);
         }
         let misplaced = match (self.entity, direction) {
             (Some(Entity::ClusterDNS), PolicyType::Ingress) => {
@@ -166,10 +166,10 @@ impl Peer {
 }
 
 impl IpBlock {
-    fn validate(&self, at: &FieldPath, problems: &mut Vec<Problem>) {
+    pub(crate) fn validate(&self, except_max: usize, at: &FieldPath, problems: &mut Vec<Problem>) {
         let whole = check_cidr(&self.cidr, &at.key("cidr"), problems);
         let at = at.key("except");
-        check_size(self.except.len(), EXCEPT_MAX, "exceptions", &at, problems);
+        check_size(self.except.len(), except_max, "exceptions", &at, problems);
         for (i, text) in self.except.iter().enumerate() {
             let Some(part) = check_cidr(text, &at.index(i), problems) else {
                 continue;
@@ -216,7 +216,7 @@ fn check_cidr(text: &str, at: &FieldPath, problems: &mut Vec<Problem>) -> Option
 }
 
 impl PolicyPort {
-    fn validate(&self, at: &FieldPath, problems: &mut Vec<Problem>) {
+    pub(crate) fn validate(&self, at: &FieldPath, problems: &mut Vec<Problem>) {
         let number = match &self.port {
             None => None,
             Some(IntOrString::Int(n)) => {

@@ -40,6 +40,8 @@ pub fn run(options: &Check, screen: &Screen) -> Result<Answer, Error> {
     let objects = &loaded.objects;
     let counts = BTreeMap::from([
         ("ContainerNetworkPolicy", objects.policies.len()),
+        ("NetworkPolicy", objects.network_policies.len()),
+        ("MultiNetworkPolicy", objects.multi_network_policies.len()),
         ("SidecarProxy", objects.proxies.len()),
         ("Pod", objects.pods.len()),
         ("Namespace", objects.namespaces.len()),

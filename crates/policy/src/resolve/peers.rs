@@ -26,7 +26,7 @@ pub struct Resolver<'a> {
 
 /// The pods and single addresses that the peers of a rule allow, before they become grants.
 #[derive(Default)]
-struct Allowed {
+pub(super) struct Allowed {
     /// Addresses by the ports that are allowed there: a named port can differ from pod to pod.
     by_ports: BTreeMap<Ports, BTreeSet<IpAddr>>,
 }
@@ -35,6 +35,15 @@ impl<'a> Resolver<'a> {
     /// A resolver for a pod.
     pub fn new(world: &'a World, subject: &'a Subject) -> Self {
         Self { world, subject, notes: Vec::new(), services: world.service_addresses() }
+    }
+
+    /// Every address that is a Service's.
+    pub(super) const fn services(&self) -> &Addresses {
+        &self.services
+    }
+
+    fn is_subject(&self, pod: &Pod) -> bool {
+        pod.namespace == self.subject.namespace && pod.name == self.subject.name
     }
 
     /// This node's own addresses toward the pod.
@@ -68,6 +77,10 @@ impl<'a> Resolver<'a> {
                 PeerKind::Pods { pods: selector, namespaces } => {
                     any_pods = true;
                     for pod in self.selected(rule, selector, namespaces) {
+                        // A container is no pod: whom it reaches in its own pod is said by `container`.
+                        if self.is_subject(pod) {
+                            continue;
+                        }
                         let ports = match rule.direction {
                             Direction::Ingress => own(ports),
                             Direction::Egress => resolve_ports(ports, &pod.ports),
@@ -121,8 +134,8 @@ impl<'a> Resolver<'a> {
         grant(Peers::Parties(BTreeSet::from([Party::Container(*id)])), ports)
     }
 
-    /// The pods that selectors name, but for this pod itself and for those that have no address of their own.
-    fn selected(
+    /// The pods that selectors name, but for those that have no address of their own.
+    pub(super) fn selected(
         &mut self,
         rule: &RuleName,
         pods: Option<&LabelSelector>,
@@ -139,10 +152,7 @@ impl<'a> Resolver<'a> {
             if !here || pod.ended || pods.is_some_and(|selector| !selector.matches(&pod.labels)) {
                 continue;
             }
-            if pod.namespace == self.subject.namespace && pod.name == self.subject.name {
-                continue;
-            }
-            if pod.host_network {
+            if pod.host_network && !self.is_subject(pod) {
                 shared = true;
                 continue;
             }
@@ -159,7 +169,7 @@ impl<'a> Resolver<'a> {
 
     /// An address block. Inside the pod a packet to a Service still carries the Service's address, and who stands
     /// behind it is not said by an address block.
-    fn block(&self, block: &IpBlock, direction: Direction) -> Addresses {
+    pub(super) fn block(&self, block: &IpBlock, direction: Direction) -> Addresses {
         let net = |text: &String| text.parse::<ipnet::IpNet>().ok();
         let within: Addresses = net(&block.cidr).into_iter().collect();
         let except: Addresses = block.except.iter().filter_map(net).collect();
@@ -263,7 +273,11 @@ impl<'a> Resolver<'a> {
     }
 
     /// The Services of which everything that stands behind them is allowed.
-    fn services_behind(&mut self, rule: &RuleName, allowed: impl Fn(IpAddr, Protocol, u16) -> bool) -> Vec<Grant> {
+    pub(super) fn services_behind(
+        &mut self,
+        rule: &RuleName,
+        allowed: impl Fn(IpAddr, Protocol, u16) -> bool,
+    ) -> Vec<Grant> {
         let mut covered = BTreeSet::new();
         let mut partly = Vec::new();
         for service in &self.world.services {
@@ -289,7 +303,7 @@ impl<'a> Resolver<'a> {
     }
 
     /// Ports where no pod can give a name its number.
-    fn numbers(&mut self, rule: &RuleName, ports: &[PolicyPort]) -> Ports {
+    pub(super) fn numbers(&mut self, rule: &RuleName, ports: &[PolicyPort]) -> Ports {
         for port in ports {
             if let Some(IntOrString::String(name)) = &port.port {
                 self.note_rule(
@@ -303,18 +317,22 @@ impl<'a> Resolver<'a> {
         resolve_ports(ports, &[])
     }
 
-    fn note_rule(&mut self, rule: &RuleName, message: String) {
+    pub(super) fn note_rule(&mut self, rule: &RuleName, message: String) {
         let message = format!("{}[{}] {message}", rule.direction, rule.index);
         self.notes.push(Note { policy: Some(rule.policy.clone()), message });
     }
 }
 
 impl Allowed {
-    fn contains(&self, address: IpAddr, protocol: Protocol, port: u16) -> bool {
+    pub(super) fn add(&mut self, ports: Ports, addresses: BTreeSet<IpAddr>) {
+        self.by_ports.entry(ports).or_default().extend(addresses);
+    }
+
+    pub(super) fn contains(&self, address: IpAddr, protocol: Protocol, port: u16) -> bool {
         self.by_ports.iter().any(|(ports, addresses)| ports.contains(protocol, port) && addresses.contains(&address))
     }
 
-    fn grants(self) -> Vec<Grant> {
+    pub(super) fn grants(self) -> Vec<Grant> {
         self.by_ports
             .into_iter()
             .filter(|(_, addresses)| !addresses.is_empty())
@@ -323,7 +341,7 @@ impl Allowed {
     }
 }
 
-fn grant(peers: Peers, ports: Ports) -> Vec<Grant> {
+pub(super) fn grant(peers: Peers, ports: Ports) -> Vec<Grant> {
     if ports.is_empty() { Vec::new() } else { vec![Grant { peers, ports, reach: Reach::PodNetwork }] }
 }
 
@@ -337,7 +355,7 @@ fn sockets(sockets: impl Iterator<Item = (IpAddr, Protocol, u16)>, ports: &Ports
 }
 
 /// The numbers of a rule's ports; names are looked up among the declared ones.
-fn resolve_ports(ports: &[PolicyPort], declared: &[DeclaredPort]) -> Ports {
+pub(super) fn resolve_ports(ports: &[PolicyPort], declared: &[DeclaredPort]) -> Ports {
     if ports.is_empty() {
         return Ports::all();
     }

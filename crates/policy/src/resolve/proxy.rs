@@ -5,7 +5,7 @@
 //! unless a ContainerNetworkPolicy isolates the proxy.
 
 use super::peers::Resolver;
-use super::{errors, selects};
+use super::{errors, selects_own};
 use crate::model::{Grant, Isolation, Layer, Peers, PolicyKind, PolicyName, Reach, Rule, RuleName, Scope};
 use crate::ports::Ports;
 use crate::world::objects::namespace;
@@ -20,7 +20,7 @@ impl<'a> Resolver<'a> {
             .world
             .proxies
             .iter()
-            .filter(|proxy| selects(self.subject, proxy.metadata.namespace.as_deref(), &proxy.spec.pod_selector))
+            .filter(|proxy| selects_own(self.subject, proxy.metadata.namespace.as_deref(), &proxy.spec.pod_selector))
             .collect();
         proxies.sort_by_cached_key(|proxy| {
             let age = proxy.metadata.creation_timestamp.as_ref().map(|time| time.0);

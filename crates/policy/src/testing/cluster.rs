@@ -43,6 +43,7 @@ pub fn subject(draw: &mut Draw, ground: &Ground) -> Subject {
         interface: ground.interface.clone(),
         containers,
         identities,
+        networks: sidewall_api::Attachments::default(),
     }
 }
 
@@ -153,6 +154,7 @@ fn pods(draw: &mut Draw, ground: &Ground, subject: &Subject) -> Vec<Pod> {
             ports: declared(draw, ground),
             host_network,
             ended: draw.chance(8),
+            networks: sidewall_api::Attachments::default(),
         });
     }
     pods
@@ -184,7 +186,13 @@ fn services(draw: &mut Draw, ground: &Ground, behind: &[(IpAddr, Vec<DeclaredPor
             }
             ports.push(ServicePort { port: Some((protocol, number)), endpoints });
         }
-        services.push(Service { namespace: namespace.to_owned(), name: name.to_owned(), addresses, ports });
+        services.push(Service {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            addresses,
+            ports,
+            ..Service::default()
+        });
     }
     services
 }

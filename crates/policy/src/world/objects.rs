@@ -5,7 +5,7 @@ use crate::model::{DeclaredPort, PolicyKind};
 use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use sidewall_api::UnreadablePolicy;
+use sidewall_api::{Attachments, UnreadablePolicy};
 use sidewall_flow::{ContainerId, ContainerIdError, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -31,6 +31,7 @@ pub fn pod(pod: &core::Pod) -> Pod {
         ports: containers(pod).flat_map(|(container, _)| declared(container)).collect(),
         host_network: spec.and_then(|spec| spec.host_network).unwrap_or(false),
         ended: matches!(status.and_then(|status| status.phase.as_deref()), Some("Succeeded" | "Failed")),
+        networks: Attachments::read(&pod.metadata, None),
     }
 }
 
@@ -117,8 +118,11 @@ pub fn service(service: &core::Service, slices: &[EndpointSlice]) -> Service {
     let spec = service.spec.as_ref();
     let single = spec.and_then(|spec| spec.cluster_ip.as_deref());
     let several = spec.and_then(|spec| spec.cluster_ips.as_ref()).into_iter().flatten().map(String::as_str);
-    // "None" is no address, and neither is what an ExternalName points to.
-    let addresses: BTreeSet<IpAddr> = single.into_iter().chain(several).filter_map(|ip| ip.parse().ok()).collect();
+    let external = spec.is_some_and(|spec| spec.type_.as_deref() == Some("ExternalName"));
+    let external_name = external.then(|| spec.and_then(|spec| spec.external_name.clone()).unwrap_or_default());
+    // "None" is no address, and a Service that is only another name has none.
+    let addresses: BTreeSet<IpAddr> =
+        single.into_iter().chain(several).filter(|_| !external).filter_map(|ip| ip.parse().ok()).collect();
     let ports = spec.and_then(|spec| spec.ports.as_ref()).into_iter().flatten();
     let ports = ports
         .map(|port| {
@@ -127,7 +131,26 @@ pub fn service(service: &core::Service, slices: &[EndpointSlice]) -> Service {
             ServicePort { port: protocol.zip(number), endpoints: endpoints(port, &slices) }
         })
         .collect();
-    Service { namespace: namespace_of, name, addresses: addresses.into_iter().collect(), ports }
+    Service {
+        namespace: namespace_of,
+        name,
+        addresses: addresses.into_iter().collect(),
+        ports,
+        labels: service.metadata.labels.clone().unwrap_or_default(),
+        external_name,
+        claimed: claimed(service),
+    }
+}
+
+/// Addresses that a Service claims without anybody having given them to it.
+fn claimed(service: &core::Service) -> BTreeSet<IpAddr> {
+    let spec = service.spec.as_ref();
+    let external = spec.and_then(|spec| spec.external_ips.as_ref()).into_iter().flatten();
+    let asked = spec.and_then(|spec| spec.load_balancer_ip.as_ref());
+    let balancer = service.status.as_ref().and_then(|status| status.load_balancer.as_ref());
+    let given = balancer.and_then(|balancer| balancer.ingress.as_ref()).into_iter().flatten();
+    let given = given.filter_map(|ingress| ingress.ip.as_ref());
+    external.chain(asked).chain(given).filter_map(|ip| ip.parse().ok()).collect()
 }
 
 fn endpoints(port: &core::ServicePort, slices: &[&EndpointSlice]) -> BTreeSet<(IpAddr, Option<u16>)> {
@@ -153,6 +176,8 @@ impl From<&UnreadablePolicy> for Unreadable {
             kind: match policy.kind {
                 sidewall_api::PolicyKind::ContainerNetworkPolicy => PolicyKind::ContainerNetworkPolicy,
                 sidewall_api::PolicyKind::SidecarProxy => PolicyKind::SidecarProxy,
+                sidewall_api::PolicyKind::NetworkPolicy => PolicyKind::NetworkPolicy,
+                sidewall_api::PolicyKind::MultiNetworkPolicy => PolicyKind::MultiNetworkPolicy,
             },
             namespace: policy.namespace.clone(),
             name: policy.name.clone(),

@@ -1,0 +1,138 @@
+//! The pod's further networks, and whose addresses are whose there.
+//!
+//! Both are read from what a pod's author can write. It may narrow what is allowed, and never widens it: what is doubtful
+//! is left out, and a device that is left out is one that nobody knows.
+
+use super::peers::Resolver;
+use crate::addresses::Addresses;
+use crate::model::{Attached, AttachmentId, RuleName, Sides};
+use crate::world::{Pod, Subject, World};
+use sidewall_api::network::ATTACHMENTS_MAX;
+use sidewall_api::{Attachment, NetworkName};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// Which pods have which addresses on the networks of one policy.
+pub(super) struct Claims {
+    networks: BTreeSet<NetworkName>,
+    /// By address, the pods that say it is theirs.
+    owners: BTreeMap<IpAddr, BTreeSet<(String, String)>>,
+    /// Addresses that somebody has on the pod network, and who.
+    taken: BTreeMap<IpAddr, BTreeSet<(String, String)>>,
+    /// Addresses that no pod can have.
+    others: Addresses,
+}
+
+impl Claims {
+    pub(super) fn new(world: &World, subject: &Subject, networks: &BTreeSet<NetworkName>) -> Self {
+        let mut owners: BTreeMap<IpAddr, BTreeSet<(String, String)>> = BTreeMap::new();
+        let mut taken: BTreeMap<IpAddr, BTreeSet<(String, String)>> = BTreeMap::new();
+        let mut claim = |namespace: &str, name: &str, attachments: &[Attachment]| {
+            for attachment in attachments.iter().filter(|attachment| networks.contains(&attachment.network)) {
+                for address in &attachment.addresses {
+                    owners.entry(*address).or_default().insert((namespace.to_owned(), name.to_owned()));
+                }
+            }
+        };
+        claim(&subject.namespace, &subject.name, &subject.networks.known);
+        for pod in world.pods.iter().filter(|pod| !pod.ended) {
+            claim(&pod.namespace, &pod.name, &pod.networks.known);
+            for address in &pod.addresses {
+                taken.entry(*address).or_default().insert((pod.namespace.clone(), pod.name.clone()));
+            }
+        }
+        for address in &subject.addresses {
+            taken.entry(*address).or_default().insert((subject.namespace.clone(), subject.name.clone()));
+        }
+        let this_node: Addresses = world.network.this_node.iter().copied().collect();
+        let others = [&world.network.nodes, &this_node, &world.service_addresses()]
+            .into_iter()
+            .fold(Addresses::never_peers(), |all, more| all.union(more));
+        Self { networks: networks.clone(), owners, taken, others }
+    }
+
+    /// Why a pod's claim to an address is not believed.
+    fn doubt(&self, pod: &Pod, address: IpAddr) -> Option<String> {
+        let other = |pods: &BTreeSet<(String, String)>| {
+            let mut others = pods.iter().filter(|(namespace, name)| (namespace, name) != (&pod.namespace, &pod.name));
+            others.next().map(|(namespace, name)| format!("{namespace}/{name}"))
+        };
+        if let Some(other) = self.owners.get(&address).and_then(other) {
+            return Some(format!("the pod {other} claims it too"));
+        }
+        if let Some(other) = self.taken.get(&address).and_then(other) {
+            return Some(format!("on the pod network it is that of the pod {other}"));
+        }
+        self.others.contains(address).then(|| "it is that of a node or a Service, or no pod's at all".to_owned())
+    }
+}
+
+impl Resolver<'_> {
+    /// The networks that the pod is attached to, by the devices that lead there.
+    pub(super) fn attached(&mut self) -> BTreeMap<AttachmentId, Attached> {
+        let subject = self.subject;
+        let mut faults = subject.networks.faults.clone();
+        let mut by_device: BTreeMap<&str, Vec<&Attachment>> = BTreeMap::new();
+        for attachment in &subject.networks.known {
+            by_device.entry(&attachment.device).or_default().push(attachment);
+        }
+        let mut attached = BTreeMap::new();
+        for (device, attachments) in by_device {
+            let [only] = attachments[..] else {
+                faults.push(format!("names the device {device:?} more than once: no entry is believed"));
+                continue;
+            };
+            if device == "lo" || subject.interface.as_deref() == Some(device) {
+                faults.push(format!("calls {device:?} the device of the network {}, which it can't be", only.network));
+                continue;
+            }
+            let id = match u8::try_from(attached.len()) {
+                Ok(id) if attached.len() < ATTACHMENTS_MAX => AttachmentId(id),
+                _ => {
+                    faults.push(format!("names more than {ATTACHMENTS_MAX} devices: {device:?} is left out"));
+                    continue;
+                }
+            };
+            let network = only.network.to_string();
+            attached.insert(id, Attached { network, device: device.to_owned(), edge: Sides::default() });
+        }
+        for fault in faults {
+            self.note(
+                None,
+                format!("the pod's list of its networks {fault}; where a MultiNetworkPolicy selects the pod, a device that is not known is isolated"),
+            );
+        }
+        attached
+    }
+
+    /// The addresses that a pod has on the networks of a policy, but for those that are not believed.
+    pub(super) fn claimed(&mut self, rule: &RuleName, claims: &Claims, pod: &Pod) -> BTreeSet<IpAddr> {
+        if !pod.networks.faults.is_empty() {
+            self.note_rule(
+                rule,
+                format!(
+                    "selects the pod {}/{}, whose list of networks {}",
+                    pod.namespace, pod.name, pod.networks.faults[0]
+                ),
+            );
+        }
+        let mut addresses = BTreeSet::new();
+        for attachment in pod.networks.known.iter().filter(|attachment| claims.networks.contains(&attachment.network)) {
+            for address in &attachment.addresses {
+                match claims.doubt(pod, *address) {
+                    None => {
+                        addresses.insert(*address);
+                    }
+                    Some(why) => self.note_rule(
+                        rule,
+                        format!(
+                            "does not allow {address}, which the pod {}/{} claims on the network {}: {why}",
+                            pod.namespace, pod.name, attachment.network
+                        ),
+                    ),
+                }
+            }
+        }
+        addresses
+    }
+}
