@@ -89,6 +89,9 @@ pub struct FlowRecord {
     /// denied at one side only, that side's.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub policies: Vec<RecordPolicy>,
+    /// How many more policies isolate: a record names a few.
+    #[serde(skip_serializing_if = "none", default)]
+    pub more_policies: usize,
     /// The rule that allowed the flow (`audit-would-deny`), or would have (`audit-would-allow`).
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub rule: Option<RecordRule>,
@@ -111,10 +114,12 @@ pub struct LostRecord {
     pub version: Version,
     /// When the loss was noticed.
     pub time: Timestamp,
-    /// The pod's namespace.
-    pub namespace: String,
-    /// The pod's name.
-    pub pod: String,
+    /// The pod's namespace; none where records of several pods are missing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub namespace: Option<String>,
+    /// The pod's name; none where records of several pods are missing.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub pod: Option<String>,
     /// How many.
     pub count: u64,
     /// Where.
@@ -266,6 +271,11 @@ pub struct RecordRule {
     pub index: usize,
 }
 
+/// Whether there is nothing to count.
+const fn none(count: &usize) -> bool {
+    *count == 0
+}
+
 impl Record {
     /// When it happened, or was noticed.
     pub fn time(&self) -> Timestamp {
@@ -276,12 +286,12 @@ impl Record {
         }
     }
 
-    /// The pod's namespace and name.
-    pub fn pod(&self) -> (&str, &str) {
+    /// The pod's namespace and name, where it is about one pod.
+    pub fn pod(&self) -> Option<(&str, &str)> {
         match self {
-            Self::Flow(flow) => (&flow.namespace, &flow.pod),
-            Self::Lost(lost) => (&lost.namespace, &lost.pod),
-            Self::End(end) => (&end.namespace, &end.pod),
+            Self::Flow(flow) => Some((&flow.namespace, &flow.pod)),
+            Self::Lost(lost) => lost.namespace.as_deref().zip(lost.pod.as_deref()),
+            Self::End(end) => Some((&end.namespace, &end.pod)),
         }
     }
 

@@ -12,6 +12,7 @@ pub mod mark;
 pub mod model;
 pub mod ports;
 pub mod ranges;
+pub mod record;
 pub mod resolve;
 pub mod ruleset;
 #[cfg(any(test, feature = "testing"))]

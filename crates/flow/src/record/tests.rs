@@ -36,6 +36,7 @@ fn flow() -> FlowRecord {
             direction: Direction::Egress,
             level: RecordLevel::Container,
         }],
+        more_policies: 0,
         rule: None,
         uid: Some(1001),
         gid: Some(1001),
@@ -61,7 +62,7 @@ fn the_form_of_a_line_stays() {
     );
     assert_eq!(Record::from_line(&line).unwrap(), record);
     let (version, time) = (Version, flow().time);
-    let (namespace, pod) = ("shop".to_owned(), "web".to_owned());
+    let (namespace, pod) = (Some("shop".to_owned()), Some("web".to_owned()));
     let lost = Record::Lost(LostRecord { version, time, namespace, pod, count: 7, place: LossPlace::Subscriber });
     assert_eq!(
         lost.to_line(),

@@ -1,8 +1,8 @@
 //! Records for people: one line each, in columns that stand below each other.
 
 use super::{
-    FlowRecord, LossPlace, Record, RecordCause, RecordLevel, RecordParty, RecordPeer, RecordPeerKind, RecordRule, RecordVerdict,
-    RecordWire,
+    FlowRecord, LossPlace, Record, RecordCause, RecordLevel, RecordParty, RecordPeer, RecordPeerKind, RecordRule,
+    RecordVerdict, RecordWire,
 };
 use crate::Direction;
 use std::fmt::Write;
@@ -96,7 +96,7 @@ impl FlowRecord {
             RecordCause::Unreadable => parts.push("its headers could not be read".to_owned()),
         }
         if !self.policies.is_empty() {
-            let names: Vec<String> = self
+            let mut names: Vec<String> = self
                 .policies
                 .iter()
                 .map(|policy| {
@@ -104,6 +104,9 @@ impl FlowRecord {
                     format!("{} {}/{} {}{level}", policy.kind, policy.namespace, policy.name, policy.direction)
                 })
                 .collect();
+            if self.more_policies > 0 {
+                names.push(format!("{} more", self.more_policies));
+            }
             parts.push(format!("isolated by {}", names.join(", ")));
         }
         if let Some(rule) = &self.rule {
@@ -151,4 +154,3 @@ impl RecordPeer {
         Some(SocketAddr::new(address, self.port?))
     }
 }
-

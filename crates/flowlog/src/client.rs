@@ -1,0 +1,66 @@
+//! Reads the flow log of a pod that another process has.
+
+use crate::directory::Directory;
+use crate::error::ClientError;
+use crate::serve::SOCKET;
+use crate::wire::{Reply, Request, read_line};
+use sidewall_flow::{ReadRecordError, Record, Version};
+use std::io::{self, BufReader, ErrorKind, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+/// A connection to a [`crate::Server`].
+#[derive(Debug)]
+pub struct Client {
+    path: PathBuf,
+    stream: BufReader<UnixStream>,
+}
+
+impl Client {
+    /// Asks for the kept records of the pod whose directory it is, and with `follow` for those to come.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn connect(directory: &Path, follow: bool) -> Result<Self, ClientError> {
+        let path = directory.join(SOCKET);
+        let fault = |source: io::Error| match source.kind() {
+            ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::Nobody(path.clone()),
+            ErrorKind::PermissionDenied => ClientError::NotAllowed(path.clone()),
+            _ => ClientError::Socket { path: path.clone(), source },
+        };
+        let directory = Directory::open(directory).map_err(fault)?;
+        let mut stream = UnixStream::connect(directory.file(SOCKET)).map_err(fault)?;
+        let request = Request { version: Version, follow };
+        let line = serde_json::to_string(&request).map_err(|error| fault(error.into()))?;
+        stream.write_all(format!("{line}\n").as_bytes()).map_err(fault)?;
+        let mut client = Self { path: path.clone(), stream: BufReader::new(stream) };
+        // It closes without a word on somebody who may not read.
+        let reply = client.line()?.ok_or_else(|| ClientError::NotAllowed(path.clone()))?;
+        let reply: Reply = serde_json::from_str(&reply)
+            .map_err(|error| ClientError::Record { path: path.clone(), source: ReadRecordError::Form(error) })?;
+        match reply.refused {
+            Some(reason) => Err(ClientError::Refused { path, reason }),
+            None => Ok(client),
+        }
+    }
+
+    /// The next record, waiting for it; `None` where nothing comes any more. Where the pod has ended, a [`Record::End`]
+    /// was the last.
+    ///
+    /// # Errors
+    /// [`ClientError`].
+    pub fn next(&mut self) -> Result<Option<Record>, ClientError> {
+        let Some(line) = self.line()? else { return Ok(None) };
+        let record = Record::from_line(&line);
+        record.map(Some).map_err(|source| ClientError::Record { path: self.path.clone(), source })
+    }
+
+    fn line(&mut self) -> Result<Option<String>, ClientError> {
+        match read_line(&mut self.stream) {
+            Err(error) if error.kind() == ErrorKind::FileTooLarge => Err(ClientError::TooLong(self.path.clone())),
+            // A process that was killed ends its connections this way.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(None),
+            read => read.map_err(|source| ClientError::Socket { path: self.path.clone(), source }),
+        }
+    }
+}
