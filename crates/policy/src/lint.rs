@@ -15,7 +15,8 @@ mod tests;
 use crate::model::{PolicyKind, PolicyName};
 use crate::world::World;
 use crate::world::objects::namespace;
-use sidewall_api::{FieldPath, LabelSelector, Peer, PolicyPort, PolicyType, Problem};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use sidewall_api::{FieldPath, LabelSelector, NetworkPeer, NetworkPolicySpec, Peer, PolicyPort, PolicyType, Problem};
 use sidewall_flow::Direction;
 use std::collections::BTreeSet;
 
@@ -126,8 +127,54 @@ fn written(world: &World) -> Vec<Written> {
             }
         })
         .collect();
+    let sound = |problems: Vec<Problem>| !problems.iter().any(Problem::is_error);
+    all.extend(
+        world
+            .network_policies
+            .iter()
+            .filter(|policy| sound(policy.validate()))
+            .map(|policy| written_at_edge(PolicyKind::NetworkPolicy, &policy.metadata, &policy.spec, None)),
+    );
+    all.extend(world.multi_network_policies.iter().filter(|policy| sound(policy.validate())).filter_map(|policy| {
+        let networks = policy.networks().ok()?.iter().map(ToString::to_string).collect();
+        Some(written_at_edge(PolicyKind::MultiNetworkPolicy, &policy.metadata, &policy.spec, Some(networks)))
+    }));
     all.sort_by(|a, b| a.name.cmp(&b.name));
     all
+}
+
+fn written_at_edge(
+    kind: PolicyKind,
+    metadata: &ObjectMeta,
+    spec: &NetworkPolicySpec,
+    networks: Option<BTreeSet<String>>,
+) -> Written {
+    let rule = |(peers, ports): (&Vec<NetworkPeer>, &Vec<PolicyPort>)| WrittenRule {
+        peers: peers
+            .iter()
+            .map(|peer| Peer {
+                pod_selector: peer.pod_selector.clone(),
+                namespace_selector: peer.namespace_selector.clone(),
+                ip_block: peer.ip_block.clone(),
+                ..Peer::default()
+            })
+            .collect(),
+        ports: ports.clone(),
+    };
+    Written {
+        name: PolicyName {
+            kind,
+            namespace: namespace(metadata.namespace.as_deref()),
+            name: metadata.name.clone().unwrap_or_default(),
+        },
+        pods: spec.pod_selector.clone(),
+        containers: None,
+        networks,
+        directions: directions(spec.directions()),
+        enforces: true,
+        ingress: spec.ingress.iter().map(|written| rule((&written.from, &written.ports))).collect(),
+        egress: spec.egress.iter().map(|written| rule((&written.to, &written.ports))).collect(),
+    }
 }
 
 fn directions(types: BTreeSet<PolicyType>) -> BTreeSet<Direction> {

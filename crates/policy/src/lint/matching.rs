@@ -21,6 +21,11 @@ pub fn check(world: &World, policy: &Written, findings: &mut Vec<Finding>) {
         policy.warn(findings, FieldPath::spec(), "isolates in no direction, so it does nothing");
     }
     for (direction, rules) in policy.sides() {
+        if !rules.is_empty() && !policy.directions.contains(&direction) {
+            let path = FieldPath::spec().key(direction.to_string());
+            policy.warn(findings, path, "policyTypes does not name this direction, so these rules have no effect");
+            continue;
+        }
         for (index, rule) in rules.iter().enumerate() {
             for (i, peer) in rule.peers.iter().enumerate() {
                 let path = Written::peer_path(direction, index, i);
@@ -81,7 +86,7 @@ fn nobody(world: &World, policy: &Written, peer: &Peer, path: &FieldPath) -> Vec
             } else if addresses.subtract(&Addresses::never_peers()).is_empty() {
                 let message = "loopback, multicast and unspecified addresses are no peers: name the container instead";
                 found.push((path.key("ipBlock").key("cidr"), message.to_owned()));
-            } else if addresses.subtract(&world.service_addresses()).is_empty() {
+            } else if policy.networks.is_none() && addresses.subtract(&world.service_addresses()).is_empty() {
                 let message = "Services are never allowed by address: name the pods behind them by podSelector";
                 found.push((path.key("ipBlock").key("cidr"), message.to_owned()));
             }

@@ -6,7 +6,8 @@ use sidewall_flow::Direction;
 
 /// What of a policy adds nothing: to the rest of it, or to another policy that is about at least the same containers.
 pub fn check(policy: &Written, all: &[Written], findings: &mut Vec<Finding>) {
-    for (direction, rules) in policy.sides() {
+    for (direction, rules) in policy.sides().into_iter().filter(|(direction, _)| policy.directions.contains(direction))
+    {
         for (index, rule) in rules.iter().enumerate() {
             within(policy, direction, index, findings);
             let path = Written::rule_path(direction, index);

@@ -347,6 +347,38 @@ fn users_that_containers_share_are_told_of() {
     assert_said(&told(&pod, TellApart::Cgroup), &[]);
 }
 
+#[test]
+fn policies_at_the_edge_are_held_to_the_same() {
+    let mut fixture = Fixture::new(&[]);
+    let manifest = |kind: &str, version: &str| {
+        json!({
+            "apiVersion": version, "kind": kind,
+            "metadata": {"name": kind.to_lowercase(), "namespace": "shop", "annotations": {"k8s.v1.cni.cncf.io/policy-for": "storage"}},
+            "spec": {"podSelector": {}, "policyTypes": ["Egress"],
+                "ingress": [{"from": [{"podSelector": {}}]}, {"from": [{"podSelector": {}}]}],
+                "egress": [
+                    {"to": [{"podSelector": {"matchLabels": {"app": "db"}}}], "ports": [{"port": 80}]},
+                    {"to": [{"podSelector": {"matchLabels": {"app": "db"}}}], "ports": [{"port": 80}]},
+                ]},
+        })
+    };
+    let read = |value: Value| serde_json::from_value(value).unwrap();
+    fixture.world.network_policies.push(read(manifest("NetworkPolicy", "networking.k8s.io/v1")));
+    let multi = manifest("MultiNetworkPolicy", "k8s.cni.cncf.io/v1beta1");
+    fixture.world.multi_network_policies.push(serde_json::from_value(multi).unwrap());
+    assert_said(
+        &said(fixture),
+        &[
+            "networkpolicy: spec.egress: lets containers out, but not to DNS",
+            "networkpolicy: spec.egress[1]: says the same as spec.egress[0]",
+            "networkpolicy: spec.ingress: policyTypes does not name this direction",
+            // A further network has no DNS of the cluster's.
+            "multinetworkpolicy: spec.egress[1]: says the same as spec.egress[0]",
+            "multinetworkpolicy: spec.ingress: policyTypes does not name this direction",
+        ],
+    );
+}
+
 proptest! {
     /// A rule of which this is said can be taken away, and no verdict changes.
     #[test]
