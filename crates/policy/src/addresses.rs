@@ -61,6 +61,12 @@ impl Addresses {
         Self { v4: self.v4.union(&other.v4), v6: self.v6.union(&other.v6) }
     }
 
+    /// What is in both.
+    #[must_use]
+    pub fn intersect(&self, other: &Self) -> Self {
+        Self { v4: self.v4.intersect(&other.v4), v6: self.v6.intersect(&other.v6) }
+    }
+
     /// What is in this one and not in the other.
     #[must_use]
     pub fn subtract(&self, other: &Self) -> Self {

@@ -1,10 +1,11 @@
 //! Small pods, clusters and flows in few words, for tests.
 
 use crate::evaluate::{End, Flow, evaluate};
-use crate::model::{DeclaredPort, Identities, ResolvedPod, UserIdentities};
+use crate::model::{AttachmentId, DeclaredPort, Identities, ResolvedPod, UserIdentities};
 use crate::world::{Pod, Service, ServicePort, Subject, SubjectContainer, World};
 use crate::{Explanation, explain, resolve};
 use serde_json::{Value, json};
+use sidewall_api::{Attachment, NetworkName};
 use sidewall_flow::{Action, ContainerId, Party, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -69,6 +70,39 @@ impl Fixture {
             "metadata": {"name": name, "namespace": "shop"}, "spec": spec,
         });
         self.world.policies.push(serde_json::from_value(policy).unwrap());
+        self
+    }
+
+    /// A NetworkPolicy in the pod's namespace; a `podSelector` that is not given selects everything.
+    pub fn network_policy(mut self, name: &str, spec: Value) -> Self {
+        let policy = json!({"metadata": {"name": name, "namespace": "shop"}, "spec": spec});
+        self.world.network_policies.push(serde_json::from_value(policy).unwrap());
+        self
+    }
+
+    /// A MultiNetworkPolicy in the pod's namespace for some networks.
+    pub fn multi_network_policy(mut self, name: &str, networks: &str, spec: Value) -> Self {
+        let annotations = json!({sidewall_api::network::POLICY_FOR: networks});
+        let metadata = json!({"name": name, "namespace": "shop", "annotations": annotations});
+        let policy = json!({"metadata": metadata, "spec": spec});
+        self.world.multi_network_policies.push(serde_json::from_value(policy).unwrap());
+        self
+    }
+
+    /// A further network of the pod, as `namespace/name`, with the device that leads there and the pod's addresses.
+    pub fn attached(mut self, network: &str, device: &str, addresses: &[&str]) -> Self {
+        self.subject.networks.known.push(attachment(network, device, addresses));
+        self
+    }
+
+    /// A further network of the pod that was added last.
+    pub fn on(self, network: &str, device: &str, addresses: &[&str]) -> Self {
+        self.with(|pod| pod.networks.known.push(attachment(network, device, addresses)))
+    }
+
+    /// The Service that was added last, changed.
+    pub fn with_service(mut self, change: impl FnOnce(&mut Service)) -> Self {
+        change(self.world.services.last_mut().unwrap());
         self
     }
 
@@ -144,7 +178,7 @@ impl Fixture {
         resolve(&self.world, &self.subject)
     }
 
-    /// A flow, such as `app -> 10.0.0.1 TCP/443` or `unknown -> app UDP/53`.
+    /// A flow, such as `app -> 10.0.0.1 TCP/443`, `unknown -> app UDP/53` or `app -> 10.9.0.2%net1 TCP/443`.
     pub fn flow(&self, text: &str) -> Flow {
         let words: Vec<&str> = text.split_whitespace().collect();
         let [sender, "->", receiver, socket] = words[..] else { panic!("{text:?} is no flow") };
@@ -158,6 +192,13 @@ impl Fixture {
             ("unknown", _) => End::Local(Party::Unknown),
             ("node", _) => End::Local(Party::Node),
             (_, Some((id, _))) => End::Local(Party::Container(*id)),
+            _ if text.contains('%') => {
+                let (text, device) = text.split_once('%').unwrap();
+                let known = self.resolved().attached;
+                let id = known.into_iter().find(|(_, attached)| attached.device == device).map(|(id, _)| id);
+                // One that no network has stands for a device that nobody knows.
+                End::Attached(id.unwrap_or(AttachmentId(200)), address(text))
+            }
             _ => End::Remote(text.parse().unwrap_or_else(|_| panic!("{text:?} is neither a container nor an address"))),
         }
     }
@@ -194,6 +235,14 @@ impl Fixture {
 fn labels(text: &str) -> BTreeMap<String, String> {
     let pairs = text.split(',').filter_map(|pair| pair.split_once('='));
     pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+fn attachment(network: &str, device: &str, addresses: &[&str]) -> Attachment {
+    Attachment {
+        network: NetworkName::parse(network, "shop").unwrap(),
+        device: device.to_owned(),
+        addresses: addresses.iter().map(|text| address(text)).collect(),
+    }
 }
 
 fn address(text: &str) -> IpAddr {

@@ -171,6 +171,13 @@ impl World {
         self.services.iter().find(|service| service.namespace == namespace && service.name == name)
     }
 
+    /// Every address that somebody has who is no Service: live pods, nodes, and a pod that policies are resolved for.
+    pub fn own_addresses(&self, subject: &Subject) -> Addresses {
+        let pods = self.pods.iter().filter(|pod| !pod.ended).flat_map(|pod| &pod.addresses);
+        let single: Addresses = pods.chain(&subject.addresses).chain(&self.network.this_node).copied().collect();
+        single.union(&self.network.nodes)
+    }
+
     /// Every address that is a Service's: the ranges, and the known addresses.
     pub fn service_addresses(&self) -> Addresses {
         let known: Addresses = self.services.iter().flat_map(|service| service.addresses.iter().copied()).collect();

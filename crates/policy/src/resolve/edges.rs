@@ -11,7 +11,7 @@ use crate::model::{
     Attached, AttachmentId, DeclaredPort, Grant, Isolation, Note, Peers, PolicyKind, PolicyName, Reach, Rule, RuleName,
     Scope, Sides,
 };
-use crate::world::Unreadable;
+use crate::world::{Pod, Unreadable};
 use ipnet::IpNet;
 use sidewall_api::network::SELECTOR_LIMITS;
 use sidewall_api::{IpBlock, MultiNetworkPolicy, NetworkPeer, NetworkPolicySpec, PolicyPort, PolicyType};
@@ -194,6 +194,13 @@ impl<'a> Resolver<'a> {
         self.subject.containers.values().flat_map(|container| container.ports.iter().cloned()).collect()
     }
 
+    fn addresses_on(&mut self, rule: &RuleName, on: On<'_>, pod: &Pod) -> BTreeSet<IpAddr> {
+        match on {
+            On::PodNetwork => self.reached(rule, pod),
+            On::Further(claims) => self.claimed(rule, claims, pod),
+        }
+    }
+
     fn edge_grants(&mut self, rule: &RuleName, peers: &[NetworkPeer], ports: &[PolicyPort], on: On<'_>) -> Vec<Grant> {
         let ingress = (rule.direction == Direction::Ingress).then(|| resolve_ports(ports, &self.own_ports()));
         let mut pods = Allowed::default();
@@ -208,11 +215,11 @@ impl<'a> Resolver<'a> {
                 None => {
                     any_pods = true;
                     let selectors = (peer.pod_selector.as_ref(), peer.namespace_selector.as_ref());
+                    if matches!(on, On::PodNetwork) {
+                        self.other_names(rule, selectors.0, selectors.1);
+                    }
                     for pod in self.selected(rule, selectors.0, selectors.1) {
-                        let addresses: BTreeSet<IpAddr> = match on {
-                            On::PodNetwork => pod.addresses.iter().copied().collect(),
-                            On::Further(claims) => self.claimed(rule, claims, pod),
-                        };
+                        let addresses = self.addresses_on(rule, on, pod);
                         let ports = ingress.clone().unwrap_or_else(|| resolve_ports(ports, &pod.ports));
                         pods.add(ports, addresses);
                     }
@@ -246,22 +253,20 @@ impl<'a> Resolver<'a> {
         if matches!(on, On::PodNetwork) {
             everywhere = everywhere.subtract(self.services());
         }
-        let mut grants = grant(Peers::Addresses(Arc::new(everywhere)), numbers.clone());
+        let mut grants = grant(Peers::Addresses(Arc::new(everywhere.clone())), numbers.clone());
         let mut named = Allowed::default();
         for pod in self.world.pods.iter().filter(|pod| !pod.ended && !pod.host_network) {
             let ports = resolve_ports(ports, &pod.ports).subtract(&numbers);
             if ports.is_empty() {
                 continue;
             }
-            let addresses = match on {
-                On::PodNetwork => pod.addresses.iter().copied().collect(),
-                On::Further(claims) => self.claimed(rule, claims, pod),
-            };
+            let addresses = self.addresses_on(rule, on, pod);
             named.add(ports, addresses);
         }
         if matches!(on, On::PodNetwork) {
             grants.extend(self.services_behind(rule, |address, protocol, port| {
-                numbers.contains(protocol, port) || named.contains(address, protocol, port)
+                everywhere.contains(address) && numbers.contains(protocol, port)
+                    || named.contains(address, protocol, port)
             }));
         }
         grants.extend(named.grants());

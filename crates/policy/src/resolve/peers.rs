@@ -22,6 +22,8 @@ pub struct Resolver<'a> {
     pub(super) subject: &'a Subject,
     pub(super) notes: Vec<Note>,
     services: Addresses,
+    /// Of these, the ones that somebody else has too. Who is meant there is not certain, so that no rule covers them.
+    contested: Addresses,
 }
 
 /// The pods and single addresses that the peers of a rule allow, before they become grants.
@@ -34,7 +36,9 @@ pub(super) struct Allowed {
 impl<'a> Resolver<'a> {
     /// A resolver for a pod.
     pub fn new(world: &'a World, subject: &'a Subject) -> Self {
-        Self { world, subject, notes: Vec::new(), services: world.service_addresses() }
+        let services = world.service_addresses();
+        let contested = services.intersect(&world.own_addresses(subject));
+        Self { world, subject, notes: Vec::new(), services, contested }
     }
 
     /// Every address that is a Service's.
@@ -85,8 +89,10 @@ impl<'a> Resolver<'a> {
                             Direction::Ingress => own(ports),
                             Direction::Egress => resolve_ports(ports, &pod.ports),
                         };
-                        pods.by_ports.entry(ports).or_default().extend(&pod.addresses);
+                        let addresses = self.reached(rule, pod);
+                        pods.add(ports, addresses);
                     }
+                    self.other_names(rule, selector, namespaces);
                 }
                 PeerKind::IpBlock(block) => blocks.push(self.block(block, rule.direction)),
                 PeerKind::Entity(entity) => grants.extend(self.entity(rule, entity, ports, &own)),
@@ -167,6 +173,56 @@ impl<'a> Resolver<'a> {
         selected
     }
 
+    /// The addresses under which a rule covers a pod.
+    pub(super) fn reached(&mut self, rule: &RuleName, pod: &Pod) -> BTreeSet<IpAddr> {
+        let mut addresses: BTreeSet<IpAddr> = pod.addresses.iter().copied().collect();
+        if rule.direction == Direction::Egress && !self.contested.is_empty() {
+            for address in &pod.addresses {
+                if self.contested.contains(*address) {
+                    addresses.remove(address);
+                    let pod = format!("{}/{}", pod.namespace, pod.name);
+                    self.note_rule(
+                        rule,
+                        format!("does not allow {address} of the pod {pod}, because it is an address of Services"),
+                    );
+                }
+            }
+        }
+        addresses
+    }
+
+    /// Says of Services that are only other names that selectors don't cover them, where an author may think so.
+    pub(super) fn other_names(
+        &mut self,
+        rule: &RuleName,
+        pods: Option<&LabelSelector>,
+        namespaces: Option<&LabelSelector>,
+    ) {
+        if rule.direction == Direction::Ingress {
+            return;
+        }
+        let world = self.world;
+        for service in &world.services {
+            let Some(target) = &service.external_name else { continue };
+            let here = match namespaces {
+                Some(selector) => selector.matches(&world.namespace_labels(&service.namespace)),
+                None => service.namespace == self.subject.namespace,
+            };
+            let labelled = |labels| pods.is_none_or(|selector| selector.matches(labels));
+            let by_label = pods.is_some_and(|selector| !selector.is_everything()) && labelled(&service.labels);
+            let nobody = || !world.pods.iter().any(|pod| pod.namespace == service.namespace && labelled(&pod.labels));
+            if here && (by_label || nobody()) {
+                self.note_rule(
+                    rule,
+                    format!(
+                        "does not cover the Service {}/{}, which is only another name for {target:?}: allow the addresses behind that name by ipBlock",
+                        service.namespace, service.name
+                    ),
+                );
+            }
+        }
+    }
+
     /// An address block. Inside the pod a packet to a Service still carries the Service's address, and who stands
     /// behind it is not said by an address block.
     pub(super) fn block(&self, block: &IpBlock, direction: Direction) -> Addresses {
@@ -212,9 +268,11 @@ impl<'a> Resolver<'a> {
         let Some(service) = self.known_service(rule, entity, service) else { return Vec::new() };
         let all =
             service.ports.iter().filter_map(|port| Some((port.port?, port))).flat_map(|((protocol, number), port)| {
-                let own = service.addresses.iter().map(move |address| (*address, protocol, number));
-                let behind =
-                    port.endpoints.iter().filter_map(move |(address, number)| Some((*address, protocol, (*number)?)));
+                let own = service.addresses.iter().filter(|address| !self.contested.contains(**address));
+                let own = own.map(move |address| (*address, protocol, number));
+                // What else stands in the range of Services is judged by its own Service.
+                let behind = port.endpoints.iter().filter(|(address, _)| !self.services.contains(*address));
+                let behind = behind.filter_map(move |(address, number)| Some((*address, protocol, (*number)?)));
                 own.chain(behind)
             });
         sockets(all, ports)
@@ -229,6 +287,12 @@ impl<'a> Resolver<'a> {
         let service = self.world.service(namespace, name);
         if service.is_none() {
             self.note_rule(rule, format!("allows {entity}, but the Service {namespace}/{name} is not known"));
+        }
+        if let Some(target) = service.and_then(|service| service.external_name.as_ref()) {
+            self.note_rule(
+                rule,
+                format!("allows {entity}, but the Service {namespace}/{name} is only another name for {target:?}"),
+            );
         }
         service
     }
@@ -258,14 +322,17 @@ impl<'a> Resolver<'a> {
         let numbers = resolve_ports(ports, &[]);
         grants.extend(grant(Peers::Parties(BTreeSet::from([Party::Unknown, Party::Node])), numbers.clone()));
         let everywhere = Addresses::all().subtract(&Addresses::never_peers()).subtract(&self.services);
-        grants.extend(grant_everywhere(Peers::Addresses(Arc::new(everywhere)), numbers.clone()));
+        grants.extend(grant_everywhere(Peers::Addresses(Arc::new(everywhere.clone())), numbers.clone()));
         let mut named = Allowed::default();
         for pod in self.world.pods.iter().filter(|pod| !pod.ended && !pod.host_network) {
             let ports = resolve_ports(ports, &pod.ports).subtract(&numbers);
-            named.by_ports.entry(ports).or_default().extend(&pod.addresses);
+            if !ports.is_empty() {
+                let addresses = self.reached(rule, pod);
+                named.add(ports, addresses);
+            }
         }
         let services = self.services_behind(rule, |address, protocol, port| {
-            numbers.contains(protocol, port) || named.contains(address, protocol, port)
+            everywhere.contains(address) && numbers.contains(protocol, port) || named.contains(address, protocol, port)
         });
         grants.extend(named.grants());
         grants.extend(services);
@@ -279,20 +346,27 @@ impl<'a> Resolver<'a> {
         allowed: impl Fn(IpAddr, Protocol, u16) -> bool,
     ) -> Vec<Grant> {
         let mut covered = BTreeSet::new();
+        let mut not_covered = BTreeSet::new();
         let mut partly = Vec::new();
         for service in &self.world.services {
             for ServicePort { port, endpoints } in &service.ports {
                 let Some((protocol, number)) = port else { continue };
+                let sockets = service.addresses.iter().map(|address| (*address, *protocol, *number));
                 let passes = |(address, port): &(IpAddr, Option<u16>)| {
                     port.is_some_and(|port| allowed(*address, *protocol, port))
                 };
                 if !endpoints.is_empty() && endpoints.iter().all(passes) {
-                    covered.extend(service.addresses.iter().map(|address| (*address, *protocol, *number)));
-                } else if endpoints.iter().any(passes) && !service.addresses.is_empty() {
+                    covered.extend(sockets);
+                    continue;
+                }
+                not_covered.extend(sockets);
+                if endpoints.iter().any(passes) && !service.addresses.is_empty() {
                     partly.push(format!("{}/{} port {number}", service.namespace, service.name));
                 }
             }
         }
+        // Where two Services have an address, either may be the one that is reached.
+        covered.retain(|socket| !not_covered.contains(socket) && !self.contested.contains(socket.0));
         for name in partly {
             self.note_rule(
                 rule,

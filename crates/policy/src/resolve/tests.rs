@@ -1,7 +1,9 @@
 //! What policies mean for a pod, judged by flows.
 
+mod edges;
 mod entities;
 mod isolation;
+mod networks;
 mod peers;
 mod ports;
 mod proxy;

@@ -157,14 +157,22 @@ fn endpoints(port: &core::ServicePort, slices: &[&EndpointSlice]) -> BTreeSet<(I
     let name = port.name.as_deref().unwrap_or_default();
     let mut all = BTreeSet::new();
     for slice in slices {
-        let target = slice
-            .ports
-            .iter()
-            .flatten()
-            .find(|target| target.name.as_deref().unwrap_or_default() == name)
-            .and_then(|target| target.port.and_then(|number| u16::try_from(number).ok()));
-        let addresses = slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses);
-        all.extend(addresses.filter_map(|address| Some((address.parse().ok()?, target))));
+        // Names are unique in a slice, but not in files.
+        let targets = slice.ports.iter().flatten().filter(|target| target.name.as_deref().unwrap_or_default() == name);
+        let mut targets: BTreeSet<Option<u16>> =
+            targets.map(|target| target.port.and_then(|number| u16::try_from(number).ok())).collect();
+        if targets.is_empty() {
+            targets.insert(None);
+        }
+        for address in slice.endpoints.iter().flat_map(|endpoint| &endpoint.addresses) {
+            match address.parse() {
+                Ok(address) => all.extend(targets.iter().map(|target| (address, *target))),
+                // Somebody stands there, and nobody knows who: no rule can cover that.
+                Err(_) => {
+                    all.insert((IpAddr::from([0; 4]), None));
+                }
+            }
+        }
     }
     all
 }
