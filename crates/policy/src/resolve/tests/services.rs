@@ -1,5 +1,7 @@
 //! Services are judged by what stands behind them.
 
+mod forms;
+
 use crate::fixture::Fixture;
 use serde_json::{Value, json};
 
