@@ -1,8 +1,11 @@
 //! From a [`Ruleset`] to the image that the kernel is to hold.
 
+mod amend;
 mod rule;
 #[cfg(test)]
 mod tests;
+
+pub(crate) use amend::{Amendment, amend};
 
 use crate::abi;
 use crate::image::{ChainImage, Data, ElementImage, HookImage, Image, SetImage, TableImage};
@@ -126,25 +129,33 @@ struct Names<'a> {
     sets: BTreeMap<&'a str, &'a Set>,
 }
 
+impl<'a> Names<'a> {
+    fn of(table: &'a Table) -> Result<Self, EncodeError> {
+        let at = |part: Part| move |problem| EncodeError { place: Place::new(table.family, part), problem };
+        let mut names = Self { chains: BTreeSet::new(), counters: BTreeSet::new(), sets: BTreeMap::new() };
+        for counter in &table.counters {
+            let fresh = names.counters.insert(&counter.name);
+            named(&counter.name, fresh).map_err(at(Part::Counter(counter.name.clone())))?;
+        }
+        for set in &table.sets {
+            let fresh = names.sets.insert(&set.name, set).is_none();
+            named(&set.name, fresh).map_err(at(Part::Set(set.name.clone())))?;
+        }
+        for chain in &table.chains {
+            let fresh = names.chains.insert(&chain.name);
+            named(&chain.name, fresh).map_err(at(Part::Chain(chain.name.clone())))?;
+            if chain.hook.is_some() && Slot::of(&chain.name).is_some() {
+                return Err(at(Part::Chain(chain.name.clone()))(EncodeProblem::SlotName));
+            }
+        }
+        Ok(names)
+    }
+}
+
 fn compose_table(table: &Table, flags: u32) -> Result<TableImage, EncodeError> {
     let family = table.family;
     let at = |part: Part| move |problem| EncodeError { place: Place::new(family, part), problem };
-    let mut names = Names { chains: BTreeSet::new(), counters: BTreeSet::new(), sets: BTreeMap::new() };
-    for counter in &table.counters {
-        let fresh = names.counters.insert(&counter.name);
-        named(&counter.name, fresh).map_err(at(Part::Counter(counter.name.clone())))?;
-    }
-    for set in &table.sets {
-        let fresh = names.sets.insert(&set.name, set).is_none();
-        named(&set.name, fresh).map_err(at(Part::Set(set.name.clone())))?;
-    }
-    for chain in &table.chains {
-        let fresh = names.chains.insert(&chain.name);
-        named(&chain.name, fresh).map_err(at(Part::Chain(chain.name.clone())))?;
-        if chain.hook.is_some() && Slot::of(&chain.name).is_some() {
-            return Err(at(Part::Chain(chain.name.clone()))(EncodeProblem::SlotName));
-        }
-    }
+    let names = Names::of(table)?;
     let mut image = TableImage {
         flags,
         counters: table.counters.iter().map(|c| c.name.clone()).collect(),
@@ -256,6 +267,7 @@ fn compose_set(set: &Set, names: &Names<'_>) -> Result<SetImage, EncodeProblem> 
         // At most KEY_MAX.
         key_length: length as u32,
         data_type: set.map.then_some(abi::NFT_DATA_VERDICT),
+        grows: set.grows,
         network_order: set.interval || set.key.iter().all(|k| k.order() == ByteOrder::Network),
         elements,
     })

@@ -2,6 +2,7 @@
 
 use crate::compose::EncodeError;
 use crate::place::Place;
+use sidewall_policy::ruleset::Generation;
 use std::io;
 
 /// A netlink socket that failed.
@@ -77,6 +78,11 @@ impl NetlinkError {
         }
     }
 
+    /// Whether the socket had no room for something that the kernel had to say.
+    pub(crate) fn is_overrun(&self) -> bool {
+        self.code() == Some(libc::ENOBUFS)
+    }
+
     /// The kernel's error number, where it gave one.
     pub fn code(&self) -> Option<i32> {
         match self {
@@ -140,6 +146,16 @@ pub enum LoadError {
         /// The kernel's error.
         #[source]
         source: io::Error,
+    },
+    /// A change takes something away, or may, without a new generation: live flows that the old rules let pass would go on.
+    #[error(
+        "{place}: this takes away what live flows may rest on, so the ruleset must have another generation than {generation}; give it the next one"
+    )]
+    SameGeneration {
+        /// Something that differs; the table where more than parts do.
+        place: Place,
+        /// The generation of both rulesets.
+        generation: Generation,
     },
     /// Something else kept the kernel busy through every attempt.
     #[error(

@@ -37,6 +37,8 @@ pub(crate) struct SetImage {
     pub(crate) key_length: u32,
     /// `NFT_DATA_VERDICT` in a verdict map.
     pub(crate) data_type: Option<u32>,
+    /// Whether elements may come and go; written, never compared.
+    pub(crate) grows: bool,
     /// The order of the key's bytes for `nft`'s listing; written, never compared.
     pub(crate) network_order: bool,
     pub(crate) elements: Vec<ElementImage>,

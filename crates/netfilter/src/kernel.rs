@@ -1,25 +1,25 @@
 //! Netfilter of one network namespace: loading, reading back, counting, unloading.
 
+mod change;
 mod counters;
 mod exchange;
+mod read;
+
+pub use change::{Because, Changed, Way};
 
 use crate::abi;
-use crate::compose::{self, family_number, family_of};
-use crate::conntrack;
+use crate::compose;
+use crate::conntrack::{self, Which};
 use crate::drift::{self, ForeignTable, Standing};
-use crate::encode;
+use crate::encode::{self, Batch};
 use crate::error::{LoadError, NetlinkError};
-use crate::image::Image;
-use crate::load;
+use crate::load::{self, Outcome};
 use crate::netlink::{Netlink, Request};
-use crate::readback;
 use crate::slot::Slot;
+use read::Depth;
 use sidewall_netns::NetNs;
 use sidewall_policy::ruleset::{Family, Generation, Ruleset};
 use std::collections::BTreeMap;
-
-/// How often a read is begun again because something else changed the tables meanwhile.
-const READS: u32 = 20;
 
 /// Netfilter of one network namespace, through one socket.
 ///
@@ -30,6 +30,21 @@ pub struct Kernel {
     netlink: Netlink,
     /// The flags with which our tables were loaded or adopted; `None` before that.
     flags: Option<u32>,
+    /// How many transactions of ours the kernel has taken, round the clock.
+    commits: u32,
+    /// What stands in the tables, where nobody but us can have changed them.
+    stands: Option<Stands>,
+}
+
+/// A ruleset of ours in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stands {
+    /// The slot that it stands in.
+    slot: Slot,
+    /// Its generation.
+    generation: Generation,
+    /// [`Kernel::nft_generation`] after our last transaction: another number means that somebody changed some table.
+    number: u32,
 }
 
 /// How a ruleset is loaded.
@@ -67,24 +82,13 @@ pub struct Count {
     pub bytes: u64,
 }
 
-/// How much of our tables is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Depth {
-    /// Tables, and the names and forms of objects, sets and chains.
-    Names,
-    /// Also the rules.
-    Rules,
-    /// Also the elements of sets.
-    Elements,
-}
-
 impl Kernel {
     /// Netfilter of a namespace.
     ///
     /// # Errors
     /// [`NetlinkError`] where the namespace cannot be entered or the process may not speak to netfilter.
     pub fn open(namespace: &NetNs) -> Result<Self, NetlinkError> {
-        Ok(Self { netlink: Netlink::open(namespace)?, flags: None })
+        Ok(Self::with(Netlink::open(namespace)?))
     }
 
     /// Netfilter of the calling thread's namespace.
@@ -92,7 +96,11 @@ impl Kernel {
     /// # Errors
     /// As [`Kernel::open`].
     pub fn here() -> Result<Self, NetlinkError> {
-        Ok(Self { netlink: Netlink::here()?, flags: None })
+        Ok(Self::with(Netlink::here()?))
+    }
+
+    fn with(netlink: Netlink) -> Self {
+        Self { netlink, flags: None, commits: 0, stands: None }
     }
 
     /// Puts the ruleset in force in the place of what stands in our tables, at one moment: no packet meets neither or half
@@ -108,8 +116,16 @@ impl Kernel {
     /// # Errors
     /// [`LoadError`], which names the rule, chain or set that the kernel refused. What was in force before still is.
     pub fn load(&mut self, ruleset: &Ruleset, options: LoadOptions) -> Result<Loaded, LoadError> {
-        let messages = self.replace(ruleset, options)?;
+        self.stands = None;
+        let before = (self.nft_generation()?, self.commits);
+        let (messages, slot) = self.replace(ruleset, options)?;
         self.flags = Some(options.flags());
+        // Where somebody else changed something meanwhile, it may have been in our tables.
+        let ours = self.commits.wrapping_sub(before.1);
+        let number = (0..ours).fold(before.0, |number, _| next_number(number));
+        if self.nft_generation().is_ok_and(|now| now == number) {
+            self.stands = Some(Stands { slot, generation: ruleset.generation, number });
+        }
         Ok(Loaded { generation: ruleset.generation, owner: options.owner, messages })
     }
 
@@ -123,7 +139,8 @@ impl Kernel {
         let families = self.our_families()?;
         let flags = LoadOptions { owner: true }.flags();
         let first = self.netlink.take_sequence(1);
-        load::commit(&mut self.netlink, &encode::encode_adoption(&families, flags, first))?;
+        self.stands = None;
+        self.commit(&encode::encode_adoption(&families, flags, first))?;
         self.flags = Some(flags);
         Ok(families)
     }
@@ -134,7 +151,8 @@ impl Kernel {
     /// [`LoadError::Denied`] where another program owns them.
     pub fn unload(&mut self) -> Result<(), LoadError> {
         let first = self.netlink.take_sequence(1);
-        load::commit(&mut self.netlink, &encode::encode_removal(first))?;
+        self.stands = None;
+        self.commit(&encode::encode_removal(first))?;
         self.flags = None;
         Ok(())
     }
@@ -148,7 +166,7 @@ impl Kernel {
     /// [`LoadError::Encode`] for a ruleset that could not have been loaded; [`LoadError::Netlink`] where the tables cannot
     /// be read, or never stood still.
     pub fn verify(&mut self, ruleset: &Ruleset) -> Result<Standing, LoadError> {
-        let mut found = self.read(Depth::Elements)?;
+        let (mut found, number) = self.read(Depth::Elements)?;
         let flags = match self.flags {
             Some(flags) => flags,
             None => {
@@ -161,7 +179,13 @@ impl Kernel {
         };
         // Where it cannot be told, all the rules have drifted, whichever is taken.
         let live = found.live().unwrap_or(Slot::A);
-        Ok(drift::compare(&compose::compose(ruleset, flags)?.in_slot(live), &found).named_as_in(live))
+        let standing = drift::compare(&compose::compose(ruleset, flags)?.in_slot(live), &found).named_as_in(live);
+        // The kernel is known to hold it as of that number, whoever put it there.
+        self.stands = match standing {
+            Standing::AsLoaded => Some(Stands { slot: live, generation: ruleset.generation, number }),
+            Standing::Drifted(_) => None,
+        };
+        Ok(standing)
     }
 
     /// The number that changes with every change of any table in the namespace. As long as it is the one of a moment
@@ -212,7 +236,16 @@ impl Kernel {
     /// # Errors
     /// [`NetlinkError`].
     pub fn retire(&mut self, generation: Generation) -> Result<usize, NetlinkError> {
-        conntrack::retire(&mut self.netlink, generation)
+        conntrack::retire(&mut self.netlink, Which::Of(generation))
+    }
+
+    /// Takes the numbers of all generations but one away from every flow that bears one, at the cost of one
+    /// [`Kernel::retire`]: afterwards, every other number may be given to a new ruleset. `kept` is the one in force.
+    ///
+    /// # Errors
+    /// [`NetlinkError`].
+    pub fn retire_others(&mut self, kept: Generation) -> Result<usize, NetlinkError> {
+        conntrack::retire(&mut self.netlink, Which::AllBut(kept))
     }
 
     /// How many flows bear which generation.
@@ -223,119 +256,25 @@ impl Kernel {
         conntrack::generations(&mut self.netlink)
     }
 
-    fn tables(&mut self) -> Result<Vec<ForeignTable>, NetlinkError> {
-        for _ in 0..READS {
-            let mut tables = Vec::new();
-            let steady =
-                self.netlink.ask("list the tables", &dump(abi::NFT_MSG_GETTABLE, abi::NFPROTO_UNSPEC), |message| {
-                    let name = message.attributes().find(|attribute| attribute.kind == abi::NFTA_TABLE_NAME);
-                    if let (Some(family), Some(name)) = (message.family(), name) {
-                        tables.push(ForeignTable { family, name: name.text() });
-                    }
-                })?;
-            if steady {
-                tables.sort();
-                return Ok(tables);
-            }
-        }
-        Err(NetlinkError::Restless { attempts: READS })
+    fn commit(&mut self, batch: &Batch) -> Result<(), LoadError> {
+        // Only a guarded one can have another outcome.
+        self.commit_guarded(batch).map(|_| ())
     }
 
-    fn our_families(&mut self) -> Result<Vec<Family>, NetlinkError> {
-        Ok(self
-            .tables()?
-            .iter()
-            .filter(|table| table.name == Ruleset::TABLE)
-            .filter_map(|table| family_of(table.family))
-            .collect())
-    }
-
-    /// Reads our tables as of one moment.
-    fn read(&mut self, depth: Depth) -> Result<Image, NetlinkError> {
-        for _ in 0..READS {
-            let before = self.nft_generation()?;
-            if let Some(image) = self.read_once(depth)?
-                && self.nft_generation()? == before
-            {
-                return Ok(image);
-            }
+    /// Sends a batch, and keeps count.
+    fn commit_guarded(&mut self, batch: &Batch) -> Result<Outcome, LoadError> {
+        let outcome = load::commit(&mut self.netlink, batch)?;
+        if outcome == Outcome::Done && !batch.is_empty() {
+            self.commits = self.commits.wrapping_add(1);
         }
-        Err(NetlinkError::Restless { attempts: READS })
-    }
-
-    /// `None` where something changed meanwhile.
-    fn read_once(&mut self, depth: Depth) -> Result<Option<Image>, NetlinkError> {
-        let mut image = Image::default();
-        for family in self.our_families()? {
-            let number = family_number(family);
-            // Every dump of these takes the table's name as its first attribute or, of tables and chains, none; what is
-            // not ours is passed over.
-            for (kind, narrow, needed) in [
-                (abi::NFT_MSG_GETTABLE, false, Depth::Names),
-                (abi::NFT_MSG_GETOBJ, true, Depth::Names),
-                (abi::NFT_MSG_GETSET, true, Depth::Names),
-                (abi::NFT_MSG_GETCHAIN, false, Depth::Names),
-                (abi::NFT_MSG_GETRULE, true, Depth::Rules),
-            ] {
-                if depth < needed {
-                    continue;
-                }
-                let name: &[(u16, &[u8])] = &[(abi::NFTA_TABLE_NAME, TABLE_NAME)];
-                let request = Request { attributes: if narrow { name } else { &[] }, ..dump(kind, number) };
-                if !self.read_dump(&mut image, &request)? {
-                    return Ok(None);
-                }
-            }
-            if depth < Depth::Elements {
-                continue;
-            }
-            let sets: Vec<String> = image
-                .tables
-                .get(&number)
-                .map(|table| table.sets.iter().map(|set| set.name.clone()).collect())
-                .unwrap_or_default();
-            for set in sets {
-                let mut terminated = set.into_bytes();
-                terminated.push(0);
-                let request = Request {
-                    attributes: &[
-                        (abi::NFTA_SET_ELEM_LIST_TABLE, TABLE_NAME),
-                        (abi::NFTA_SET_ELEM_LIST_SET, &terminated),
-                    ],
-                    ..dump(abi::NFT_MSG_GETSETELEM, number)
-                };
-                if !self.read_dump(&mut image, &request)? {
-                    return Ok(None);
-                }
-            }
-        }
-        Ok(Some(image))
-    }
-
-    fn read_dump(&mut self, image: &mut Image, request: &Request<'_>) -> Result<bool, NetlinkError> {
-        match self.netlink.ask("list a table", request, |message| {
-            readback::read_message(image, message);
-        }) {
-            // The table or set went away since it was listed.
-            Err(error) if error.code() == Some(libc::ENOENT) => Ok(false),
-            other => other,
-        }
+        Ok(outcome)
     }
 }
 
-/// [`Ruleset::TABLE`] as the kernel wants it.
-const TABLE_NAME: &[u8] = b"sidewall\0";
-
-const fn dump(kind: u16, family: u8) -> Request<'static> {
-    Request { subsystem: abi::NFNL_SUBSYS_NFTABLES, kind, flags: abi::NLM_F_DUMP, family, resource: 0, attributes: &[] }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_table_name_is_the_rulesets() {
-        assert_eq!(TABLE_NAME, format!("{}\0", Ruleset::TABLE).as_bytes());
+/// The number of the tables after another transaction. 0 is left out.
+const fn next_number(number: u32) -> u32 {
+    match number.wrapping_add(1) {
+        0 => 1,
+        next => next,
     }
 }

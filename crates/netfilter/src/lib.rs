@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod abi;
+mod change;
 mod compose;
 mod conntrack;
 mod drift;
@@ -35,5 +36,5 @@ pub use encode::{Batch, encode};
 pub use error::{LoadError, NetlinkError};
 pub use features::Features;
 pub use image::Image;
-pub use kernel::{Count, Kernel, LoadOptions, Loaded};
+pub use kernel::{Because, Changed, Count, Kernel, LoadOptions, Loaded, Way};
 pub use place::{Part, Place};

@@ -15,17 +15,33 @@ const ATTEMPTS: u32 = 6;
 /// The pause before the second attempt; each further one is twice as long.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 
+/// `ERESTART`, which the kernel does not mean for us but lets through.
+const ERESTART: i32 = 85;
+
+/// What became of a batch that the kernel did not refuse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Outcome {
+    /// It is in force.
+    Done,
+    /// It was guarded, and somebody else has changed the tables: nothing was done.
+    Moved,
+}
+
 /// Sends a batch; the kernel takes all of it or nothing.
-pub(crate) fn commit(netlink: &mut Netlink, batch: &Batch) -> Result<(), LoadError> {
+pub(crate) fn commit(netlink: &mut Netlink, batch: &Batch) -> Result<Outcome, LoadError> {
     if batch.is_empty() {
-        return Ok(());
+        return Ok(Outcome::Done);
     }
     let mut pause = FIRST_PAUSE;
     let mut attempt = 1;
     loop {
         let Err(answer) = send_once(netlink, batch)? else {
-            return Ok(());
+            return Ok(Outcome::Done);
         };
+        if answer.code == ERESTART && batch.is_guarded() {
+            return Ok(Outcome::Moved);
+        }
         if !is_passing(answer.code) {
             return Err(refusal(batch, answer));
         }
@@ -59,7 +75,7 @@ fn send_once(netlink: &mut Netlink, batch: &Batch) -> Result<Result<(), Answer>,
             Ok(Some(datagram)) => datagram,
             Ok(None) => break,
             // There was no room for every error; the first is there.
-            Err(error) if error.code() == Some(libc::ENOBUFS) => continue,
+            Err(error) if error.is_overrun() => continue,
             Err(error) => return Err(error.into()),
         };
         for message in messages(datagram) {
@@ -84,9 +100,8 @@ fn send_once(netlink: &mut Netlink, batch: &Batch) -> Result<Result<(), Answer>,
 
 /// Whether the same batch may pass a moment later.
 fn is_passing(code: i32) -> bool {
-    /// `ERESTART`, which the kernel does not mean for us but lets through.
-    const ERESTART: i32 = 85;
-    matches!(code, libc::EBUSY | libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM | ERESTART)
+    // Not EBUSY: what is referred to stays so, whoever waits.
+    matches!(code, libc::EAGAIN | libc::EINTR | libc::ENOBUFS | libc::ENOMEM | ERESTART)
 }
 
 fn refusal(batch: &Batch, answer: Answer) -> LoadError {

@@ -102,11 +102,56 @@ impl Netlink {
 
     /// Throws away what an earlier, broken off exchange left.
     pub(crate) fn drain(&mut self) {
-        while let Ok(Some(_)) = self.receive() {}
+        loop {
+            match self.receive() {
+                Ok(Some(_)) => {}
+                Err(error) if error.is_overrun() => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Sends requests together that are answered only where they fail; says how many failed with `expected`.
+    pub(crate) fn tell<'a>(
+        &mut self,
+        doing: &'static str,
+        requests: impl Iterator<Item = Request<'a>>,
+        expected: i32,
+    ) -> Result<usize, NetlinkError> {
+        self.drain();
+        let first = self.sequence;
+        let mut bytes = Vec::new();
+        for request in requests {
+            let sequence = self.take_sequence(1);
+            bytes.extend(request.bytes(sequence));
+        }
+        let count = self.sequence.wrapping_sub(first);
+        self.send(&bytes)?;
+        let mut failed = 0;
+        loop {
+            let datagram = match self.receive() {
+                Ok(Some(datagram)) => datagram,
+                Ok(None) => return Ok(failed),
+                // There was no room for every error.
+                Err(error) if error.is_overrun() => continue,
+                Err(error) => return Err(error),
+            };
+            for message in messages(datagram) {
+                if message.kind != abi::NLMSG_ERROR || message.sequence.wrapping_sub(first) >= count {
+                    continue;
+                }
+                match answer(&message) {
+                    Some(Answer { code: 0, .. }) | None => {}
+                    Some(Answer { code, .. }) if code == expected => failed += 1,
+                    Some(Answer { code, .. }) => return Err(NetlinkError::refused(doing, code)),
+                }
+            }
+        }
     }
 
     /// Sends one request and hands every message of its answer to `each`. A dump that the kernel says was disturbed
-    /// gives `false`: some of what `each` saw may be missing or twice.
+    /// gives `false`: some of what `each` saw may be missing or twice. So does one of which the socket had no room for a
+    /// part.
     pub(crate) fn ask(
         &mut self,
         doing: &'static str,
@@ -116,10 +161,17 @@ impl Netlink {
         self.drain();
         let sequence = self.take_sequence(1);
         self.send(&request.bytes(sequence))?;
-        let mut steady = true;
+        let (mut steady, mut overrun) = (true, false);
         loop {
-            let Some(datagram) = self.receive()? else {
-                return Err(NetlinkError::Silent { doing });
+            let datagram = match self.receive() {
+                Ok(Some(datagram)) => datagram,
+                Ok(None) if overrun && request.flags & abi::NLM_F_DUMP != 0 => return Ok(false),
+                Ok(None) => return Err(NetlinkError::Silent { doing }),
+                Err(error) if error.is_overrun() => {
+                    (steady, overrun) = (false, true);
+                    continue;
+                }
+                Err(error) => return Err(error),
             };
             for message in messages(datagram) {
                 if message.sequence != sequence {

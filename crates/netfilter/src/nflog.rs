@@ -139,7 +139,7 @@ impl LogReader {
         let datagram = match self.netlink.receive() {
             Ok(Some(datagram)) => datagram,
             Ok(None) => return Ok(()),
-            Err(error) if error.code() == Some(libc::ENOBUFS) => {
+            Err(error) if error.is_overrun() => {
                 self.losses.overruns += 1;
                 return Ok(());
             }

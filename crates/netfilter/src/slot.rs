@@ -9,7 +9,8 @@
 mod tests;
 
 use crate::abi;
-use crate::image::{Data, Expression, Image, RuleImage, TableImage, Value};
+use crate::compose::Amendment;
+use crate::image::{ChainImage, Data, ElementImage, Expression, Image, RuleImage, TableImage, Value};
 use crate::place::Part;
 use std::collections::BTreeSet;
 
@@ -65,16 +66,9 @@ impl Image {
             table.counters.iter_mut().for_each(|name| slot.rename(name));
             for set in &mut table.sets {
                 slot.rename(&mut set.name);
-                for data in set.elements.iter_mut().filter_map(|element| element.data.as_mut()) {
-                    rename_target(data, slot);
-                }
+                rename_targets(&mut set.elements, slot);
             }
-            for chain in &mut table.chains {
-                if chain.hook.is_none() {
-                    slot.rename(&mut chain.name);
-                }
-                chain.rules.iter_mut().for_each(|rule| rename_references(rule, slot));
-            }
+            table.chains.iter_mut().for_each(|chain| rename_chain(chain, slot));
         }
         self
     }
@@ -114,6 +108,32 @@ impl Image {
                     && has_hooks_of(own, other)
                     && has_hooks_of(other, own)
             })
+    }
+}
+
+impl Amendment {
+    /// The same in a slot.
+    pub(crate) fn in_slot(mut self, slot: Slot) -> Self {
+        self.counters_added.iter_mut().chain(&mut self.counters_deleted).for_each(|name| slot.rename(name));
+        for (set, elements) in self.deleted.iter_mut().chain(&mut self.added) {
+            slot.rename(set);
+            rename_targets(elements, slot);
+        }
+        self.chains.iter_mut().for_each(|chain| rename_chain(chain, slot));
+        self
+    }
+}
+
+fn rename_chain(chain: &mut ChainImage, slot: Slot) {
+    if chain.hook.is_none() {
+        slot.rename(&mut chain.name);
+    }
+    chain.rules.iter_mut().for_each(|rule| rename_references(rule, slot));
+}
+
+fn rename_targets(elements: &mut [ElementImage], slot: Slot) {
+    for data in elements.iter_mut().filter_map(|element| element.data.as_mut()) {
+        rename_target(data, slot);
     }
 }
 

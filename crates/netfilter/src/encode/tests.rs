@@ -1,4 +1,5 @@
 use super::*;
+use crate::abi;
 use crate::wire::messages;
 use sidewall_policy::ruleset::{
     Chain, Compare, Counter, Element, Field, Generation, Hook, HookPoint, Kind, Rule, Set, Statement, Table, Verdict,

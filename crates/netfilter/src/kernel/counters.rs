@@ -1,6 +1,7 @@
 //! What the named counters have counted.
 
-use super::{Count, Depth, Kernel, READS, TABLE_NAME, dump};
+use super::read::{Depth, READS, TABLE_NAME, dump};
+use super::{Count, Kernel};
 use crate::abi;
 use crate::compose::family_number;
 use crate::error::NetlinkError;
@@ -38,7 +39,7 @@ impl Kernel {
             // While a ruleset takes another's place, or where the old one could not be cleared away, there are those of
             // both.
             let twofold = [Slot::A, Slot::B].iter().all(|slot| found.iter().any(|(name, _)| slot.holds(name)));
-            let live = if twofold { self.read(Depth::Rules)?.live() } else { None };
+            let live = if twofold { self.read(Depth::Rules)?.0.live() } else { None };
             if self.nft_generation()? != before {
                 continue;
             }

@@ -1,17 +1,17 @@
 //! A new ruleset in the place of the one in force.
 
-use super::{Depth, Kernel, LoadOptions};
+use super::read::Depth;
+use super::{Kernel, LoadOptions};
 use crate::compose;
 use crate::encode;
 use crate::error::{LoadError, NetlinkError};
 use crate::image::Image;
-use crate::load;
 use crate::slot::Slot;
 use sidewall_policy::ruleset::Ruleset;
 
 impl Kernel {
-    /// Puts a ruleset in force, and says in how many messages.
-    pub(super) fn replace(&mut self, ruleset: &Ruleset, options: LoadOptions) -> Result<usize, LoadError> {
+    /// Puts a ruleset in force, and says in how many messages and in which slot.
+    pub(super) fn replace(&mut self, ruleset: &Ruleset, options: LoadOptions) -> Result<(usize, Slot), LoadError> {
         let flags = options.flags();
         let image = compose::compose(ruleset, flags)?;
         if let Some((found, live)) = self.exchangeable(&image, options)? {
@@ -19,18 +19,19 @@ impl Kernel {
                 // What somebody changed since it was read may be why; and where the ruleset itself is, the kernel names the
                 // place better when it sees all at once.
                 Err(LoadError::Unsupported { .. } | LoadError::Refused { .. } | LoadError::RefusedWhole { .. }) => {}
-                other => return other,
+                other => return Ok((other?, live.other())),
             }
-            return self.replace_tables(&compose::compose(ruleset, flags)?.in_slot(Slot::A));
+            let messages = self.replace_tables(&compose::compose(ruleset, flags)?.in_slot(Slot::A))?;
+            return Ok((messages, Slot::A));
         }
-        self.replace_tables(&image.in_slot(Slot::A))
+        Ok((self.replace_tables(&image.in_slot(Slot::A))?, Slot::A))
     }
 
     /// Deletes and makes the tables in one batch. While the kernel ends it, packets may meet the new rules with sets that
     /// find nothing yet.
     fn replace_tables(&mut self, image: &Image) -> Result<usize, LoadError> {
         let batch = encode::encode_image(image, self.netlink.take_sequence(1));
-        load::commit(&mut self.netlink, &batch)?;
+        self.commit(&batch)?;
         Ok(batch.len())
     }
 
@@ -41,7 +42,7 @@ impl Kernel {
             return Ok(None);
         }
         let read = |kernel: &mut Self, depth| match kernel.read(depth) {
-            Ok(found) => Ok(Some(found)),
+            Ok((found, _)) => Ok(Some(found)),
             Err(NetlinkError::Restless { .. }) => Ok(None),
             Err(error) => Err(error),
         };
@@ -68,9 +69,9 @@ impl Kernel {
     /// Puts an image in force that stands in the other slot than the `live` one of what was `found`.
     fn exchange(&mut self, image: Image, found: &Image, live: Slot) -> Result<usize, LoadError> {
         let preparation = encode::encode_preparation(&image, self.netlink.take_sequence(1));
-        load::commit(&mut self.netlink, &preparation)?;
+        self.commit(&preparation)?;
         let switch = encode::encode_switch(&image, self.netlink.take_sequence(1));
-        if let Err(error) = load::commit(&mut self.netlink, &switch) {
+        if let Err(error) = self.commit(&switch) {
             // What cannot be cleared now is cleared before the next load. Where the kernel took the switch and could not
             // say so, it refuses this, because all of it is referred to.
             let _ = self.clear(&image, live.other());
@@ -84,7 +85,7 @@ impl Kernel {
 
     fn clear(&mut self, image: &Image, slot: Slot) -> Result<usize, LoadError> {
         let clearance = encode::encode_clearance(image, slot, self.netlink.take_sequence(1));
-        load::commit(&mut self.netlink, &clearance)?;
+        self.commit(&clearance)?;
         Ok(clearance.len())
     }
 }

@@ -11,7 +11,7 @@ fn walls() -> Ruleset {
             set("nets", &[Kind::Ipv4], true, vec![range(ip4("10.0.0.0"), ip4("10.0.0.255"))]),
             set("ports", &[Kind::Port], false, vec![element(&[53])]),
             // Only sets of addresses take more elements than they were made with.
-            set("hosts", &[Kind::Ipv4], false, vec![element(&[ip4("10.0.0.1")])]),
+            growing(set("hosts", &[Kind::Ipv4], false, vec![element(&[ip4("10.0.0.1")])])),
             set("gotos", &[Kind::Ipv4], false, vec![to(&[7], Verdict::Goto("leaf".into()))]),
         ],
         vec![

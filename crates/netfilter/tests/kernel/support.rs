@@ -74,6 +74,11 @@ pub fn set(name: &str, key: &[Kind], interval: bool, elements: Vec<Element>) -> 
     }
 }
 
+/// The set, as one whose elements may come and go.
+pub fn growing(set: Set) -> Set {
+    Set { grows: true, ..set }
+}
+
 pub fn element(key: &[u128]) -> Element {
     Element { key: key.to_vec(), last: None, verdict: None, counter: None }
 }
