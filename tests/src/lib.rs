@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod lab;
+pub mod network_policy;
 pub mod party;
 pub mod raw;
 pub mod scene;
