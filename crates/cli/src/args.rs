@@ -8,7 +8,9 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use values::{Destination, Named, Publish};
+use crate::flow_log;
+
+pub use values::{Destination, Named, Publish, Since};
 
 /// The exit codes, as `--help` tells them.
 const EXIT_CODES: &str = "\
@@ -47,7 +49,7 @@ pub enum Output {
     /// For people
     #[default]
     Text,
-    /// For programs: one JSON value, or for `run` one JSON object a line
+    /// For programs: one JSON value, or for `run` and `flows POD` one JSON object a line
     Json,
 }
 
@@ -62,6 +64,8 @@ pub enum Command {
     Matrix(Matrix),
     /// Say why a flow is allowed or denied, and what would allow it
     Explain(Explain),
+    /// Show the flows that running pods' walls denied, and what Audit policies would have changed (needs root)
+    Flows(Flows),
     /// Compare expectations about flows with what policies say
     Test(Test),
     /// Show on a real pod what walls and a front proxy change (needs root)
@@ -135,8 +139,12 @@ PATH, with the directory of `sidewall` first; a container without a workingDir s
 Policy files are watched: a change is loaded at once and ends the connections that it denies. A version with an error is
 refused, and the rules stay as they were.
 
+Denied flows are told as they come, and `sidewall flows` shows them elsewhere. --flow-log writes them as JSON lines too,
+one record a line; with `-` they go to standard output, and everything else to standard error.
+
 Examples:
   sidewall run pod.yaml --policy policy.yaml --publish 8080:80
+  sidewall run pod.yaml --policy policy.yaml --flow-log flows.json
   sidewall run pod.yaml -p policy.yaml proxy.yaml --identity uid --output json
 
 Ctrl-C or SIGTERM ends the pod in good order and removes everything; a second one does so at once.")]
@@ -151,6 +159,71 @@ pub struct Run {
     /// Load no rules, for comparison
     #[arg(long)]
     pub no_walls: bool,
+    /// Write flow records, as JSON lines, to a file, or to standard output (`-`)
+    #[arg(long, value_name = "FILE|-", conflicts_with = "no_walls", value_hint = clap::ValueHint::FilePath)]
+    pub flow_log: Option<PathBuf>,
+    /// How large that file may grow; then it is renamed to FILE.1, in the place of an older one, and begun anew
+    #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65536), requires = "flow_log")]
+    pub flow_log_size: u32,
+    #[command(flatten)]
+    pub state: StateDir,
+}
+
+impl Run {
+    /// Where flow records are written.
+    pub fn flow_log(&self) -> Option<flow_log::Output> {
+        let path = self.flow_log.clone()?;
+        let limit = u64::from(self.flow_log_size) << 20;
+        Some(if path.as_os_str() == "-" { flow_log::Output::Stdout } else { flow_log::Output::File { path, limit } })
+    }
+}
+
+/// `sidewall flows`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The walls of a pod that `sidewall run` runs log what they deny; a pod without policies has no walls, and logs nothing.
+The last 1024 records are kept while it runs. Each line has the time (UTC), the verdict and the flow: who opened it, to
+whom, the port; then who isolates. Verdicts:
+
+  deny               policies isolate, and no rule allows it
+  audit-would-deny   it passed; Enforce and Audit policies together would have denied it
+  audit-would-allow  it was denied; Enforce and Audit policies together would have let it pass
+  forged             the packet pretended to belong to another's flow
+  improper           no policy can allow it: source routing, multicast under isolation, and the like
+
+Rules write at most 20 messages a second for each decision, and nothing ever waits for a reader: what is missing is told
+in its place (`lost`), with where it was lost. --output json gives one record a line, the form of --flow-log. Without
+POD, the kept records of every running pod are summed up, equal flows together.
+
+Exit codes: 0 shown, even if there was nothing; 1 with --follow, `sidewall run` went away before the pod had ended; 2 bad
+usage; 3 no such pod, not allowed.
+
+Examples:
+  sidewall flows
+  sidewall flows web --follow --denied
+  sidewall flows shop/web --since 10m --container app --output json")]
+pub struct Flows {
+    /// The pod: its name, or NAMESPACE/NAME
+    #[arg(value_name = "POD")]
+    pub pod: Option<String>,
+    /// Go on with what comes, until the pod ends
+    #[arg(long, short, requires = "pod")]
+    pub follow: bool,
+    /// Only what is younger than so long (90s, 10m, 2h), or not before a time (2026-11-22T02:29:48Z)
+    #[arg(long, value_name = "AGO|TIME")]
+    pub since: Option<Since>,
+    /// Only so many of the kept flows, the latest
+    #[arg(long, value_name = "N", requires = "pod")]
+    pub last: Option<usize>,
+    /// Only what was denied
+    #[arg(long, conflicts_with = "audit")]
+    pub denied: bool,
+    /// Only what Audit policies would have changed
+    #[arg(long)]
+    pub audit: bool,
+    /// Only flows that this container opened or answered
+    #[arg(long, value_name = "NAME")]
+    pub container: Option<String>,
     #[command(flatten)]
     pub state: StateDir,
 }

@@ -4,6 +4,7 @@ mod check;
 mod completions;
 mod demo;
 mod explain;
+mod flows;
 mod internal;
 mod matrix;
 mod run;
@@ -53,6 +54,7 @@ fn dispatch(command: &Command, screen: &Screen) -> Result<Answer, Error> {
         Command::Check(options) => check::run(options, screen),
         Command::Matrix(options) => matrix::run(options, screen),
         Command::Explain(options) => explain::run(options, screen),
+        Command::Flows(options) => flows::run(options, screen),
         Command::Test(options) => test::run(options, screen),
         Command::Demo(options) => demo::run(options, screen),
         Command::Completions { shell } => Ok(completions::run(*shell)),

@@ -114,6 +114,34 @@ pub enum Error {
     /// Rules that the kernel did not take.
     #[error("the rules could not be loaded: {0}")]
     Load(#[from] sidewall_netfilter::LoadError),
+    /// A pod's log that can't be followed.
+    #[error(transparent)]
+    Follow(#[from] sidewall_flowlog::FollowError),
+    /// A flow log that can't be offered.
+    #[error(transparent)]
+    Serve(#[from] sidewall_flowlog::ServeError),
+    /// A flow log that can't be read.
+    #[error(transparent)]
+    Flows(#[from] sidewall_flowlog::ClientError),
+    /// A flow log that can't be written.
+    #[error(transparent)]
+    FlowFile(#[from] sidewall_flowlog::FileError),
+    /// A pod that does not run here.
+    #[error("no pod {name} runs here{}; `sidewall run` starts one, and --state-dir says where it is written down", others(.running))]
+    NotRunning {
+        /// The name asked for.
+        name: String,
+        /// Those that run.
+        running: Vec<String>,
+    },
+    /// A name that pods of several namespaces have.
+    #[error("several pods are called {name}: write one of {}", pods.join(", "))]
+    SeveralRunning {
+        /// The name.
+        name: String,
+        /// Namespaces and names.
+        pods: Vec<String>,
+    },
     /// A program that should lie beside this one.
     #[error("{} is not there: build it (cargo build -p sidewall-proxy), or install it beside sidewall", .0.display())]
     NoProgram(PathBuf),
@@ -164,6 +192,10 @@ fn summary(diagnostics: &[Diagnostic]) -> String {
     format!("{errors} error{}", if errors == 1 { "" } else { "s" })
 }
 
+fn others(pods: &[String]) -> String {
+    if pods.is_empty() { String::new() } else { format!(" (but {})", pods.join(", ")) }
+}
+
 fn lines(of: &[String]) -> String {
     of.iter().map(|line| format!("\n  {line}")).collect()
 }
@@ -183,6 +215,7 @@ impl Error {
             | Self::Elsewhere { .. }
             | Self::Port { .. }
             | Self::WhichPort(_)
+            | Self::SeveralRunning { .. }
             | Self::Unenforceable { .. }
             | Self::Sandbox(sidewall_sandbox::Error::Manifest(_)) => 2,
             _ => 3,

@@ -3,9 +3,10 @@
 
 mod args;
 mod commands;
-mod denials;
 mod ends;
 mod error;
+mod flow_line;
+mod flow_log;
 mod identity;
 mod inputs;
 mod probing;

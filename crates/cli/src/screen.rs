@@ -14,6 +14,8 @@ pub struct Screen {
     output: Output,
     out: Paint,
     err: Paint,
+    /// Results go to standard error, because standard output is somebody else's.
+    aside: bool,
 }
 
 /// Colours, or none.
@@ -57,6 +59,12 @@ impl Paint {
     }
 }
 
+/// Text that can't control the terminal.
+pub fn visible(text: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\t' { c.escape_unicode().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
 impl Screen {
     /// A screen for a form; colours where a terminal is, unless NO_COLOR is set (<https://no-color.org>).
     pub fn new(output: Output) -> Self {
@@ -66,7 +74,17 @@ impl Screen {
             output,
             out: Paint(wanted && io::stdout().is_terminal()),
             err: Paint(wanted && io::stderr().is_terminal()),
+            aside: false,
         }
+    }
+
+    /// The same, with results on standard error.
+    pub fn aside(self) -> Self {
+        Self { out: self.err, aside: true, ..self }
+    }
+
+    fn results(&self) -> Box<dyn Write> {
+        if self.aside { Box::new(io::stderr().lock()) } else { Box::new(io::stdout().lock()) }
     }
 
     /// Whether results are JSON.
@@ -82,19 +100,19 @@ impl Screen {
     /// Writes a line of text to standard output.
     pub fn line(&self, text: &str) {
         // Nobody reads on: the command's answer is its exit code.
-        let _ = writeln!(io::stdout().lock(), "{text}");
+        let _ = writeln!(self.results(), "{text}");
     }
 
     /// Writes the one result of a command.
     pub fn value(&self, value: &impl Serialize) {
-        let mut out = io::stdout().lock();
+        let mut out = self.results();
         let _ = serde_json::to_writer_pretty(&mut out, value);
         let _ = writeln!(out);
     }
 
     /// Writes one of many results.
     pub fn event(&self, value: &impl Serialize) {
-        let mut out = io::stdout().lock();
+        let mut out = self.results();
         let _ = serde_json::to_writer(&mut out, value);
         let _ = writeln!(out);
         let _ = out.flush();

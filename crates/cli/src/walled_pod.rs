@@ -1,8 +1,11 @@
 //! A pod on this machine with its walls raised before anything in it runs. Whatever fails on the way takes the pod down
 //! again, so that nothing ever runs without them.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::core::v1::Pod;
 use sidewall_netfilter::Features;
+use sidewall_policy::record::{Names, Recorder};
 use sidewall_policy::world::Network;
 use sidewall_policy::{ResolvedPod, Subject, resolve};
 use sidewall_sandbox::{LivePod, Options, PodInfo, Prepared, Running, Sandbox};
@@ -38,6 +41,8 @@ pub struct View {
     pub resolved: ResolvedPod,
     /// Where things are.
     pub network: Network,
+    /// Who has which address around it.
+    pub names: Arc<Names>,
 }
 
 impl View {
@@ -52,13 +57,21 @@ impl View {
         // The device's rules are the second line; without the hook the first one stands alone.
         subject.interface = features.device_egress.then(|| info.interface.clone());
         let network = Network { this_node: info.node_addresses.iter().copied().collect(), ..Network::default() };
-        let resolved = resolve(&scene.world(network.clone()), &subject);
-        Ok(Self { identity, subject, resolved, network })
+        let world = scene.world(network.clone());
+        let (resolved, names) = (resolve(&world, &subject), Arc::new(Names::of(&world)));
+        Ok(Self { identity, subject, resolved, network, names })
     }
 
-    /// The same pod under other policies.
-    pub fn under(&self, scene: &Scene) -> ResolvedPod {
-        resolve(&world(&scene.loaded, self.network.clone()), &self.subject)
+    /// The same pod under other policies, with other pods and Services around it.
+    pub fn under(&self, scene: &Scene) -> Self {
+        let world = world(&scene.loaded, self.network.clone());
+        let (resolved, names) = (resolve(&world, &self.subject), Arc::new(Names::of(&world)));
+        Self { resolved, names, ..self.clone() }
+    }
+
+    /// What tells of its flows.
+    pub fn recorder(&self) -> Recorder {
+        Recorder::new(self.resolved.clone(), Arc::clone(&self.names))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use sidewall_flow::Decision;
 use sidewall_netfilter::{Difference, Features, Kernel, LoadOptions, Standing};
 use sidewall_policy::{Generation, ResolvedPod, Ruleset, Subject, compile, guard};
 use sidewall_sandbox::LivePod;
@@ -17,6 +18,8 @@ pub struct Walls {
     rules: Option<(ResolvedPod, Ruleset)>,
     /// What conntrack entries may still bear.
     used: BTreeSet<Generation>,
+    /// What decisions were counted under rules that have been replaced.
+    counted: u64,
     /// Netfilter's change counter when the rules were last seen whole.
     seen: Option<u32>,
 }
@@ -42,6 +45,7 @@ impl Walls {
             last: None,
             rules: None,
             used: BTreeSet::new(),
+            counted: 0,
             seen: None,
         })
     }
@@ -62,6 +66,7 @@ impl Walls {
         if pod.is_selected() {
             return self.load(pod).map(Raised::Rules);
         }
+        self.counted = self.counted();
         self.kernel.unload()?;
         self.rules = None;
         Ok(Raised::None)
@@ -76,11 +81,25 @@ impl Walls {
         }
         // Before the load: whether it fails half-way or not, the number is not fresh any more.
         self.used.insert(generation);
+        let counted = self.counted();
         self.kernel.load(&rules, self.options)?;
+        self.counted = counted;
         self.last = Some(generation);
         self.seen = None;
         self.rules = Some((pod.clone(), rules));
         Ok(generation)
+    }
+
+    /// How many packets the rules have judged by a decision that is logged, since the first were loaded. It is a little
+    /// less where rules were replaced or taken away meanwhile: what is counted in that very moment is not seen.
+    pub fn counted(&mut self) -> u64 {
+        let is_decision = |name: &str| format!("sw:{name}").parse::<Decision>().is_ok();
+        let now = match self.rules.is_some().then(|| self.kernel.counters()) {
+            Some(Ok(counters)) => counters.iter().filter(|(name, _)| is_decision(name)).map(|(_, c)| c.packets).sum(),
+            // They are not worth an error: they only tell how much the log leaves out.
+            Some(Err(_)) | None => 0,
+        };
+        self.counted + now
     }
 
     /// Looks whether the kernel still holds what was loaded, and loads it again where it does not.

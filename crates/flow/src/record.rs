@@ -134,6 +134,8 @@ pub enum LossPlace {
     Kernel,
     /// In the subscriber's own queue: it reads more slowly than records come. Only it misses them.
     Subscriber,
+    /// Nowhere: the rules limit how many messages a decision writes, and these judgements were only counted.
+    RateLimit,
 }
 
 /// That the pod has ended.

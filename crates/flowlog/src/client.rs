@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 pub struct Client {
     path: PathBuf,
     stream: BufReader<UnixStream>,
+    kept: usize,
 }
 
 impl Client {
@@ -33,26 +34,20 @@ impl Client {
         let request = Request { version: Version, follow };
         let line = serde_json::to_string(&request).map_err(|error| fault(error.into()))?;
         stream.write_all(format!("{line}\n").as_bytes()).map_err(fault)?;
-        let mut client = Self { path: path.clone(), stream: BufReader::new(stream) };
+        let mut client = Self { path: path.clone(), stream: BufReader::new(stream), kept: 0 };
         // It closes without a word on somebody who may not read.
         let reply = client.line()?.ok_or_else(|| ClientError::NotAllowed(path.clone()))?;
         let reply: Reply = serde_json::from_str(&reply)
             .map_err(|error| ClientError::Record { path: path.clone(), source: ReadRecordError::Form(error) })?;
         match reply.refused {
             Some(reason) => Err(ClientError::Refused { path, reason }),
-            None => Ok(client),
+            None => Ok(Self { kept: reply.kept, ..client }),
         }
     }
 
-    /// The next record, waiting for it; `None` where nothing comes any more. Where the pod has ended, a [`Record::End`]
-    /// was the last.
-    ///
-    /// # Errors
-    /// [`ClientError`].
-    pub fn next(&mut self) -> Result<Option<Record>, ClientError> {
-        let Some(line) = self.line()? else { return Ok(None) };
-        let record = Record::from_line(&line);
-        record.map(Some).map_err(|source| ClientError::Record { path: self.path.clone(), source })
+    /// How many of the records were kept when it connected; those come first.
+    pub fn kept(&self) -> usize {
+        self.kept
     }
 
     fn line(&mut self) -> Result<Option<String>, ClientError> {
@@ -62,5 +57,17 @@ impl Client {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(None),
             read => read.map_err(|source| ClientError::Socket { path: self.path.clone(), source }),
         }
+    }
+}
+
+/// The records, waiting for each, until nothing comes any more. Where the pod has ended, a [`Record::End`] is the last.
+impl Iterator for Client {
+    type Item = Result<Record, ClientError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let line = self.line().transpose()?;
+        Some(line.and_then(|line| {
+            Record::from_line(&line).map_err(|source| ClientError::Record { path: self.path.clone(), source })
+        }))
     }
 }

@@ -90,6 +90,20 @@ impl Follower {
         *self.shared.recorder.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(recorder);
     }
 
+    /// Ends it, after what the kernel has queued, and says what was read in all.
+    pub fn stop(mut self) -> Counts {
+        self.end();
+        self.counts()
+    }
+
+    fn end(&mut self) {
+        self.shared.ended.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // Its panic has been printed.
+            let _ = thread.join();
+        }
+    }
+
     /// What has been read so far.
     pub fn counts(&self) -> Counts {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -100,11 +114,7 @@ impl Follower {
 
 impl Drop for Follower {
     fn drop(&mut self) {
-        self.shared.ended.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // Its panic has been printed.
-            let _ = thread.join();
-        }
+        self.end();
     }
 }
 

@@ -231,6 +231,11 @@ impl Waiting {
 }
 
 impl Subscription {
+    /// How many of the records that the hub had kept are still to come; they come first.
+    pub fn kept(&self) -> usize {
+        locked(&self.queue.inner).backlog.len()
+    }
+
     /// The next record, waiting for it at most so long.
     pub fn next(&self, patience: Duration) -> Next {
         let until = Instant::now() + patience;

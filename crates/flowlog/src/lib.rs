@@ -30,6 +30,7 @@ mod message;
 mod serve;
 #[cfg(test)]
 mod testing;
+mod untold;
 mod wire;
 
 pub use client::Client;
@@ -40,3 +41,4 @@ pub use follow::{Counts, Follower};
 pub use hub::{Backlog, HISTORY, Hub, Next, QUEUE, SUBSCRIBERS_MAX, Subscription};
 pub use message::logged;
 pub use serve::{CONNECTIONS_MAX, SOCKET, Server};
+pub use untold::Untold;

@@ -96,7 +96,7 @@ fn accept(listener: &UnixListener, hub: &Hub, ended: &Arc<AtomicBool>) {
         if connections.len() >= CONNECTIONS_MAX {
             let reason = format!("{CONNECTIONS_MAX} readers are connected already, which is the most");
             let _ = stream.set_write_timeout(Some(PATIENCE));
-            let _ = say(&mut &stream, &Reply { version: Version, refused: Some(reason) });
+            let _ = say(&mut &stream, &Reply { version: Version, kept: 0, refused: Some(reason) });
             continue;
         }
         let (hub, ended) = (hub.clone(), Arc::clone(ended));
@@ -132,19 +132,20 @@ fn serve(stream: UnixStream, hub: &Hub, ended: &AtomicBool) -> io::Result<()> {
         Ok(request) => request,
         Err(error) => {
             let refused = Some(format!("the request can't be read: {error}"));
-            return say(&mut writer, &Reply { version: Version, refused });
+            return say(&mut writer, &Reply { version: Version, kept: 0, refused });
         }
     };
     if !request.follow {
-        say(&mut writer, &Reply { version: Version, refused: None })?;
-        return hub.history().iter().try_for_each(|record| give(&mut writer, record));
+        let history = hub.history();
+        say(&mut writer, &Reply { version: Version, kept: history.len(), refused: None })?;
+        return history.iter().try_for_each(|record| give(&mut writer, record));
     }
     match hub.subscribe(Backlog::Kept) {
         Ok(subscription) => {
-            say(&mut writer, &Reply { version: Version, refused: None })?;
+            say(&mut writer, &Reply { version: Version, kept: subscription.kept(), refused: None })?;
             follow(&mut writer, &subscription)
         }
-        Err(error) => say(&mut writer, &Reply { version: Version, refused: Some(error.to_string()) }),
+        Err(error) => say(&mut writer, &Reply { version: Version, kept: 0, refused: Some(error.to_string()) }),
     }
 }
 

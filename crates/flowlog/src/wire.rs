@@ -23,6 +23,8 @@ pub struct Request {
 pub struct Reply {
     /// The version of the records that follow.
     pub version: Version,
+    /// How many of them were kept: those come first.
+    pub kept: usize,
     /// Why none do.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub refused: Option<String>,

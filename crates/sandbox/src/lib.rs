@@ -52,5 +52,5 @@ pub use plan::{
 pub use pod::{CgroupRef, ContainerInfo, INTERFACE, Identity, LivePod, OUTPUT_LIMIT, Output, PodInfo};
 pub use publish::{MAX_CONNECTIONS, Published, publish};
 pub use sandbox::{Options, Prepared, Sandbox};
-pub use state::{DEFAULT_ROOT, NsState, PODS_CGROUP, PodState, ProcessId, attach, cleanup_stale, list};
+pub use state::{DEFAULT_ROOT, NsState, PODS_CGROUP, PodState, ProcessId, attach, cleanup_stale, directory, list};
 pub use supervisor::{ContainerState, ContainerStatus, PodStatus, Running};

@@ -266,6 +266,11 @@ pub(crate) fn remove(
     errors
 }
 
+/// The directory in which a pod is written down: for its owner alone, and removed with the pod.
+pub fn directory(root: &Path, namespace: &str, name: &str) -> PathBuf {
+    Store::new(root).dir(namespace, name)
+}
+
 /// The pods that are running, by name. State of dead supervisors is left out.
 ///
 /// # Errors

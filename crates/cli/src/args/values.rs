@@ -2,7 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use sidewall_flow::Protocol;
+use std::time::Duration;
+
+use sidewall_flow::{Protocol, Timestamp};
 
 /// `[ADDR:]HOST:POD`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +77,38 @@ impl std::str::FromStr for Destination {
     }
 }
 
+/// `AGO|TIME`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Since {
+    /// So long ago.
+    Ago(Duration),
+    /// A point in time.
+    Time(Timestamp),
+}
+
+impl Since {
+    /// The point in time.
+    pub fn time(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Ago(ago) => now.before(ago),
+            Self::Time(time) => time,
+        }
+    }
+}
+
+impl std::str::FromStr for Since {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let ago = humantime::parse_duration(text).ok().map(Self::Ago);
+        ago.or_else(|| text.parse().ok().map(Self::Time)).ok_or_else(|| {
+            format!(
+                "{text:?} is neither a span of time, such as 90s, 10m or 2h, nor a time, such as 2026-11-22T02:29:48Z"
+            )
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -86,6 +120,18 @@ mod tests {
         assert_eq!(at("0.0.0.0:8080:80"), Ok(("0.0.0.0:8080".to_owned(), 80)));
         assert_eq!(at("[::1]:0:80"), Ok(("[::1]:0".to_owned(), 80)));
         for bad in ["80", "8080:0", "x:80", "8080:http", "localhost:8080:80", ""] {
+            assert!(at(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn points_in_time() {
+        let now: Timestamp = "2026-11-22T02:29:48Z".parse().unwrap();
+        let at = |text: &str| text.parse::<Since>().map(|since| since.time(now).to_string());
+        assert_eq!(at("10m").unwrap(), "2026-11-22T02:19:48.000000Z");
+        assert_eq!(at("1h 30s").unwrap(), "2026-11-22T01:29:18.000000Z");
+        assert_eq!(at("2026-11-01T00:00:00Z").unwrap(), "2026-11-01T00:00:00.000000Z");
+        for bad in ["", "10", "-5m", "yesterday", "2026-11-01"] {
             assert!(at(bad).is_err(), "{bad}");
         }
     }

@@ -131,6 +131,7 @@ impl Stage<'_> {
             publish: vec![Publish { at, port: FRONT }],
             walls,
             state: self.options.state.state_dir.clone(),
+            flow_log: None,
         };
         let up = Up::bring(&job, self.programs, self.events, Voice::quiet(*self.screen))?;
         let listeners = Listeners::open(up.running.pod())?;

@@ -9,13 +9,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
-use sidewall_netfilter::nflog::LogEvent;
 use sidewall_sandbox::{LogLine, Options, Phase, Published, Running, publish};
 
 use super::Answer;
 use crate::args::{IdentityChoice, Publish, Run, StateDir};
-use crate::denials::{self, Denials};
 use crate::error::Error;
+use crate::flow_log::{FlowLog, Output};
 use crate::programs::Programs;
 use crate::scene::{Scene, Sources};
 use crate::screen::Screen;
@@ -32,8 +31,11 @@ const LOOK: Duration = Duration::from_millis(200);
 /// How often the kernel's rules are compared with what was loaded. Where nothing changed, that is one short question.
 const VERIFY: Duration = Duration::from_secs(2);
 
-/// How much may wait to be told: then containers wait with their output, and denials are only counted.
+/// How much may wait to be told: then containers wait with their output.
 const WAITING: usize = 4096;
+
+/// The most flow records that are shown at a time.
+const SHOWN: usize = 256;
 
 /// Where events come together.
 pub fn events() -> (SyncSender<Event>, Receiver<Event>) {
@@ -44,8 +46,6 @@ pub fn events() -> (SyncSender<Event>, Receiver<Event>) {
 pub enum Event {
     /// A container wrote something.
     Output(LogLine),
-    /// The rules logged something.
-    Log(LogEvent),
     /// A file changed.
     Files,
     /// The so-many-th signal came.
@@ -64,6 +64,8 @@ pub struct Job {
     pub walls: bool,
     /// Where the pod is written down.
     pub state: PathBuf,
+    /// Where flow records are written, beside being told.
+    pub flow_log: Option<Output>,
 }
 
 /// Runs a pod until it ends, or until a signal ends it.
@@ -78,12 +80,15 @@ pub fn run(options: &Run, screen: &Screen) -> Result<Answer, Error> {
         publish: options.publish.clone(),
         walls: !options.no_walls,
         state: state_dir.clone(),
+        flow_log: options.flow_log(),
     };
+    // Standard output is the log's alone, where it goes there.
+    let screen = if job.flow_log == Some(Output::Stdout) { screen.aside() } else { *screen };
     let (events, happened) = events();
     let signals = events.clone();
     signals::watch(move |count| drop(signals.send(Event::Signal(count))))?;
     let programs = Programs::find()?;
-    let up = Up::bring(&job, &programs, &events, Voice::new(*screen))?;
+    let up = Up::bring(&job, &programs, &events, Voice::new(screen))?;
     // A signal that came meanwhile is among the first things to be read.
     let well = up.follow(&happened)?;
     Ok(if well { Answer::Yes } else { Answer::No })
@@ -103,7 +108,9 @@ pub struct Up {
     manifest: Pod,
     verified: Instant,
     states: BTreeMap<String, String>,
-    _denials: Option<Denials>,
+    flows: Option<FlowLog>,
+    /// Whether flow records are told with everything else.
+    tell_flows: bool,
     _watch: Watch,
 }
 
@@ -139,9 +146,9 @@ impl Up {
             job.publish.iter().map(|wanted| publish(&pod, wanted.at, wanted.port)).collect();
         let published = published?;
         // Before anything runs: the first denial may be the one that matters.
-        let told = events.clone();
-        let denials = match job.walls {
-            true => Some(Denials::follow(&pod, move |event| told.try_send(Event::Log(event)).is_ok())?),
+        let directory = sidewall_sandbox::directory(&job.state, &pod.info().namespace, &pod.info().name);
+        let flows = match job.walls {
+            true => Some(FlowLog::start(&pod, &standing.view, &directory, job.flow_log.as_ref())?),
             false => None,
         };
         let raised = standing.raised;
@@ -159,7 +166,8 @@ impl Up {
             manifest: scene.manifest,
             verified: Instant::now(),
             states: BTreeMap::new(),
-            _denials: denials,
+            flows,
+            tell_flows: job.flow_log != Some(Output::Stdout),
             _watch: watch,
         })
     }
@@ -181,14 +189,19 @@ impl Up {
                 Ok(event) => self.happened(event),
                 Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
             }
+            self.tell_flows(SHOWN);
             self.look();
             if self.running.status().finished {
                 break;
             }
         }
-        let Self { running, published, voice, .. } = self;
+        let Self { running, published, voice, walls, flows, tell_flows, .. } = self;
         let status = running.stop();
         drop(published);
+        if let Some(mut flows) = flows {
+            flows.finish(walls.map_or(0, |mut walls| walls.counted()));
+            std::iter::from_fn(|| flows.take()).filter(|_| tell_flows).for_each(|record| voice.record(&record));
+        }
         let status = status?;
         // What the containers wrote last.
         while let Ok(event) = happened.recv_timeout(Duration::from_millis(20)) {
@@ -217,11 +230,7 @@ impl Up {
     fn happened(&mut self, event: Event) {
         match event {
             Event::Output(line) => self.voice.output(&line),
-            Event::Log(LogEvent::Record(record)) => {
-                self.voice.flow(&denials::record(&self.view.resolved, &record));
-            }
-            Event::Log(LogEvent::Lost(count)) => self.voice.tell(&Told::Lost { count }),
-            Event::Log(LogEvent::Foreign) | Event::Signal(_) => {}
+            Event::Signal(_) => {}
             Event::Files => self.reload(),
         }
     }
@@ -242,14 +251,28 @@ impl Up {
         if let Err(error) = self.view.identity.check_made(&scene.manifest, &scene.loaded, info) {
             return self.voice.refused(&error);
         }
-        let resolved = self.view.under(&scene);
-        match walls.raise(&resolved) {
+        let view = self.view.under(&scene);
+        match walls.raise(&view.resolved) {
             Ok(raised) => {
-                self.view.resolved = resolved;
+                self.view = view;
+                self.flows.iter().for_each(|flows| flows.update(&self.view));
                 self.voice.notes(&scene.notes(&self.view.resolved));
                 self.voice.tell(&Told::Reloaded { generation: generation(raised) });
             }
             Err(error) => self.voice.refused(&error),
+        }
+    }
+
+    /// Tells what the flow log has, some of it at a time.
+    fn tell_flows(&mut self, most: usize) {
+        let Some(flows) = self.flows.as_ref().filter(|_| self.tell_flows) else { return };
+        std::iter::from_fn(|| flows.take()).take(most).for_each(|record| self.voice.record(&record));
+    }
+
+    /// Compares what the rules counted with what the flow log told.
+    fn account(&mut self) {
+        if let (Some(walls), Some(flows)) = (&mut self.walls, &mut self.flows) {
+            flows.account(walls.counted());
         }
     }
 
@@ -264,6 +287,7 @@ impl Up {
             return;
         }
         self.verified = Instant::now();
+        self.account();
         let Some(walls) = &mut self.walls else { return };
         match walls.repair() {
             Ok(None) => {}

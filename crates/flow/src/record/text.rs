@@ -28,12 +28,13 @@ impl Record {
         let (what, text) = match self {
             Self::Flow(flow) => (flow.verdict.to_string(), flow.sentence()),
             Self::Lost(lost) => {
-                let place = match lost.place {
+                let records = if lost.count == 1 { "record is" } else { "records are" };
+                let why = match lost.place {
                     LossPlace::Kernel => "the kernel's queue was full",
                     LossPlace::Subscriber => "they were not taken in time",
+                    LossPlace::RateLimit => "the rules limit how many are written",
                 };
-                let records = if lost.count == 1 { "record is" } else { "records are" };
-                ("lost".to_owned(), format!("{} {records} missing here: {place}", lost.count))
+                ("lost".to_owned(), format!("{} {records} missing before this: {why}", lost.count))
             }
             Self::End(end) => ("end".to_owned(), format!("the pod {}/{} has ended", end.namespace, end.pod)),
         };
@@ -44,8 +45,8 @@ impl Record {
 }
 
 impl FlowRecord {
-    /// Who, whom, by what and why, in words.
-    pub fn sentence(&self) -> String {
+    /// Who opened it, to whom, and what.
+    pub fn route(&self) -> String {
         let who = match (&self.container, self.party) {
             (Some(container), _) => container.clone(),
             (None, RecordParty::Unknown) => "(unknown)".to_owned(),
@@ -61,6 +62,12 @@ impl FlowRecord {
         if let Some(what) = self.what() {
             let _ = write!(text, " {what}");
         }
+        text
+    }
+
+    /// The route, by what and why, in words.
+    pub fn sentence(&self) -> String {
+        let mut text = self.route();
         if let (RecordWire::Network, Some(device)) = (self.wire, &self.interface) {
             let _ = write!(text, " on {device}");
         }

@@ -4,12 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 use sidewall_api::Diagnostic;
-use sidewall_flow::{Action, FlowRecord};
+use sidewall_flow::{FlowRecord, LossPlace, Record};
 use sidewall_sandbox::{ContainerState, LogLine, Phase, PodInfo, PodStatus, Stream};
 
-use crate::denials;
 use crate::error::Error;
-use crate::screen::Screen;
+use crate::flow_line;
+use crate::screen::{Screen, visible};
 use crate::walled_pod::View;
 use crate::walls::Raised;
 
@@ -57,10 +57,12 @@ pub enum Told<'a> {
         /// Which.
         flow: &'a FlowRecord,
     },
-    /// Log records that were not read in time.
+    /// Flow records that are missing before this.
     Lost {
         /// How many.
-        count: u32,
+        count: u64,
+        /// Where they were lost.
+        place: LossPlace,
     },
     /// New policies are in force.
     Reloaded {
@@ -177,14 +179,8 @@ impl Voice {
                     container.bytes().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
                 say(format!("{} {}", paint.nth(number, &format!("[{container}]")), visible(text)));
             }
-            Told::Flow { flow } => {
-                let sentence = denials::sentence(flow);
-                say(match (flow.audit, flow.verdict) {
-                    (false, Action::Deny) => paint.bad(&sentence),
-                    _ => paint.warn(&sentence),
-                });
-            }
-            Told::Lost { count } => say(paint.warn(&format!("{count} denials more were not told: too many at once"))),
+            // They have a form of their own, which `record` writes.
+            Told::Flow { .. } | Told::Lost { .. } => {}
             Told::Reloaded { generation: Some(generation) } => {
                 say(paint.good(&format!("policies reloaded: rules {generation} are in force")));
             }
@@ -238,9 +234,16 @@ impl Voice {
         self.tell(&Told::Log { container: &line.container, stream, text: &line.text });
     }
 
-    /// Tells of a judged flow.
-    pub fn flow(&self, flow: &FlowRecord) {
-        self.tell(&Told::Flow { flow });
+    /// Tells what the flow log tells. The pod's end is told otherwise.
+    pub fn record(&self, record: &Record) {
+        match record {
+            Record::End(_) => {}
+            _ if !self.quiet && !self.screen.is_json() => {
+                self.screen.line(&flow_line::line(record, self.screen.paint()));
+            }
+            Record::Flow(flow) => self.tell(&Told::Flow { flow }),
+            Record::Lost(lost) => self.tell(&Told::Lost { count: lost.count, place: lost.place }),
+        }
     }
 
     /// Tells why new policies are not in force.
@@ -258,12 +261,6 @@ impl Voice {
             self.screen.diagnostics(notes);
         }
     }
-}
-
-/// Text that can't control the terminal.
-fn visible(text: &str) -> String {
-    let shown = |c: char| if c.is_control() && c != '\t' { c.escape_unicode().to_string() } else { c.to_string() };
-    text.chars().map(shown).collect()
 }
 
 /// Each container's state in a word or two.
