@@ -17,12 +17,14 @@
 
 mod cluster;
 mod draw;
+mod edges;
 mod flows;
 mod ground;
 mod policies;
 
 pub use draw::Draw;
-pub use ground::Ground;
+pub use edges::add;
+pub use ground::{Ground, Link};
 
 use crate::world::{Subject, World};
 use sidewall_api::{ContainerNetworkPolicy, Peer, PolicyPort};
@@ -46,6 +48,10 @@ impl Case {
             Self { ground: ground.clone(), world: World::default(), subject: cluster::subject(draw, ground) };
         cluster::fill(draw, &mut case);
         policies::fill(draw, &mut case);
+        cluster::forms(draw, &mut case);
+        // Last, so that grounds without them draw what they always drew.
+        edges::attach(draw, &mut case);
+        edges::fill(draw, &mut case);
         case
     }
 
@@ -56,10 +62,13 @@ impl Case {
         draw.shuffle(&mut world.pods);
         draw.shuffle(&mut world.services);
         draw.shuffle(&mut world.policies);
+        draw.shuffle(&mut world.network_policies);
+        draw.shuffle(&mut world.multi_network_policies);
         draw.shuffle(&mut world.proxies);
         draw.shuffle(&mut world.unreadable);
         for pod in &mut world.pods {
             draw.shuffle(&mut pod.addresses);
+            draw.shuffle(&mut pod.networks.known);
         }
         for service in &mut world.services {
             draw.shuffle(&mut service.addresses);

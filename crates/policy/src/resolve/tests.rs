@@ -6,6 +6,8 @@ mod isolation;
 mod networks;
 mod peers;
 mod ports;
+mod properties;
 mod proxy;
+mod reference;
 mod services;
 mod trouble;

@@ -124,6 +124,45 @@ pub fn fill(draw: &mut Draw, case: &mut Case) {
     }
 }
 
+/// What a cluster has besides what is usual: addresses that are used again, claimed or shared, Services without addresses.
+pub fn forms(draw: &mut Draw, case: &mut Case) {
+    let world = &mut case.world;
+    let addresses: Vec<IpAddr> = world.pods.iter().skip(1).flat_map(|pod| pod.addresses.iter().copied()).collect();
+    if draw.chance(20) && !addresses.is_empty() {
+        world.pods.push(Pod {
+            namespace: (*draw.pick(&NAMESPACES)).to_owned(),
+            name: "ended".to_owned(),
+            labels: labels(draw),
+            addresses: vec![*draw.pick(&addresses)],
+            ended: true,
+            ..Pod::default()
+        });
+    }
+    if draw.chance(25) {
+        world.services.push(Service {
+            namespace: (*draw.pick(&NAMESPACES)).to_owned(),
+            name: "other-name".to_owned(),
+            labels: labels(draw),
+            external_name: Some("example.org".to_owned()),
+            ..Service::default()
+        });
+    }
+    for i in 0..world.services.len() {
+        let service = &mut world.services[i];
+        match draw.below(16) {
+            0 | 1 => service.claimed.extend(draw.some(&addresses, 2)),
+            // Headless, or somebody else's address, or another Service's.
+            2 => service.addresses.clear(),
+            3 => service.addresses.extend(draw.some(&addresses, 1)),
+            4 => {
+                let others = draw.some(&case.ground.services, 1);
+                service.addresses.extend(others);
+            }
+            _ => {}
+        }
+    }
+}
+
 fn pods(draw: &mut Draw, ground: &Ground, subject: &Subject) -> Vec<Pod> {
     let mut pods = vec![Pod {
         namespace: subject.namespace.clone(),

@@ -33,9 +33,14 @@ impl Case {
         };
         let destinations = self.destinations();
         let sources = self.sources();
-        let (sender, receiver) = match draw.below(3) {
-            1 if !destinations.is_empty() => (local(draw), End::Remote(*draw.pick(&destinations))),
-            2 if !sources.is_empty() => (End::Remote(*draw.pick(&sources)), local(draw)),
+        // Without further networks, nothing is drawn for them.
+        let attached =
+            if self.ground.attachments.is_empty() || draw.chance(65) { None } else { self.attached_end(draw) };
+        let (sender, receiver) = match (draw.below(3), attached) {
+            (1, Some(end)) => (local(draw), end),
+            (2, Some(end)) => (end, local(draw)),
+            (1, None) if !destinations.is_empty() => (local(draw), End::Remote(*draw.pick(&destinations))),
+            (2, None) if !sources.is_empty() => (End::Remote(*draw.pick(&sources)), local(draw)),
             _ => (local(draw), local(draw)),
         };
         let ground = &self.ground;

@@ -30,6 +30,44 @@ pub struct Ground {
     pub ports: Vec<u16>,
     /// The protocols.
     pub protocols: Vec<Protocol>,
+    /// Whether NetworkPolicies are drawn.
+    pub network_policies: bool,
+    /// The pod's further networks. Where there are some, MultiNetworkPolicies are drawn.
+    pub attachments: Vec<Link>,
+}
+
+/// A further network of a drawn pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// The network, as `namespace/name`.
+    pub network: String,
+    /// The pod's device that leads there.
+    pub device: String,
+    /// The pod's own addresses there.
+    pub own: Vec<IpAddr>,
+    /// Addresses that others have there.
+    pub hosts: Vec<IpAddr>,
+}
+
+impl Ground {
+    /// The default ground with everything that it leaves out: NetworkPolicies, and two further networks.
+    pub fn whole() -> Self {
+        let link = |network: &str, device: &str, v4: &str, v6: &str| {
+            let address = |last: u8| [format!("{v4}{last}"), format!("{v6}{last}")];
+            let addresses = |first: u8, last: u8| -> Vec<IpAddr> {
+                (first..=last).flat_map(address).filter_map(|text| text.parse().ok()).collect()
+            };
+            Link {
+                network: network.to_owned(),
+                device: device.to_owned(),
+                own: addresses(9, 9),
+                hosts: addresses(1, 6),
+            }
+        };
+        let attachments =
+            vec![link("shop/link", "net1", "10.9.0.", "fd09::"), link("ops/wide", "net2", "10.8.0.", "fd08::")];
+        Self { network_policies: true, attachments, ..Self::default() }
+    }
 }
 
 impl Default for Ground {
@@ -55,6 +93,8 @@ impl Default for Ground {
             service_ranges: ranges(["10.96.0.0/24", "fd00:96::/112"]),
             ports: vec![53, 80, 443, 8080, 9090],
             protocols: Protocol::ALL.to_vec(),
+            network_policies: false,
+            attachments: Vec::new(),
         }
     }
 }

@@ -95,7 +95,7 @@ fn peer(draw: &mut Draw, ground: &Ground, direction: Direction) -> Peer {
                 ..Peer::default()
             }
         }
-        6 | 7 => match block(draw, ground) {
+        6 | 7 => match block(draw, &around(ground)) {
             Some(block) => Peer { ip_block: Some(block), ..Peer::default() },
             None => Peer { entity: Some(Entity::World), ..Peer::default() },
         },
@@ -109,24 +109,29 @@ fn peer(draw: &mut Draw, ground: &Ground, direction: Direction) -> Peer {
     }
 }
 
-/// A block around some address of the ground, sometimes less a smaller one.
-fn block(draw: &mut Draw, ground: &Ground) -> Option<IpBlock> {
-    let all: Vec<IpAddr> = [&ground.pods, &ground.outside, &ground.other_nodes, &ground.this_node, &ground.services]
+/// Every address of the ground but those on further networks and the pod's own.
+fn around(ground: &Ground) -> Vec<IpAddr> {
+    [&ground.pods, &ground.outside, &ground.other_nodes, &ground.this_node, &ground.services]
         .into_iter()
+        .chain(ground.attachments.iter().map(|link| &link.hosts))
         .flatten()
         .copied()
-        .collect();
+        .collect()
+}
+
+/// A block around some of these addresses, sometimes less a smaller one.
+pub fn block(draw: &mut Draw, all: &[IpAddr]) -> Option<IpBlock> {
     if all.is_empty() {
         return None;
     }
-    let address = *draw.pick(&all);
+    let address = *draw.pick(all);
     let bits: u8 = if address.is_ipv4() { 32 } else { 128 };
     let prefix = *draw.pick(&[0, bits - 16, bits - 8, bits - 3, bits - 2, bits - 1, bits]);
     let net = |address, prefix| ipnet::IpNet::new(address, prefix).map(|net| net.trunc()).ok();
     let cidr = net(address, prefix)?;
     let mut except = Vec::new();
     for _ in 0..draw.below(3) {
-        let hole = net(*draw.pick(&all), bits - u8::from(draw.chance(50)))?;
+        let hole = net(*draw.pick(all), bits - u8::from(draw.chance(50)))?;
         if cidr.contains(&hole) && hole.prefix_len() > cidr.prefix_len() {
             except.push(hole.to_string());
         }
@@ -134,7 +139,7 @@ fn block(draw: &mut Draw, ground: &Ground) -> Option<IpBlock> {
     Some(IpBlock { cidr: cidr.to_string(), except })
 }
 
-fn port(draw: &mut Draw, ground: &Ground) -> PolicyPort {
+pub fn port(draw: &mut Draw, ground: &Ground) -> PolicyPort {
     let protocol = match protocol(draw, ground) {
         Protocol::Tcp => PortProtocol::Tcp,
         Protocol::Udp => PortProtocol::Udp,
@@ -156,7 +161,7 @@ fn port(draw: &mut Draw, ground: &Ground) -> PolicyPort {
 }
 
 /// A selector of one or two terms, or of none.
-fn selector(draw: &mut Draw) -> LabelSelector {
+pub fn selector(draw: &mut Draw) -> LabelSelector {
     let mut selector = LabelSelector::everything();
     for _ in 0..draw.below(3) {
         let (key, values) = draw.pick(&LABELS);
