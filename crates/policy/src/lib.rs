@@ -7,6 +7,7 @@ pub mod evaluate;
 pub mod explain;
 #[cfg(test)]
 mod fixture;
+pub mod index;
 pub mod lint;
 pub mod mark;
 pub mod model;

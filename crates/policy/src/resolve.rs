@@ -6,27 +6,34 @@
 mod edges;
 mod networks;
 mod peers;
+mod pods;
 mod proxy;
 #[cfg(test)]
 mod tests;
 
+use crate::index::lookup::Lookup;
 use crate::model::{
     Container, Isolation, Layer, Note, PolicyKind, PolicyName, Reach, ResolvedPod, Rule, RuleName, Scope, Side, Sides,
 };
 use crate::world::objects::namespace;
 use crate::world::{Subject, Unreadable, World};
 use peers::Resolver;
-pub(crate) use peers::{API_SERVER, DNS};
+pub(crate) use peers::{API_SERVER, DNS, resolve_ports};
 use sidewall_api::network::SELECTOR_LIMITS;
 use sidewall_api::{ContainerNetworkPolicy, FieldPath, LabelSelector, PolicyType, Problem, SelectorLimits};
 use sidewall_flow::{Direction, Party};
 
 /// Says what all policies together mean for a pod. The order of anything in the world does not matter.
 pub fn resolve(world: &World, subject: &Subject) -> ResolvedPod {
-    let mut resolver = Resolver::new(world, subject);
-    let mut policies: Vec<&ContainerNetworkPolicy> = world
-        .policies
-        .iter()
+    resolve_in(world, subject)
+}
+
+/// The same of whatever knows the cluster.
+pub(crate) fn resolve_in(cluster: &dyn Lookup, subject: &Subject) -> ResolvedPod {
+    let mut resolver = Resolver::new(cluster, subject);
+    let mut policies: Vec<&ContainerNetworkPolicy> = cluster
+        .policies(&subject.namespace)
+        .into_iter()
         .filter(|policy| selects_own(subject, policy.metadata.namespace.as_deref(), &policy.spec.pod_selector))
         .collect();
     // Names are unique in a cluster, but not in files.
@@ -98,7 +105,7 @@ fn selects_own(subject: &Subject, policy_namespace: Option<&str>, selector: &Lab
 }
 
 /// Whether a policy of a namespace is about a pod. A selector that can't be understood may be about any.
-fn selects(
+pub(crate) fn selects(
     subject: &Subject,
     policy_namespace: Option<&str>,
     selector: &LabelSelector,
@@ -159,7 +166,7 @@ impl<'a> Resolver<'a> {
             (_, Some(selector)) => selects(self.subject, Some(&self.subject.namespace), selector, &SELECTOR_LIMITS),
             (_, None) => true,
         };
-        self.world.unreadable.iter().filter(mine).collect()
+        self.cluster.unreadable().into_iter().filter(mine).collect()
     }
 
     fn unreadable(&mut self, layer: &mut Layer) {
@@ -263,7 +270,7 @@ impl<'a> Resolver<'a> {
                 .filter(|port| !fronted.contains(sidewall_flow::Protocol::Tcp, **port))
                 .map(|port| (sidewall_flow::Protocol::Tcp, *port, *port))
                 .collect();
-            if ports.is_empty() || self.world.network.this_node.is_empty() {
+            if ports.is_empty() || self.cluster.network().this_node.is_empty() {
                 continue;
             }
             let name = RuleName { policy: policy.clone(), direction: Direction::Ingress, index };

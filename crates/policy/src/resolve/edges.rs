@@ -4,20 +4,21 @@
 //! what it means alone: what a rule allows here still has to pass with the container.
 
 use super::networks::Claims;
-use super::peers::{Allowed, Resolver, grant, resolve_ports};
+use super::peers::{Resolver, grant, resolve_ports};
+use super::pods::Allowed;
 use super::{errors, selects};
 use crate::addresses::Addresses;
 use crate::model::{
     Attached, AttachmentId, DeclaredPort, Grant, Isolation, Note, Peers, PolicyKind, PolicyName, Reach, Rule, RuleName,
     Scope, Sides,
 };
-use crate::world::{Pod, Unreadable};
+use crate::ports::Ports;
+use crate::world::Unreadable;
 use ipnet::IpNet;
 use sidewall_api::network::SELECTOR_LIMITS;
 use sidewall_api::{IpBlock, MultiNetworkPolicy, NetworkPeer, NetworkPolicySpec, PolicyPort, PolicyType};
 use sidewall_flow::Direction;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// The name under which the pod's own node passes NetworkPolicies. No policy can have it.
@@ -83,10 +84,10 @@ impl<'a> Resolver<'a> {
     }
 
     fn network_policies(&mut self, edge: &mut Sides) {
-        let (world, subject) = (self.world, self.subject);
-        let mut policies: Vec<_> = world
-            .network_policies
-            .iter()
+        let (cluster, subject) = (self.cluster, self.subject);
+        let mut policies: Vec<_> = cluster
+            .network_policies(&subject.namespace)
+            .into_iter()
             .filter(|policy| {
                 let namespace = policy.metadata.namespace.as_deref();
                 selects(subject, namespace, &policy.spec.pod_selector, &SELECTOR_LIMITS)
@@ -107,23 +108,23 @@ impl<'a> Resolver<'a> {
             }
         }
         // Whatever a NetworkPolicy says, the pod's own node reaches the pod, and the pod its node.
-        if !world.network.this_node.is_empty() {
+        if !cluster.network().this_node.is_empty() {
             for direction in [Direction::Ingress, Direction::Egress] {
                 if edge.side(direction).isolations.is_empty() {
                     continue;
                 }
                 let policy = self.edge_name(PolicyKind::NetworkPolicy, Some(&OWN_NODE.to_owned()));
-                let grants = grant(self.this_node(), crate::ports::Ports::all());
+                let grants = grant(self.this_node(), Ports::all());
                 edge.side_mut(direction).rules.push(Rule { name: RuleName { policy, direction, index: 0 }, grants });
             }
         }
     }
 
     fn multi_network_policies(&mut self, edges: &mut Edges) {
-        let (world, subject) = (self.world, self.subject);
-        let mut policies: Vec<&MultiNetworkPolicy> = world
-            .multi_network_policies
-            .iter()
+        let (cluster, subject) = (self.cluster, self.subject);
+        let mut policies: Vec<&MultiNetworkPolicy> = cluster
+            .multi_network_policies(&subject.namespace)
+            .into_iter()
             .filter(|policy| {
                 let namespace = policy.metadata.namespace.as_deref();
                 selects(subject, namespace, &policy.spec.pod_selector, &SELECTOR_LIMITS)
@@ -142,7 +143,7 @@ impl<'a> Resolver<'a> {
                     continue;
                 }
             };
-            let claims = Claims::new(world, subject, &networks);
+            let claims = Claims::new(cluster, subject, &networks);
             let named: BTreeSet<String> = networks.iter().map(ToString::to_string).collect();
             for direction in directions(&policy.spec) {
                 // A device that nobody knows may lead to any of them.
@@ -194,17 +195,9 @@ impl<'a> Resolver<'a> {
         self.subject.containers.values().flat_map(|container| container.ports.iter().cloned()).collect()
     }
 
-    fn addresses_on(&mut self, rule: &RuleName, on: On<'_>, pod: &Pod) -> BTreeSet<IpAddr> {
-        match on {
-            On::PodNetwork => self.reached(rule, pod),
-            On::Further(claims) => self.claimed(rule, claims, pod),
-        }
-    }
-
     fn edge_grants(&mut self, rule: &RuleName, peers: &[NetworkPeer], ports: &[PolicyPort], on: On<'_>) -> Vec<Grant> {
         let ingress = (rule.direction == Direction::Ingress).then(|| resolve_ports(ports, &self.own_ports()));
         let mut pods = Allowed::default();
-        let mut any_pods = false;
         let mut blocks = Vec::new();
         for peer in peers {
             match &peer.ip_block {
@@ -213,25 +206,27 @@ impl<'a> Resolver<'a> {
                     On::Further(_) => whole_block(block),
                 }),
                 None => {
-                    any_pods = true;
                     let selectors = (peer.pod_selector.as_ref(), peer.namespace_selector.as_ref());
-                    if matches!(on, On::PodNetwork) {
-                        self.other_names(rule, selectors.0, selectors.1);
-                    }
-                    for pod in self.selected(rule, selectors.0, selectors.1) {
-                        let addresses = self.addresses_on(rule, on, pod);
-                        let ports = ingress.clone().unwrap_or_else(|| resolve_ports(ports, &pod.ports));
-                        pods.add(ports, addresses);
-                    }
+                    let asked = ingress.is_none().then_some(ports);
+                    pods.add(match on {
+                        On::PodNetwork => {
+                            self.other_names(rule, selectors);
+                            self.selected(rule, selectors, asked, true)
+                        }
+                        On::Further(claims) => {
+                            let query = self.query(selectors, None, true);
+                            self.note_shared(rule, &self.cluster.pods(&query));
+                            self.selected_there(rule, claims, &self.cluster.attached_pods(Some(&query)), asked)
+                        }
+                    });
                 }
             }
         }
         let mut grants = Vec::new();
-        if any_pods && rule.direction == Direction::Egress && matches!(on, On::PodNetwork) {
-            let services = self.services_behind(rule, |address, protocol, port| pods.contains(address, protocol, port));
-            grants.extend(services);
+        if rule.direction == Direction::Egress && matches!(on, On::PodNetwork) {
+            grants.extend(self.services_of(rule, &pods));
         }
-        grants.extend(pods.grants());
+        grants.extend(pods.grants(|ports| ingress.clone().unwrap_or_else(|| ports.clone())));
         let blocks: Addresses = blocks.into_iter().collect();
         if !blocks.is_empty() {
             let ports = ingress.unwrap_or_else(|| self.numbers(rule, ports));
@@ -251,25 +246,20 @@ impl<'a> Resolver<'a> {
         }
         let mut everywhere = Addresses::all().subtract(&Addresses::never_peers());
         if matches!(on, On::PodNetwork) {
-            everywhere = everywhere.subtract(self.services());
+            everywhere = everywhere.subtract(&self.cluster.service_addresses());
         }
         let mut grants = grant(Peers::Addresses(Arc::new(everywhere.clone())), numbers.clone());
-        let mut named = Allowed::default();
-        for pod in self.world.pods.iter().filter(|pod| !pod.ended && !pod.host_network) {
-            let ports = resolve_ports(ports, &pod.ports).subtract(&numbers);
-            if ports.is_empty() {
-                continue;
-            }
-            let addresses = self.addresses_on(rule, on, pod);
-            named.add(ports, addresses);
-        }
+        let named = match on {
+            On::PodNetwork => self.everybody(rule, ports, &numbers),
+            On::Further(claims) => self.everybody_there(rule, claims, ports, &numbers),
+        };
         if matches!(on, On::PodNetwork) {
-            grants.extend(self.services_behind(rule, |address, protocol, port| {
+            grants.extend(self.services_behind(rule, self.cluster.services(), |address, protocol, port| {
                 everywhere.contains(address) && numbers.contains(protocol, port)
                     || named.contains(address, protocol, port)
             }));
         }
-        grants.extend(named.grants());
+        grants.extend(named.grants(|ports| ports.subtract(&numbers)));
         grants
     }
 }

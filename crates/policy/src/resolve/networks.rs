@@ -3,28 +3,32 @@
 //! Both are read from what a pod's author can write. It may narrow what is allowed, and never widens it: what is doubtful
 //! is left out, and a device that is left out is one that nobody knows.
 
-use super::peers::Resolver;
+use super::peers::{Resolver, resolve_ports};
+use super::pods::Allowed;
 use crate::addresses::Addresses;
+use crate::index::lookup::{AttachedPod, Lookup, PodQuery, Selected, Within};
 use crate::model::{Attached, AttachmentId, RuleName, Sides};
-use crate::world::{Pod, Subject, World};
+use crate::ports::Ports;
+use crate::world::Subject;
 use sidewall_api::network::ATTACHMENTS_MAX;
-use sidewall_api::{Attachment, NetworkName};
+use sidewall_api::{Attachment, LabelSelector, NetworkName, PolicyPort};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Which pods have which addresses on the networks of one policy.
 pub(super) struct Claims {
     networks: BTreeSet<NetworkName>,
     /// By address, the pods that say it is theirs.
     owners: BTreeMap<IpAddr, BTreeSet<(String, String)>>,
-    /// Addresses that somebody has on the pod network, and who.
+    /// Of those, who has them on the pod network.
     taken: BTreeMap<IpAddr, BTreeSet<(String, String)>>,
     /// Addresses that no pod can have.
     others: Addresses,
 }
 
 impl Claims {
-    pub(super) fn new(world: &World, subject: &Subject, networks: &BTreeSet<NetworkName>) -> Self {
+    pub(super) fn new(cluster: &dyn Lookup, subject: &Subject, networks: &BTreeSet<NetworkName>) -> Self {
         let mut owners: BTreeMap<IpAddr, BTreeSet<(String, String)>> = BTreeMap::new();
         let mut taken: BTreeMap<IpAddr, BTreeSet<(String, String)>> = BTreeMap::new();
         let mut claim = |namespace: &str, name: &str, attachments: &[Attachment]| {
@@ -35,26 +39,29 @@ impl Claims {
             }
         };
         claim(&subject.namespace, &subject.name, &subject.networks.known);
-        for pod in world.pods.iter().filter(|pod| !pod.ended) {
-            claim(&pod.namespace, &pod.name, &pod.networks.known);
-            for address in &pod.addresses {
-                taken.entry(*address).or_default().insert((pod.namespace.clone(), pod.name.clone()));
+        for pod in cluster.attached_pods(None) {
+            claim(pod.namespace, pod.name, &pod.networks.known);
+        }
+        for address in owners.keys() {
+            let mut bearers = cluster.bearers(*address, None);
+            if subject.addresses.contains(address) {
+                bearers.push((&subject.namespace, &subject.name));
             }
+            let named = bearers.into_iter().map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
+            taken.insert(*address, named.collect());
         }
-        for address in &subject.addresses {
-            taken.entry(*address).or_default().insert((subject.namespace.clone(), subject.name.clone()));
-        }
-        let this_node: Addresses = world.network.this_node.iter().copied().collect();
-        let others = [&world.network.nodes, &this_node, &world.service_addresses()]
+        let this_node: Addresses = cluster.network().this_node.iter().copied().collect();
+        let others = [&cluster.network().nodes, &this_node, &cluster.service_addresses()]
             .into_iter()
             .fold(Addresses::never_peers(), |all, more| all.union(more));
         Self { networks: networks.clone(), owners, taken, others }
     }
 
     /// Why a pod's claim to an address is not believed.
-    fn doubt(&self, pod: &Pod, address: IpAddr) -> Option<String> {
+    fn doubt(&self, pod: &AttachedPod<'_>, address: IpAddr) -> Option<String> {
         let other = |pods: &BTreeSet<(String, String)>| {
-            let mut others = pods.iter().filter(|(namespace, name)| (namespace, name) != (&pod.namespace, &pod.name));
+            let mut others =
+                pods.iter().filter(|(namespace, name)| (&**namespace, &**name) != (pod.namespace, pod.name));
             others.next().map(|(namespace, name)| format!("{namespace}/{name}"))
         };
         if let Some(other) = self.owners.get(&address).and_then(other) {
@@ -106,7 +113,7 @@ impl Resolver<'_> {
     }
 
     /// The addresses that a pod has on the networks of a policy, but for those that are not believed.
-    pub(super) fn claimed(&mut self, rule: &RuleName, claims: &Claims, pod: &Pod) -> BTreeSet<IpAddr> {
+    pub(super) fn claimed(&mut self, rule: &RuleName, claims: &Claims, pod: &AttachedPod<'_>) -> BTreeSet<IpAddr> {
         if !pod.networks.faults.is_empty() {
             self.note_rule(
                 rule,
@@ -134,5 +141,40 @@ impl Resolver<'_> {
             }
         }
         addresses
+    }
+
+    /// What pods have on the networks of a policy, by their ports.
+    pub(super) fn selected_there(
+        &mut self,
+        rule: &RuleName,
+        claims: &Claims,
+        pods: &[AttachedPod<'_>],
+        ports: Option<&[PolicyPort]>,
+    ) -> Selected {
+        let mut hosts: BTreeMap<Ports, BTreeSet<IpAddr>> = BTreeMap::new();
+        for pod in pods {
+            let ports = ports.map_or_else(Ports::all, |ports| resolve_ports(ports, pod.ports));
+            hosts.entry(ports).or_default().extend(self.claimed(rule, claims, pod));
+        }
+        hosts.retain(|ports, addresses| !ports.is_empty() && !addresses.is_empty());
+        let hosts = hosts.into_iter().map(|(ports, addresses)| (ports, Arc::new(addresses))).collect();
+        Selected { hosts, ..Selected::default() }
+    }
+
+    /// Every pod there, by the numbers that a rule's ports have where these are more than they are everywhere.
+    pub(super) fn everybody_there(
+        &mut self,
+        rule: &RuleName,
+        claims: &Claims,
+        ports: &[PolicyPort],
+        numbers: &Ports,
+    ) -> Allowed {
+        let anywhere = LabelSelector::everything();
+        let query = PodQuery { within: Within::Labelled(&anywhere), pods: None, ports: None, own: None };
+        let mut attached = self.cluster.attached_pods(Some(&query));
+        attached.retain(|pod| !resolve_ports(ports, pod.ports).subtract(numbers).is_empty());
+        let mut all = Allowed::default();
+        all.add(self.selected_there(rule, claims, &attached, Some(ports)));
+        all
     }
 }

@@ -1,13 +1,15 @@
 //! What a rule's peers and ports come to.
 
+use super::pods::Allowed;
 use crate::addresses::Addresses;
+use crate::index::lookup::Lookup;
 use crate::model::{DeclaredPort, Grant, Note, Peers, Reach, RuleName};
 use crate::ports::Ports;
-use crate::world::{Pod, Service, ServicePort, Subject, World};
+use crate::world::{Service, ServicePort, Subject};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use sidewall_api::{Entity, IpBlock, LabelSelector, Peer, PeerKind, PolicyPort, PortProtocol};
+use sidewall_api::{Entity, IpBlock, Peer, PeerKind, PolicyPort, PortProtocol};
 use sidewall_flow::{Direction, Party, Protocol};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -18,41 +20,23 @@ pub const API_SERVER: (&str, &str) = ("default", "kubernetes");
 
 /// Resolves the policies of one pod.
 pub struct Resolver<'a> {
-    pub(super) world: &'a World,
+    pub(super) cluster: &'a dyn Lookup,
     pub(super) subject: &'a Subject,
     pub(super) notes: Vec<Note>,
-    services: Addresses,
-    /// Of these, the ones that somebody else has too. Who is meant there is not certain, so that no rule covers them.
-    contested: Addresses,
-}
-
-/// The pods and single addresses that the peers of a rule allow, before they become grants.
-#[derive(Default)]
-pub(super) struct Allowed {
-    /// Addresses by the ports that are allowed there: a named port can differ from pod to pod.
-    by_ports: BTreeMap<Ports, BTreeSet<IpAddr>>,
+    /// The addresses of Services that somebody else has too. Who is meant there is not certain, so that no rule covers
+    /// them.
+    pub(super) contested: Addresses,
 }
 
 impl<'a> Resolver<'a> {
     /// A resolver for a pod.
-    pub fn new(world: &'a World, subject: &'a Subject) -> Self {
-        let services = world.service_addresses();
-        let contested = services.intersect(&world.own_addresses(subject));
-        Self { world, subject, notes: Vec::new(), services, contested }
-    }
-
-    /// Every address that is a Service's.
-    pub(super) const fn services(&self) -> &Addresses {
-        &self.services
-    }
-
-    fn is_subject(&self, pod: &Pod) -> bool {
-        pod.namespace == self.subject.namespace && pod.name == self.subject.name
+    pub fn new(cluster: &'a dyn Lookup, subject: &'a Subject) -> Self {
+        Self { cluster, subject, notes: Vec::new(), contested: cluster.contested(subject) }
     }
 
     /// This node's own addresses toward the pod.
     pub fn this_node(&self) -> Peers {
-        Peers::Addresses(Arc::new(self.world.network.this_node.iter().copied().collect()))
+        Peers::Addresses(Arc::new(self.cluster.network().this_node.iter().copied().collect()))
     }
 
     /// What a rule allows a party of the pod.
@@ -69,7 +53,6 @@ impl<'a> Resolver<'a> {
         let mut grants = Vec::new();
         let mut pods = Allowed::default();
         let mut blocks = Vec::new();
-        let mut any_pods = false;
         for peer in peers {
             let kind = match peer.kind() {
                 Ok(kind) => kind,
@@ -79,30 +62,21 @@ impl<'a> Resolver<'a> {
             match kind {
                 PeerKind::Container(name) => grants.extend(self.container(rule, name, ports, &own)),
                 PeerKind::Pods { pods: selector, namespaces } => {
-                    any_pods = true;
-                    for pod in self.selected(rule, selector, namespaces) {
-                        // A container is no pod: whom it reaches in its own pod is said by `container`.
-                        if self.is_subject(pod) {
-                            continue;
-                        }
-                        let ports = match rule.direction {
-                            Direction::Ingress => own(ports),
-                            Direction::Egress => resolve_ports(ports, &pod.ports),
-                        };
-                        let addresses = self.reached(rule, pod);
-                        pods.add(ports, addresses);
-                    }
-                    self.other_names(rule, selector, namespaces);
+                    let asked = (rule.direction == Direction::Egress).then_some(ports);
+                    // A container is no pod: whom it reaches in its own pod is said by `container`.
+                    pods.add(self.selected(rule, (selector, namespaces), asked, false));
+                    self.other_names(rule, (selector, namespaces));
                 }
                 PeerKind::IpBlock(block) => blocks.push(self.block(block, rule.direction)),
                 PeerKind::Entity(entity) => grants.extend(self.entity(rule, entity, ports, &own)),
             }
         }
-        if any_pods && rule.direction == Direction::Egress {
-            let services = self.services_behind(rule, |address, protocol, port| pods.contains(address, protocol, port));
-            grants.extend(services);
+        if rule.direction == Direction::Egress {
+            grants.extend(self.services_of(rule, &pods));
+            grants.extend(pods.grants(Ports::clone));
+        } else {
+            grants.extend(pods.grants(|_| own(ports)));
         }
-        grants.extend(pods.grants());
         let blocks: Addresses = blocks.into_iter().collect();
         if !blocks.is_empty() {
             let ports = match rule.direction {
@@ -140,89 +114,6 @@ impl<'a> Resolver<'a> {
         grant(Peers::Parties(BTreeSet::from([Party::Container(*id)])), ports)
     }
 
-    /// The pods that selectors name, but for those that have no address of their own.
-    pub(super) fn selected(
-        &mut self,
-        rule: &RuleName,
-        pods: Option<&LabelSelector>,
-        namespaces: Option<&LabelSelector>,
-    ) -> Vec<&'a Pod> {
-        let mut found: BTreeMap<&str, bool> = BTreeMap::new();
-        let mut selected = Vec::new();
-        let mut shared = false;
-        for pod in &self.world.pods {
-            let here = *found.entry(&pod.namespace).or_insert_with(|| match namespaces {
-                Some(selector) => selector.matches(&self.world.namespace_labels(&pod.namespace)),
-                None => pod.namespace == self.subject.namespace,
-            });
-            if !here || pod.ended || pods.is_some_and(|selector| !selector.matches(&pod.labels)) {
-                continue;
-            }
-            if pod.host_network && !self.is_subject(pod) {
-                shared = true;
-                continue;
-            }
-            selected.push(pod);
-        }
-        if shared {
-            self.note_rule(
-                rule,
-                "selects pods that share their node's network: they have no address of their own and are not allowed; name the node by ipBlock".to_owned(),
-            );
-        }
-        selected
-    }
-
-    /// The addresses under which a rule covers a pod.
-    pub(super) fn reached(&mut self, rule: &RuleName, pod: &Pod) -> BTreeSet<IpAddr> {
-        let mut addresses: BTreeSet<IpAddr> = pod.addresses.iter().copied().collect();
-        if rule.direction == Direction::Egress && !self.contested.is_empty() {
-            for address in &pod.addresses {
-                if self.contested.contains(*address) {
-                    addresses.remove(address);
-                    let pod = format!("{}/{}", pod.namespace, pod.name);
-                    self.note_rule(
-                        rule,
-                        format!("does not allow {address} of the pod {pod}, because it is an address of Services"),
-                    );
-                }
-            }
-        }
-        addresses
-    }
-
-    /// Says of Services that are only other names that selectors don't cover them, where an author may think so.
-    pub(super) fn other_names(
-        &mut self,
-        rule: &RuleName,
-        pods: Option<&LabelSelector>,
-        namespaces: Option<&LabelSelector>,
-    ) {
-        if rule.direction == Direction::Ingress {
-            return;
-        }
-        let world = self.world;
-        for service in &world.services {
-            let Some(target) = &service.external_name else { continue };
-            let here = match namespaces {
-                Some(selector) => selector.matches(&world.namespace_labels(&service.namespace)),
-                None => service.namespace == self.subject.namespace,
-            };
-            let labelled = |labels| pods.is_none_or(|selector| selector.matches(labels));
-            let by_label = pods.is_some_and(|selector| !selector.is_everything()) && labelled(&service.labels);
-            let nobody = || !world.pods.iter().any(|pod| pod.namespace == service.namespace && labelled(&pod.labels));
-            if here && (by_label || nobody()) {
-                self.note_rule(
-                    rule,
-                    format!(
-                        "does not cover the Service {}/{}, which is only another name for {target:?}: allow the addresses behind that name by ipBlock",
-                        service.namespace, service.name
-                    ),
-                );
-            }
-        }
-    }
-
     /// An address block. Inside the pod a packet to a Service still carries the Service's address, and who stands
     /// behind it is not said by an address block.
     pub(super) fn block(&self, block: &IpBlock, direction: Direction) -> Addresses {
@@ -232,7 +123,7 @@ impl<'a> Resolver<'a> {
         let block = within.subtract(&except).subtract(&Addresses::never_peers());
         match direction {
             Direction::Ingress => block,
-            Direction::Egress => block.subtract(&self.services),
+            Direction::Egress => block.subtract(&self.cluster.service_addresses()),
         }
     }
 
@@ -249,8 +140,8 @@ impl<'a> Resolver<'a> {
             Entity::Node => grant(self.this_node(), numbers),
             Entity::PortForward => grant(Peers::Parties(BTreeSet::from([Party::Node])), numbers),
             Entity::World => grant(Peers::Addresses(Arc::new(self.outside())), numbers),
-            Entity::ClusterDNS if !self.world.network.dns.is_empty() => {
-                sockets(self.world.network.dns.iter().copied(), &numbers)
+            Entity::ClusterDNS if !self.cluster.network().dns.is_empty() => {
+                sockets(self.cluster.network().dns.iter().copied(), &numbers)
             }
             Entity::ClusterDNS => self.service_entity(rule, entity, DNS, &numbers),
             Entity::KubeAPIServer if ingress => {
@@ -266,12 +157,13 @@ impl<'a> Resolver<'a> {
     /// A Service that everybody knows: its own addresses, and what stands behind it.
     fn service_entity(&mut self, rule: &RuleName, entity: Entity, service: (&str, &str), ports: &Ports) -> Vec<Grant> {
         let Some(service) = self.known_service(rule, entity, service) else { return Vec::new() };
+        let services = self.cluster.service_addresses();
         let all =
             service.ports.iter().filter_map(|port| Some((port.port?, port))).flat_map(|((protocol, number), port)| {
                 let own = service.addresses.iter().filter(|address| !self.contested.contains(**address));
                 let own = own.map(move |address| (*address, protocol, number));
                 // What else stands in the range of Services is judged by its own Service.
-                let behind = port.endpoints.iter().filter(|(address, _)| !self.services.contains(*address));
+                let behind = port.endpoints.iter().filter(|(address, _)| !services.contains(*address));
                 let behind = behind.filter_map(move |(address, number)| Some((*address, protocol, (*number)?)));
                 own.chain(behind)
             });
@@ -284,7 +176,7 @@ impl<'a> Resolver<'a> {
         entity: Entity,
         (namespace, name): (&str, &str),
     ) -> Option<&'a Service> {
-        let service = self.world.service(namespace, name);
+        let service = self.cluster.service(namespace, name);
         if service.is_none() {
             self.note_rule(rule, format!("allows {entity}, but the Service {namespace}/{name} is not known"));
         }
@@ -299,12 +191,11 @@ impl<'a> Resolver<'a> {
 
     /// What is not the cluster.
     fn outside(&self) -> Addresses {
-        let network = &self.world.network;
-        let pods: Addresses = self.world.pods.iter().flat_map(|pod| pod.addresses.iter().copied()).collect();
+        let network = &self.cluster.network();
         let own: Addresses = self.subject.addresses.iter().chain(&network.this_node).copied().collect();
-        [Addresses::never_peers(), Addresses::link_local(), self.services.clone(), network.pods.clone()]
-            .iter()
-            .chain([&network.nodes, &pods, &own])
+        let (services, strays) = (self.cluster.service_addresses(), self.cluster.stray_pods());
+        [&Addresses::never_peers(), &Addresses::link_local(), &services, &network.pods, &network.nodes, &strays, &own]
+            .into_iter()
             .fold(Addresses::all(), |left, taken| left.subtract(taken))
     }
 
@@ -321,34 +212,35 @@ impl<'a> Resolver<'a> {
         }
         let numbers = resolve_ports(ports, &[]);
         grants.extend(grant(Peers::Parties(BTreeSet::from([Party::Unknown, Party::Node])), numbers.clone()));
-        let everywhere = Addresses::all().subtract(&Addresses::never_peers()).subtract(&self.services);
+        let everywhere =
+            Addresses::all().subtract(&Addresses::never_peers()).subtract(&self.cluster.service_addresses());
         grants.extend(grant_everywhere(Peers::Addresses(Arc::new(everywhere.clone())), numbers.clone()));
-        let mut named = Allowed::default();
-        for pod in self.world.pods.iter().filter(|pod| !pod.ended && !pod.host_network) {
-            let ports = resolve_ports(ports, &pod.ports).subtract(&numbers);
-            if !ports.is_empty() {
-                let addresses = self.reached(rule, pod);
-                named.add(ports, addresses);
-            }
-        }
-        let services = self.services_behind(rule, |address, protocol, port| {
+        let named = self.everybody(rule, ports, &numbers);
+        let services = self.services_behind(rule, self.cluster.services(), |address, protocol, port| {
             everywhere.contains(address) && numbers.contains(protocol, port) || named.contains(address, protocol, port)
         });
-        grants.extend(named.grants());
+        grants.extend(named.grants(Ports::clone));
         grants.extend(services);
         grants
+    }
+
+    /// The Services that stand before allowed pods.
+    pub(super) fn services_of(&mut self, rule: &RuleName, pods: &Allowed) -> Vec<Grant> {
+        let before = self.cluster.services_before(pods.selected());
+        self.services_behind(rule, before, |address, protocol, port| pods.contains(address, protocol, port))
     }
 
     /// The Services of which everything that stands behind them is allowed.
     pub(super) fn services_behind(
         &mut self,
         rule: &RuleName,
+        services: Vec<&Service>,
         allowed: impl Fn(IpAddr, Protocol, u16) -> bool,
     ) -> Vec<Grant> {
         let mut covered = BTreeSet::new();
         let mut not_covered = BTreeSet::new();
         let mut partly = Vec::new();
-        for service in &self.world.services {
+        for service in services {
             for ServicePort { port, endpoints } in &service.ports {
                 let Some((protocol, number)) = port else { continue };
                 let sockets = service.addresses.iter().map(|address| (*address, *protocol, *number));
@@ -397,24 +289,6 @@ impl<'a> Resolver<'a> {
     }
 }
 
-impl Allowed {
-    pub(super) fn add(&mut self, ports: Ports, addresses: BTreeSet<IpAddr>) {
-        self.by_ports.entry(ports).or_default().extend(addresses);
-    }
-
-    pub(super) fn contains(&self, address: IpAddr, protocol: Protocol, port: u16) -> bool {
-        self.by_ports.iter().any(|(ports, addresses)| ports.contains(protocol, port) && addresses.contains(&address))
-    }
-
-    pub(super) fn grants(self) -> Vec<Grant> {
-        self.by_ports
-            .into_iter()
-            .filter(|(_, addresses)| !addresses.is_empty())
-            .flat_map(|(ports, addresses)| grant(Peers::Hosts(Arc::new(addresses)), ports))
-            .collect()
-    }
-}
-
 pub(super) fn grant(peers: Peers, ports: Ports) -> Vec<Grant> {
     if ports.is_empty() { Vec::new() } else { vec![Grant { peers, ports, reach: Reach::PodNetwork }] }
 }
@@ -429,7 +303,7 @@ fn sockets(sockets: impl Iterator<Item = (IpAddr, Protocol, u16)>, ports: &Ports
 }
 
 /// The numbers of a rule's ports; names are looked up among the declared ones.
-pub(super) fn resolve_ports(ports: &[PolicyPort], declared: &[DeclaredPort]) -> Ports {
+pub(crate) fn resolve_ports(ports: &[PolicyPort], declared: &[DeclaredPort]) -> Ports {
     if ports.is_empty() {
         return Ports::all();
     }

@@ -17,9 +17,9 @@ impl<'a> Resolver<'a> {
     /// The SidecarProxies of this pod: the oldest wins.
     fn proxies(&self) -> Vec<&'a SidecarProxy> {
         let mut proxies: Vec<&SidecarProxy> = self
-            .world
-            .proxies
-            .iter()
+            .cluster
+            .proxies(&self.subject.namespace)
+            .into_iter()
             .filter(|proxy| selects_own(self.subject, proxy.metadata.namespace.as_deref(), &proxy.spec.pod_selector))
             .collect();
         proxies.sort_by_cached_key(|proxy| {

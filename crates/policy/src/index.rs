@@ -1,0 +1,546 @@
+//! A cluster kept ready for resolving, change by change.
+//!
+//! [`crate::resolve()`] looks through a whole [`World`] for one pod. A node has some hundred pods and a cluster ten
+//! thousand, and something changes all the time: an [`Index`] holds what the resolver asks for in the form in which it
+//! asks, and knows after each change whom it can concern.
+//!
+//! - Pods are parted into workloads (the replicas of a Deployment), and selectors are matched against those.
+//! - What a selector names is a group. Its addresses are held once, for every rule and subject that name the same.
+//! - While a subject is resolved, the index writes down what it asked for. A change concerns the subjects that asked for
+//!   what it changes, and those whose own policies it is about.
+//!
+//! [`Index::apply`] may name a subject whose rules turn out to be the same; it never leaves out one whose rules are not.
+//! That, and that an index answers as its world does, is what its tests look for.
+
+mod catalog;
+mod change;
+mod groups;
+pub(crate) mod lookup;
+mod namespaces;
+mod plain;
+mod reader;
+mod services;
+#[cfg(test)]
+mod tests;
+mod workloads;
+
+pub use change::{Change, Named};
+
+use crate::addresses::Addresses;
+use crate::model::{DeclaredPort, PolicyKind, ResolvedPod};
+use crate::resolve::{resolve_in, selects};
+use crate::world::objects::namespace;
+use crate::world::{Labels, Network, Pod, Service, Subject, Unreadable, World};
+use catalog::Catalog;
+use groups::{GroupId, Groups};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use namespaces::Namespaces;
+use reader::{Reader, Reads};
+use services::{Services, Touched};
+use sidewall_api::network::SELECTOR_LIMITS;
+use sidewall_api::{
+    Attachments, ContainerNetworkPolicy, LabelSelector, MultiNetworkPolicy, NetworkPolicy, SelectorLimits, SidecarProxy,
+};
+use slab::Slab;
+use std::cell::{OnceCell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::Arc;
+use workloads::{Before, Placed, Traits, WorkloadId, Workloads};
+
+/// A subject's place in the index, as long as the subject is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SubjectId(usize);
+
+/// A cluster kept ready for resolving.
+///
+/// Of each kind, a name stands for one object, as in a cluster: of several in a [`World`], the last counts.
+#[derive(Debug, Default)]
+pub struct Index {
+    namespaces: Namespaces,
+    workloads: Workloads,
+    services: Services,
+    policies: Catalog<ContainerNetworkPolicy>,
+    network_policies: Catalog<NetworkPolicy>,
+    multi_network_policies: Catalog<MultiNetworkPolicy>,
+    proxies: Catalog<SidecarProxy>,
+    unreadable: Vec<Unreadable>,
+    network: Network,
+    subjects: Slab<Local>,
+    by_name: BTreeMap<Named, SubjectId>,
+    /// Resolving fills it, and so does only what was asked for.
+    groups: RefCell<Groups>,
+    strays: OnceCell<Arc<Addresses>>,
+    contested: OnceCell<Addresses>,
+}
+
+/// A subject and what it has asked for.
+#[derive(Debug)]
+struct Local {
+    subject: Subject,
+    reads: Reads,
+}
+
+impl Index {
+    /// An index of a world, without subjects.
+    pub fn new(world: World) -> Self {
+        let mut index = Self { network: world.network, unreadable: world.unreadable, ..Self::default() };
+        for (name, labels) in world.namespaces {
+            index.namespaces.put(&name, Some(labels));
+        }
+        for pod in world.pods {
+            let Placed { before, workload, .. } = index.workloads.put(pod);
+            if let Some(before) = before.filter(|before| before.workload != workload) {
+                index.workloads.forget(before.workload);
+            }
+        }
+        for service in world.services {
+            index.services.put(&Named::new(&service.namespace, &service.name), Some(service));
+        }
+        index.services.sum_up(&index.network);
+        for mut policy in world.policies {
+            prune(&mut policy.metadata);
+            policy.status = None;
+            index.policies.put(name_of(&policy.metadata), policy);
+        }
+        for mut policy in world.network_policies {
+            prune(&mut policy.metadata);
+            index.network_policies.put(name_of(&policy.metadata), policy);
+        }
+        for policy in world.multi_network_policies {
+            index.multi_network_policies.put(name_of(&policy.metadata), policy);
+        }
+        for proxy in world.proxies {
+            index.proxies.put(name_of(&proxy.metadata), proxy);
+        }
+        index
+    }
+
+    /// The world that it holds: equal to the one that was put in, in the order of names.
+    pub fn world(&self) -> World {
+        World {
+            namespaces: self.namespaces.all().clone(),
+            pods: self.workloads.pods().collect(),
+            services: self.services.all().cloned().collect(),
+            policies: self.policies.all().cloned().collect(),
+            network_policies: self.network_policies.all().cloned().collect(),
+            multi_network_policies: self.multi_network_policies.all().cloned().collect(),
+            proxies: self.proxies.all().cloned().collect(),
+            unreadable: self.unreadable.clone(),
+            network: self.network.clone(),
+        }
+    }
+
+    /// The subjects, in the order of their names.
+    pub fn subjects(&self) -> impl Iterator<Item = (SubjectId, &Subject)> {
+        self.by_name.values().map(|id| (*id, &self.subjects[id.0].subject))
+    }
+
+    /// A subject; none where it has gone.
+    pub fn subject(&self, id: SubjectId) -> Option<&Subject> {
+        self.subjects.get(id.0).map(|local| &local.subject)
+    }
+
+    /// The subject of a name.
+    pub fn find(&self, name: &Named) -> Option<SubjectId> {
+        self.by_name.get(name).copied()
+    }
+
+    /// What all policies together mean for a subject: exactly what [`crate::resolve()`] says of its world. None where the
+    /// subject has gone.
+    pub fn resolve(&mut self, id: SubjectId) -> Option<ResolvedPod> {
+        let local = self.subjects.get(id.0)?;
+        let reader = Reader { index: self, reads: RefCell::default() };
+        let pod = resolve_in(&reader, &local.subject);
+        let now = reader.reads.into_inner();
+        let before = std::mem::replace(&mut self.subjects[id.0].reads, now);
+        self.groups.get_mut().read(id, &self.subjects[id.0].reads.groups, &before.groups);
+        Some(pod)
+    }
+
+    /// Applies a change. Says which subjects it may concern: only their [`Index::resolve`] can be other than before.
+    pub fn apply(&mut self, change: Change) -> BTreeSet<SubjectId> {
+        match change {
+            Change::Pod(pod) => self.put_pod(pod),
+            Change::PodGone(name) => self.remove_pod(&name),
+            Change::Namespace(name, labels) => self.put_namespace(&name, Some(labels)),
+            Change::NamespaceGone(name) => self.put_namespace(&name, None),
+            Change::Service(service) => self.put_service(&Named::new(&service.namespace, &service.name), Some(service)),
+            Change::ServiceGone(name) => self.put_service(&name, None),
+            Change::Policy(mut policy) => {
+                prune(&mut policy.metadata);
+                policy.status = None;
+                let name = name_of(&policy.metadata);
+                let selector = policy.spec.pod_selector.clone();
+                match self.policies.put(name.clone(), *policy) {
+                    Some(before) if self.policies.get(&name).is_some_and(|now| now.spec == before.spec) => {
+                        BTreeSet::new()
+                    }
+                    before => self.selected_own(&name, Some(selector), before.map(|before| before.spec.pod_selector)),
+                }
+            }
+            Change::NetworkPolicy(mut policy) => {
+                prune(&mut policy.metadata);
+                let name = name_of(&policy.metadata);
+                let selector = policy.spec.pod_selector.clone();
+                match self.network_policies.put(name.clone(), *policy) {
+                    Some(before) if self.network_policies.get(&name).is_some_and(|now| now.spec == before.spec) => {
+                        BTreeSet::new()
+                    }
+                    before => self.selected_edge(&name, Some(selector), before.map(|before| before.spec.pod_selector)),
+                }
+            }
+            // Annotations are part of these.
+            Change::MultiNetworkPolicy(policy) => {
+                let name = name_of(&policy.metadata);
+                let selector = policy.spec.pod_selector.clone();
+                let before = self.multi_network_policies.put(name.clone(), *policy);
+                self.selected_edge(&name, Some(selector), before.map(|before| before.spec.pod_selector))
+            }
+            Change::Proxy(proxy) => {
+                let name = name_of(&proxy.metadata);
+                let selector = proxy.spec.pod_selector.clone();
+                let before = self.proxies.put(name.clone(), *proxy);
+                self.selected_own(&name, Some(selector), before.map(|before| before.spec.pod_selector))
+            }
+            Change::PolicyGone(kind, name) => match kind {
+                PolicyKind::ContainerNetworkPolicy => {
+                    let before = self.policies.remove(&name).map(|policy| policy.spec.pod_selector);
+                    self.selected_own(&name, None, before)
+                }
+                PolicyKind::SidecarProxy => {
+                    let before = self.proxies.remove(&name).map(|proxy| proxy.spec.pod_selector);
+                    self.selected_own(&name, None, before)
+                }
+                PolicyKind::NetworkPolicy => {
+                    let before = self.network_policies.remove(&name).map(|policy| policy.spec.pod_selector);
+                    self.selected_edge(&name, None, before)
+                }
+                PolicyKind::MultiNetworkPolicy => {
+                    let before = self.multi_network_policies.remove(&name).map(|policy| policy.spec.pod_selector);
+                    self.selected_edge(&name, None, before)
+                }
+                // Nobody writes these.
+                PolicyKind::Probes | PolicyKind::Guard => BTreeSet::new(),
+            },
+            Change::Unreadable(policies) => self.put_unreadable(policies),
+            Change::Network(network) => self.put_network(network),
+            Change::Subject(subject) => self.put_subject(subject),
+            Change::SubjectGone(name) => self.remove_subject(&name),
+        }
+    }
+
+    /// The subjects that a policy of a kind of ours is or was about.
+    fn selected_own(
+        &self,
+        policy: &Named,
+        now: Option<LabelSelector>,
+        before: Option<LabelSelector>,
+    ) -> BTreeSet<SubjectId> {
+        self.selected(&policy.namespace, &[now, before], &SelectorLimits::default())
+    }
+
+    /// The subjects that a policy of the pod's edges is or was about.
+    fn selected_edge(
+        &self,
+        policy: &Named,
+        now: Option<LabelSelector>,
+        before: Option<LabelSelector>,
+    ) -> BTreeSet<SubjectId> {
+        self.selected(&policy.namespace, &[now, before], &SELECTOR_LIMITS)
+    }
+
+    fn selected(
+        &self,
+        namespace: &str,
+        selectors: &[Option<LabelSelector>],
+        limits: &SelectorLimits,
+    ) -> BTreeSet<SubjectId> {
+        let here = self.in_namespace(namespace);
+        here.filter(|id| {
+            let subject = &self.subjects[id.0].subject;
+            selectors.iter().flatten().any(|selector| selects(subject, Some(namespace), selector, limits))
+        })
+        .collect()
+    }
+
+    fn in_namespace(&self, namespace: &str) -> impl Iterator<Item = SubjectId> {
+        let here = self.by_name.range(Named::new(namespace, "")..);
+        here.take_while(move |(name, _)| name.namespace == namespace).map(|(_, id)| *id)
+    }
+
+    /// The subjects whose reads are of some sort.
+    fn readers(&self, of: impl Fn(&Reads) -> bool) -> BTreeSet<SubjectId> {
+        self.subjects.iter().filter(|(_, local)| of(&local.reads)).map(|(id, _)| SubjectId(id)).collect()
+    }
+
+    fn everyone(&self) -> BTreeSet<SubjectId> {
+        self.readers(|_| true)
+    }
+
+    fn strays(&self) -> &Arc<Addresses> {
+        self.strays.get_or_init(|| {
+            let Network { pods, nodes, .. } = &self.network;
+            let all =
+                self.workloads.addresses().filter(|address| !pods.contains(*address) && !nodes.contains(*address));
+            Arc::new(all.collect())
+        })
+    }
+
+    /// The addresses of live pods that are Services' too.
+    fn contested(&self) -> &Addresses {
+        self.contested.get_or_init(|| {
+            let services = self.services.addresses();
+            let both = self.workloads.addresses().filter(|address| services.contains(*address) && self.lives(*address));
+            both.collect()
+        })
+    }
+
+    /// Whether a pod that lives bears an address.
+    fn lives(&self, address: IpAddr) -> bool {
+        let mut bearers = self.workloads.bearers(address).iter();
+        bearers.any(|pod| !self.workloads.workload(self.workloads.replica(*pod).workload).traits.ended)
+    }
+
+    fn put_pod(&mut self, pod: Pod) -> BTreeSet<SubjectId> {
+        let name = Named::new(&pod.namespace, &pod.name);
+        if self.workloads.is(&pod) {
+            return BTreeSet::new();
+        }
+        let now = Portrait::of(&pod);
+        let Placed { before, workload, is_new } = self.workloads.put(pod);
+        let traits = self.workloads.workload(workload).traits.clone();
+        if is_new {
+            self.groups.get_mut().add(workload, &traits, &self.namespaces.labels(&name.namespace));
+        }
+        let now = State { workload, traits, portrait: now };
+        let before = before.map(State::from);
+        let affected = self.pod_changed(before.as_ref(), Some(&now));
+        self.forget(before.map(|before| before.workload));
+        affected
+    }
+
+    fn remove_pod(&mut self, name: &Named) -> BTreeSet<SubjectId> {
+        let Some(before) = self.workloads.remove(&name.namespace, &name.name) else { return BTreeSet::new() };
+        let before = State::from(before);
+        let affected = self.pod_changed(Some(&before), None);
+        self.forget(Some(before.workload));
+        affected
+    }
+
+    /// A workload whose last pod has gone is in no group any more.
+    fn forget(&mut self, workload: Option<WorkloadId>) {
+        if let Some(workload) = workload
+            && self.workloads.forget(workload)
+        {
+            self.groups.get_mut().remove(workload);
+        }
+    }
+
+    /// Whom it concerns that a pod is otherwise.
+    fn pod_changed(&mut self, before: Option<&State>, now: Option<&State>) -> BTreeSet<SubjectId> {
+        let mut affected = BTreeSet::new();
+        let addresses =
+            |state: Option<&State>| state.map_or_else(BTreeSet::new, |state| state.portrait.addresses.clone());
+        let (had, has) = (addresses(before), addresses(now));
+        let attached = [before, now].iter().flatten().any(|state| state.portrait.attached);
+        if had.union(&has).any(|address| self.services.addresses().contains(*address)) {
+            self.contested.take();
+            affected.extend(self.everyone());
+        }
+        let others = before.map(|before| before.workload) != now.map(|now| now.workload);
+        let namespace = before.or(now).map(|state| state.traits.namespace.clone()).unwrap_or_default();
+        affected.extend(self.readers(|reads| {
+            (attached && reads.attached)
+                || (others && reads.peopled.contains(&*namespace))
+                || had.union(&has).any(|address| reads.borne.contains(address))
+        }));
+        let Network { pods, nodes, .. } = &self.network;
+        // One that another pod bears too neither came nor went.
+        let strayed = had
+            .symmetric_difference(&has)
+            .filter(|address| !pods.contains(**address) && !nodes.contains(**address))
+            .any(|address| self.workloads.bearers(*address).len() <= usize::from(has.contains(address)));
+        if strayed {
+            self.strays.take();
+            affected.extend(self.readers(|reads| reads.stray_pods));
+        }
+        let groups = self.groups.get_mut();
+        let groups_of =
+            |state: Option<&State>| state.map_or_else(BTreeSet::new, |state| groups.of_workload(state.workload));
+        let (left, joined) = (groups_of(before), groups_of(now));
+        let changed: Vec<GroupId> = left
+            .union(&joined)
+            .filter(|id| {
+                let brought = before.filter(|_| left.contains(id)).and_then(State::brings);
+                let brings = now.filter(|_| joined.contains(id)).and_then(State::brings);
+                brought != brings
+            })
+            .copied()
+            .collect();
+        for id in changed {
+            groups.changed(id);
+            affected.extend(groups.readers(id));
+        }
+        affected
+    }
+
+    fn put_namespace(&mut self, name: &str, labels: Option<Labels>) -> BTreeSet<SubjectId> {
+        if !self.namespaces.put(name, labels) {
+            return BTreeSet::new();
+        }
+        let other_names = self.services.other_names().any(|service| service.namespace == name);
+        let mut affected = self.readers(|reads| reads.attached || (other_names && reads.other_names));
+        let labels = self.namespaces.labels(name);
+        let groups = self.groups.get_mut();
+        for id in self.workloads.of_namespace(name) {
+            let traits = &self.workloads.workload(id).traits;
+            for group in groups.revise(id, traits, &labels) {
+                groups.changed(group);
+                affected.extend(groups.readers(group));
+            }
+        }
+        affected
+    }
+
+    fn put_service(&mut self, name: &Named, service: Option<Service>) -> BTreeSet<SubjectId> {
+        let Some(Touched { endpoints, addresses, other_name }) = self.services.put(name, service) else {
+            return BTreeSet::new();
+        };
+        let mut affected = BTreeSet::new();
+        let summed_up = !addresses.is_empty() && self.services.sum_up(&self.network);
+        if summed_up {
+            let Network { nodes, this_node, .. } = &self.network;
+            let mut others = addresses.iter();
+            if others.any(|a| nodes.contains(*a) || this_node.contains(a) || !self.workloads.bearers(*a).is_empty()) {
+                self.contested.take();
+                return self.everyone();
+            }
+            let own = |subject: &Subject| subject.addresses.iter().any(|address| addresses.contains(address));
+            let contested = self.subjects.iter().filter(|(_, local)| own(&local.subject));
+            affected.extend(contested.map(|(id, _)| SubjectId(id)));
+        }
+        let groups = self.groups.get_mut();
+        let mut before = BTreeSet::new();
+        for pod in endpoints.iter().flat_map(|address| self.workloads.bearers(*address)) {
+            before.extend(groups.of_workload(self.workloads.replica(*pod).workload));
+        }
+        affected.extend(self.readers(|reads| {
+            reads.services
+                || reads.named.contains(name)
+                || (summed_up && reads.service_addresses)
+                || (other_name && reads.other_names)
+        }));
+        for id in before {
+            let readers = self.groups.get_mut().readers(id).clone();
+            affected.extend(readers.into_iter().filter(|subject| self.subjects[subject.0].reads.before.contains(&id)));
+        }
+        affected
+    }
+
+    fn put_unreadable(&mut self, policies: Vec<Unreadable>) -> BTreeSet<SubjectId> {
+        let before = std::mem::replace(&mut self.unreadable, policies);
+        let only = |these: &[Unreadable], those: &[Unreadable]| -> Vec<Option<String>> {
+            these.iter().filter(|policy| !those.contains(policy)).map(|policy| policy.namespace.clone()).collect()
+        };
+        let mut namespaces = only(&before, &self.unreadable);
+        namespaces.extend(only(&self.unreadable, &before));
+        if before.len() != self.unreadable.len() && namespaces.is_empty() {
+            return self.everyone();
+        }
+        let mut affected = BTreeSet::new();
+        for namespace in namespaces {
+            match namespace {
+                None => return self.everyone(),
+                Some(namespace) => affected.extend(self.in_namespace(&namespace)),
+            }
+        }
+        affected
+    }
+
+    fn put_network(&mut self, network: Network) -> BTreeSet<SubjectId> {
+        if self.network == network {
+            return BTreeSet::new();
+        }
+        self.network = network;
+        self.services.sum_up(&self.network);
+        self.strays.take();
+        self.contested.take();
+        self.everyone()
+    }
+
+    fn put_subject(&mut self, subject: Subject) -> BTreeSet<SubjectId> {
+        let name = Named::new(&subject.namespace, &subject.name);
+        let id = match self.by_name.get(&name) {
+            Some(id) => {
+                let local = &mut self.subjects[id.0];
+                if local.subject == subject {
+                    return BTreeSet::new();
+                }
+                local.subject = subject;
+                *id
+            }
+            None => {
+                let id = SubjectId(self.subjects.insert(Local { subject, reads: Reads::default() }));
+                self.by_name.insert(name, id);
+                id
+            }
+        };
+        BTreeSet::from([id])
+    }
+
+    fn remove_subject(&mut self, name: &Named) -> BTreeSet<SubjectId> {
+        let Some(id) = self.by_name.remove(name) else { return BTreeSet::new() };
+        let Local { reads, .. } = self.subjects.remove(id.0);
+        self.groups.get_mut().read(id, &BTreeSet::new(), &reads.groups);
+        BTreeSet::from([id])
+    }
+}
+
+/// What of a pod is its own and can concern others.
+struct Portrait {
+    addresses: BTreeSet<IpAddr>,
+    attached: bool,
+}
+
+/// A pod at one moment.
+struct State {
+    workload: WorkloadId,
+    traits: Arc<Traits>,
+    portrait: Portrait,
+}
+
+impl Portrait {
+    fn of(pod: &Pod) -> Self {
+        Self { addresses: pod.addresses.iter().copied().collect(), attached: pod.networks != Attachments::default() }
+    }
+}
+
+impl From<Before> for State {
+    fn from(Before { traits, workload, addresses, networks }: Before) -> Self {
+        let portrait = Portrait { addresses: addresses.iter().copied().collect(), attached: networks.is_some() };
+        Self { workload, traits, portrait }
+    }
+}
+
+impl State {
+    /// What it brings into a group: its addresses at its ports, and whether they are its node's; nothing where it has none.
+    fn brings(&self) -> Option<(bool, &[DeclaredPort], &BTreeSet<IpAddr>)> {
+        let Self { traits, portrait, .. } = self;
+        (traits.host_network || !portrait.addresses.is_empty()).then_some((
+            traits.host_network,
+            &traits.ports,
+            &portrait.addresses,
+        ))
+    }
+}
+
+fn name_of(metadata: &ObjectMeta) -> Named {
+    Named::new(namespace(metadata.namespace.as_deref()), metadata.name.clone().unwrap_or_default())
+}
+
+/// Takes away what no verdict depends on.
+fn prune(metadata: &mut ObjectMeta) {
+    metadata.managed_fields = None;
+    metadata.annotations = None;
+}
