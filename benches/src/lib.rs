@@ -5,6 +5,7 @@
 //! is the median of the ratios, with an interval that says how far it can be trusted.
 #![forbid(unsafe_code)]
 
+pub mod plot;
 pub mod report;
 pub mod stats;
 
@@ -18,9 +19,15 @@ pub struct Options {
     /// Where the rows go as JSON
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// How many pairs each row is measured with; fewer than 20 are good for a first look only
-    #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub pairs: u32,
+    /// Where plots go, as SVG
+    #[arg(long, value_name = "FOLDER")]
+    pub plots: Option<PathBuf>,
+    /// How many pairs each row is measured with; fewer than 20 are good for a first look only [default: 24]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pairs: Option<u32>,
+    /// Few and short measurements of little: shows that everything runs, and nothing more
+    #[arg(long)]
+    pub quick: bool,
     /// Only the rows whose name has this text in it
     #[arg(long, value_name = "TEXT")]
     pub only: Option<String>,
@@ -30,6 +37,16 @@ pub struct Options {
 }
 
 impl Options {
+    /// How many pairs each row is measured with.
+    pub fn pairs(&self) -> u32 {
+        self.pairs.unwrap_or(if self.quick { 2 } else { 24 })
+    }
+
+    /// How many seconds one measurement should take.
+    pub const fn seconds(&self) -> f64 {
+        if self.quick { 0.005 } else { 0.05 }
+    }
+
     /// Whether a row is wanted.
     pub fn wants(&self, name: &str) -> bool {
         self.only.as_ref().is_none_or(|text| name.contains(text))

@@ -78,19 +78,19 @@ impl Row {
         Self::compared(name.into(), "ms", target, (ours.clone(), peer.clone()), (ours, peer))
     }
 
-    /// A row of our own alone, in milliseconds.
-    pub fn alone(name: impl Into<String>, target: Option<f64>, milliseconds: &[f64]) -> Self {
-        let estimate = stats::estimate(milliseconds);
+    /// A row of our own alone.
+    pub fn alone(name: impl Into<String>, unit: &'static str, target: Option<f64>, values: &[f64]) -> Self {
+        let estimate = stats::estimate(values);
         Self {
             name: name.into(),
             target,
             ours: estimate.median,
             peer: None,
             ratio: None,
-            unit: "ms",
+            unit,
             low: estimate.low,
             high: estimate.high,
-            pairs: milliseconds.len(),
+            pairs: values.len(),
             outcome: target.map(|target| Outcome::of(estimate, target)),
         }
     }
@@ -135,13 +135,13 @@ impl fmt::Display for Row {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ratio = match self.ratio {
             Some(ratio) => format!("×{ratio:.3}  [{:.3}, {:.3}]", self.low, self.high),
-            None => format!("{:.3} ms  [{:.3}, {:.3}]", self.ours, self.low, self.high),
+            None => format!("{:.3} {}  [{:.3}, {:.3}]", self.ours, self.unit, self.low, self.high),
         };
         let target = match (self.target, self.outcome) {
             (Some(target), Some(outcome)) => format!("≤ {target} {}", format!("{outcome:?}").to_lowercase()),
             _ => String::new(),
         };
-        write!(f, "{:<58} {ratio:<30} {target:<14}", self.name)?;
+        write!(f, "{:<94} {ratio:<30} {target:<14}", self.name)?;
         match self.peer {
             Some(peer) => write!(f, " {:>10.2} | {peer:>10.2} {}", self.ours, self.unit),
             None => Ok(()),
@@ -192,7 +192,7 @@ mod tests {
 
     #[test]
     fn rows_alone_are_judged_by_their_own_value() {
-        let row = Row::alone("a", Some(2.0), &[1.0, 1.5, 1.7]);
+        let row = Row::alone("a", "ms", Some(2.0), &[1.0, 1.5, 1.7]);
         assert_eq!((row.ours, row.peer, row.ratio, row.outcome), (1.5, None, None, Some(Outcome::Met)));
     }
 }

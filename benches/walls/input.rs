@@ -1,6 +1,11 @@
 //! The pods, policies and peers that rules are made for.
 
+pub mod policies;
+
+pub use policies::Kind;
+
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use serde::{Deserialize, Serialize};
 use sidewall_api::{
     ContainerNetworkPolicy, ContainerNetworkPolicySpec, EgressRule, Entity, IngressRule, IpBlock, LabelSelector, Peer,
     PolicyPort, PolicyType, PortProtocol,
@@ -14,6 +19,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// The ports that are connected to: several, so that no pair of address and port comes round again while the kernel
 /// still remembers the last connection between the two.
 pub const PORTS: [u16; 4] = [8080, 8081, 8082, 8083];
+/// A port that no policy allows.
+pub const CLOSED: u16 = 7999;
 
 const NAMESPACE: &str = "shop";
 /// More ranges than this do not fit into one rule.
@@ -28,6 +35,42 @@ pub enum Version {
     V4,
     /// IPv6.
     V6,
+}
+
+impl Version {
+    /// The loopback address.
+    pub const fn loopback(self) -> IpAddr {
+        match self {
+            Self::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            Self::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        }
+    }
+}
+
+/// TCP or UDP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Transport {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Transport {
+    /// As iptables spells it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+
+    const fn protocol(self) -> Protocol {
+        match self {
+            Self::Tcp => Protocol::Tcp,
+            Self::Udp => Protocol::Udp,
+        }
+    }
 }
 
 /// What the peers of a policy are.
@@ -103,8 +146,7 @@ pub fn walled(identities: Identities, version: Version, peers: Peers, count: usi
             lists.iter().map(|list| egress(list.clone(), &[])).collect(),
         ));
     }
-    let ports: Vec<DeclaredPort> = PORTS.iter().map(|port| declared(*port)).collect();
-    let subject = subject(&[("client", &ports), ("server", &[])], identities);
+    let subject = subject(&[("client", &PORTS.map(declared)), ("server", &[])], identities);
     (world, subject)
 }
 
@@ -191,6 +233,7 @@ fn subject(containers: &[(&str, &[DeclaredPort])], identities: Identities) -> Su
         interface: Some(crate::pod::DEVICE.to_owned()),
         containers,
         identities,
+        networks: Default::default(),
     }
 }
 

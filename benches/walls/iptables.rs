@@ -1,7 +1,10 @@
-//! The same policy as people write it by hand: a chain of `owner` matches.
+//! The same policies as people write them by hand: a chain of `owner` matches.
 
 use crate::Result;
+use crate::input::Transport;
+use crate::input::policies::Plain;
 use crate::pod::Way;
+use serde::{Deserialize, Serialize};
 use sidewall_netns::{Launch, NetNs};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -10,7 +13,7 @@ use std::path::Path;
 use std::process::Stdio;
 
 /// Which of the two programs, and thereby which part of the kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Flavour {
     /// `iptables-legacy`: `ip_tables`.
     Legacy,
@@ -62,6 +65,34 @@ pub fn script(way: Way, user: u32, peers: impl Iterator<Item = IpAddr>) -> Strin
     add(if way == Way::In { "-j DROP" } else { "-j REJECT" });
     script.push_str("COMMIT\n");
     script
+}
+
+/// The same for many policies, each with its peers and ports, in both directions.
+pub fn policies(way: Way, user: u32, transport: Transport, policies: impl Iterator<Item = Plain>) -> String {
+    let protocol = transport.name();
+    let mut script = "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n".to_owned();
+    // Loopback's packets meet both chains, and `owner` knows the sender alone.
+    let chains: &[&str] = if way == Way::Loopback { &["OUTPUT"] } else { &["INPUT", "OUTPUT"] };
+    let mut tails = String::new();
+    // Writing to a String cannot fail.
+    for chain in chains {
+        let _ = writeln!(script, "-A {chain} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT");
+        let _ = writeln!(tails, "-A {chain} -j {}", if *chain == "INPUT" { "DROP" } else { "REJECT" });
+    }
+    for policy in policies {
+        for (peer, port) in policy.peers.iter().flat_map(|peer| policy.ports.iter().map(move |port| (peer, port))) {
+            for chain in chains {
+                let _ = match *chain {
+                    "INPUT" => writeln!(script, "-A INPUT -s {peer} -p {protocol} --dport {port} -j ACCEPT"),
+                    _ => writeln!(
+                        script,
+                        "-A OUTPUT -d {peer} -p {protocol} --dport {port} -m owner --uid-owner {user} -j ACCEPT"
+                    ),
+                };
+            }
+        }
+    }
+    script + &tails + "COMMIT\n"
 }
 
 /// Loads a script in a namespace.

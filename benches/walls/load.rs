@@ -3,7 +3,8 @@
 use crate::Result;
 use crate::input::{self, Peers, Version};
 use crate::iptables::{self, Flavour};
-use crate::pod::{By, Groups, PodNet, USER, Way};
+use crate::pod::{Groups, PodNet, USER, Way};
+use crate::walls::{By, size};
 use sidewall_benches::Options;
 use sidewall_benches::report::{Row, Sample};
 use sidewall_netfilter::{Kernel, LoadOptions};
@@ -11,6 +12,7 @@ use sidewall_policy::ruleset::Ruleset;
 use sidewall_policy::{Generation, Subject, World, compile, resolve};
 use std::time::Instant;
 
+const MS: &str = "ms";
 /// Loading 20,000 peers may take so many milliseconds.
 const MANY: f64 = 400.0;
 /// Loading a usual pod may take so many milliseconds.
@@ -42,15 +44,15 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(Row)) -> Result<()> {
         let first = once(&case, &PodNet::new(None)?)?.1;
         println!("{}: {}", case.name, size(&first));
         let mut took = Vec::new();
-        for _ in 0..options.pairs {
+        for _ in 0..options.pairs() {
             // A fresh namespace each time: what a pod's start takes.
             took.push(once(&case, &PodNet::new(None)?)?.0);
         }
         let [whole, compile, load] = names;
         let of = |value: fn(&Took) -> f64| took.iter().map(value).collect::<Vec<_>>();
-        tell(Row::alone(whole, case.target, &of(|t| t.compile + t.load)));
-        tell(Row::alone(compile, None, &of(|t| t.compile)));
-        tell(Row::alone(load, None, &of(|t| t.load)));
+        tell(Row::alone(whole, MS, case.target, &of(|t| t.compile + t.load)));
+        tell(Row::alone(compile, MS, None, &of(|t| t.compile)));
+        tell(Row::alone(load, MS, None, &of(|t| t.load)));
     }
     change(options, &groups, tell)?;
     against_iptables(options, &groups, tell)
@@ -84,15 +86,6 @@ fn once(case: &Case, net: &PodNet) -> Result<(Took, Ruleset)> {
     Ok((Took { compile: milliseconds(begin, compiled), load: milliseconds(compiled, loaded) }, ruleset))
 }
 
-fn size(ruleset: &Ruleset) -> String {
-    let tables = &ruleset.tables;
-    let chains: usize = tables.iter().map(|table| table.chains.len()).sum();
-    let rules: usize = tables.iter().flat_map(|table| &table.chains).map(|chain| chain.rules.len()).sum();
-    let sets: usize = tables.iter().map(|table| table.sets.len()).sum();
-    let elements: usize = tables.iter().flat_map(|table| &table.sets).map(|set| set.elements.len()).sum();
-    format!("{chains} chains, {rules} rules, {sets} sets and maps with {elements} elements")
-}
-
 /// One peer more where 20,000 are in force already: the table is replaced whole.
 fn change(options: &Options, groups: &Groups, tell: &mut dyn FnMut(Row)) -> Result<()> {
     let name = "load, 20,000 peers in place of 20,000 others";
@@ -104,7 +97,7 @@ fn change(options: &Options, groups: &Groups, tell: &mut dyn FnMut(Row)) -> Resu
     let (world, subject) = input::walled(groups.identities(By::Cgroup)?, Version::V4, Peers::Pods, 20_000);
     let mut generation = Generation::FIRST;
     let mut took = Vec::new();
-    for _ in 0..=options.pairs {
+    for _ in 0..=options.pairs() {
         let begin = Instant::now();
         let ruleset = compile(&resolve(&world, &subject), generation).ruleset;
         kernel.load(&ruleset, LoadOptions::default())?;
@@ -112,7 +105,7 @@ fn change(options: &Options, groups: &Groups, tell: &mut dyn FnMut(Row)) -> Resu
         generation = generation.next();
     }
     // The first found nothing there.
-    tell(Row::alone(name, None, &took[1..]));
+    tell(Row::alone(name, MS, None, &took[1..]));
     Ok(())
 }
 
@@ -132,7 +125,7 @@ fn against_iptables(options: &Options, groups: &Groups, tell: &mut dyn FnMut(Row
             let case = Case { name: name.clone(), world, subject, target: None };
             let script = iptables::script(Way::Out, USER, (0..count).map(|index| input::peer(Version::V4, index)));
             let mut pairs = Vec::new();
-            for _ in 0..options.pairs {
+            for _ in 0..options.pairs() {
                 let Took { compile, load } = once(&case, &PodNet::new(None)?)?.0;
                 let net = PodNet::new(None)?;
                 let begin = Instant::now();

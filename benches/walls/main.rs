@@ -1,15 +1,23 @@
-//! What the walls cost: to put up, and every connection that passes them. Needs root; touches nothing but network
-//! namespaces and cgroups of its own.
+//! What the walls cost: to put up, and every flow that passes them. Needs root; touches nothing but network namespaces
+//! and cgroups of its own.
 #![forbid(unsafe_code)]
 
-mod connects;
+mod curve;
+mod flows;
 mod input;
 mod iptables;
 mod load;
+mod memory;
+mod multi;
 mod pod;
+mod rounds;
+mod scene;
+mod walls;
 mod worker;
 
 use clap::Parser;
+use curve::Axis;
+use rounds::Together;
 use sidewall_benches::Options;
 use sidewall_benches::report::{self, Row};
 use std::process::ExitCode;
@@ -18,8 +26,12 @@ use std::process::ExitCode;
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 fn main() -> ExitCode {
-    let worker = std::env::args().nth(1).is_some_and(|argument| argument == worker::ARGUMENT);
-    let outcome = if worker { worker::serve() } else { run() };
+    let mut arguments = std::env::args().skip(1);
+    let outcome = match (arguments.next().as_deref(), arguments.next()) {
+        (Some(worker::ARGUMENT), _) => worker::serve(),
+        (Some(memory::ARGUMENT), Some(walls)) => memory::serve(&walls),
+        _ => run(),
+    };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -36,12 +48,22 @@ fn run() -> Result<()> {
     }
     pod::sweep()?;
     let mut rows: Vec<Row> = Vec::new();
+    let mut together = Together::default();
     let mut tell = |row: Row| {
         println!("{row}");
         rows.push(row);
     };
     load::run(&options, &mut tell)?;
-    connects::run(&options, &mut tell)?;
+    memory::run(&options, &mut tell)?;
+    flows::run(&options, &mut together, &mut tell)?;
+    for axis in [Axis::Policies, Axis::Peers] {
+        let Some(figure) = curve::run(axis, &options, &mut together, &mut tell)? else { continue };
+        if let Some(folder) = &options.plots {
+            let svg = figure.svg().ok_or("a cost that is not above zero can't be drawn")?;
+            std::fs::write(folder.join(axis.file()), svg)?;
+        }
+    }
+    together.tell();
     if let Some(out) = &options.out {
         report::write(&rows, out)?;
     }

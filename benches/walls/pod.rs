@@ -1,15 +1,11 @@
-//! A pod's network namespace with a network behind it, and what is in force in it.
+//! A pod's network namespace with a network behind it, and its cgroups.
 
 use crate::Result;
-use crate::input::{self, PORTS, Peers, Version};
-use crate::iptables::{self, Flavour};
-use crate::worker::Worker;
+use crate::walls::By;
 use sidewall_flow::ContainerId;
-use sidewall_netfilter::{Kernel, LoadOptions};
 use sidewall_netns::{Cgroup, Cgroups, Launch, Links, NetNs, sysctl};
 use sidewall_policy::model::{Identities, UserIdentities};
-use sidewall_policy::{Generation, compile, resolve};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,47 +16,16 @@ pub const POD4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 2));
 pub const POD6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 2));
 /// The pod's device.
 pub const DEVICE: &str = "eth0";
-const NODE4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
-const NODE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1));
+/// The address of the network next to the pod.
+pub const NODE4: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 77, 0, 1));
+/// The same for IPv6.
+pub const NODE6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, 1));
 /// The user, and group, of the measured container.
 pub const USER: u32 = 20_001;
-const OTHER_USER: u32 = 20_002;
+/// The same of the other container.
+pub const OTHER_USER: u32 = 20_002;
 /// What the names of this benchmark's cgroups begin with; the process id follows.
 const GROUP: &str = "sidewall-bench-";
-/// How often the first connection is tried.
-const ATTEMPTS: usize = 10;
-
-/// What is in force.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Walls {
-    /// Nothing; nor is there connection tracking.
-    None,
-    /// Ours.
-    Ours {
-        /// How containers are told apart.
-        by: By,
-        /// What the peers are.
-        peers: Peers,
-        /// How many there are.
-        count: usize,
-    },
-    /// A chain of `owner` matches, one for each peer.
-    Iptables {
-        /// Which.
-        flavour: Flavour,
-        /// How many peers there are.
-        count: usize,
-    },
-}
-
-/// How containers are told apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By {
-    /// By cgroup.
-    Cgroup,
-    /// By user.
-    Uid,
-}
 
 /// The way that the connections take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,105 +38,12 @@ pub enum Way {
     In,
 }
 
-/// A place where connections can be made.
-pub struct Scene {
-    worker: Worker,
-    to: Vec<SocketAddr>,
-    _pod: PodNet,
-    _cgroups: Groups,
-}
-
-impl Scene {
-    /// Makes a pod and its network, puts walls up, and makes sure that they stand: the last peer is reached, a stranger
-    /// is not.
-    pub fn new(walls: Walls, way: Way, version: Version) -> Result<Self> {
-        let count = match walls {
-            Walls::None => 1,
-            Walls::Ours { count, .. } | Walls::Iptables { count, .. } => count,
-        };
-        let last = input::peer(version, count - 1);
-        let net = PodNet::new(if way == Way::In { Some(last) } else { None })?;
-        let groups = Groups::new()?;
-        match walls {
-            Walls::None => {}
-            Walls::Ours { by, peers, count } => {
-                let (world, subject) = input::walled(groups.identities(by)?, version, peers, count);
-                let ruleset = compile(&resolve(&world, &subject), Generation::FIRST).ruleset;
-                Kernel::open(&net.pod)?.load(&ruleset, LoadOptions::default())?;
-            }
-            Walls::Iptables { flavour, count } => {
-                let peers = (0..count).map(|index| input::peer(version, index));
-                iptables::restore(&net.pod, flavour, &iptables::script(way, USER, peers))?;
-            }
-        }
-        let by = match walls {
-            Walls::Ours { by, .. } => by,
-            _ => By::Cgroup,
-        };
-        let client = |launch: Launch| launch.cgroup(&groups.client).identity(USER, USER);
-        let loopback = match version {
-            Version::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
-            Version::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        };
-        let pod_address = if version == Version::V4 { POD4 } else { POD6 };
-        let (address, worker) = match way {
-            Way::Loopback => (loopback, Worker::start(|launch| client(launch).netns(&net.pod))?),
-            Way::Out => (last, Worker::start(|launch| client(launch).netns(&net.pod))?),
-            // An accepted socket's user is its acceptor's.
-            Way::In => (pod_address, Worker::start(|launch| launch.netns(&net.network).identity(USER, USER))?),
-        };
-        let to: Vec<SocketAddr> = PORTS.iter().map(|port| SocketAddr::new(address, *port)).collect();
-        let server = match (way, by) {
-            (Way::Out, _) => Worker::start(|launch| launch.netns(&net.network))?,
-            // Under users, an accepted socket is its acceptor's: only one and the same container can be both ends here.
-            (_, By::Uid) => Worker::start(|launch| client(launch).netns(&net.pod))?,
-            (_, By::Cgroup) => {
-                Worker::start(|launch| launch.cgroup(&groups.server).identity(OTHER_USER, OTHER_USER).netns(&net.pod))?
-            }
-        };
-        worker.give(&server.listen(&to)?)?;
-        let scene = Self { worker, to, _pod: net, _cgroups: groups };
-        scene.check(walls, way, version)?;
-        Ok(scene)
-    }
-
-    fn check(&self, walls: Walls, way: Way, version: Version) -> Result<()> {
-        // A new veth pair loses what is sent before the kernel has noticed that it is up.
-        let mut reached = false;
-        for _ in 0..ATTEMPTS {
-            reached = reached || self.worker.reaches(self.to[0])?;
-        }
-        if !reached {
-            return Err(format!("{walls:?} let nothing through over {way:?}").into());
-        }
-        // From the network, a stranger would need another route; that the rules stand is seen on the way out.
-        if way == Way::In || walls == Walls::None {
-            return Ok(());
-        }
-        let stranger = SocketAddr::new(input::stranger(version), PORTS[0]);
-        // Refused by the walls: nobody listens there either, but the answer to that would come from the network.
-        if self.worker.reaches(stranger)? {
-            return Err(format!("{walls:?} let a connection to {stranger} through").into());
-        }
-        Ok(())
-    }
-
-    /// What makes the connections.
-    pub const fn worker(&self) -> &Worker {
-        &self.worker
-    }
-
-    /// Where they go.
-    pub fn to(&self) -> &[SocketAddr] {
-        &self.to
-    }
-}
-
 /// A pod's network namespace, joined to one that answers for every address.
 pub struct PodNet {
     /// The pod's.
     pub pod: NetNs,
-    network: NetNs,
+    /// The network's.
+    pub network: NetNs,
 }
 
 impl PodNet {
@@ -220,8 +92,10 @@ fn ip(ns: &NetNs, arguments: &str) -> Result<()> {
 pub struct Groups {
     top: Cgroup,
     pods: Cgroup,
-    client: Cgroup,
-    server: Cgroup,
+    /// That of the first container.
+    pub client: Cgroup,
+    /// That of the second.
+    pub server: Cgroup,
 }
 
 impl Groups {

@@ -4,47 +4,45 @@
 //! too, the kernel carries a packet to its receiver within the sender's system call, so this process's processor time
 //! holds all of it: the rules at OUTPUT and at INPUT, and connection tracking.
 
+mod work;
+
+pub use work::Work;
+
 use crate::Result;
+use crate::input::Transport;
 use rustix::fd::OwnedFd;
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, Shutdown, SocketFlags, SocketType, sockopt};
-use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 use sidewall_benches::report::Sample;
 use sidewall_netns::{Launch, Process, receive_fd, send_fd};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::process::Stdio;
-use std::time::Duration;
+use work::Took;
 
 /// The argument that makes this program a worker; its standard input is then the control socket.
 pub const ARGUMENT: &str = "--worker";
 
-/// How long a connection may take to be established before it counts as refused.
-const PATIENCE: Duration = Duration::from_millis(400);
-
 /// What a worker is asked for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Request {
-    /// Listeners, which are sent back.
-    Listen(Vec<SocketAddr>),
-    /// To take listeners, which follow, as the servers of all connections.
+    /// Servers' sockets, which are sent back.
+    Listen { transport: Transport, at: Vec<SocketAddr> },
+    /// To take servers' sockets, which follow.
     Take(usize),
-    /// Whether a connection is established.
-    Try(SocketAddr),
-    /// Connections opened, accepted and closed, to the listeners in turn.
-    Connects { to: Vec<SocketAddr>, count: u32 },
-    /// Bytes sent there and back over one connection.
-    RoundTrips { to: SocketAddr, count: u32 },
+    /// Whether something is reached, from its own address or that one.
+    Try { transport: Transport, from: Option<IpAddr>, to: SocketAddr },
+    /// Work, with the servers in turn.
+    Measure { work: Work, to: Vec<SocketAddr>, count: u32 },
 }
 
 /// What a worker says.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Answer {
     Done,
-    Established(bool),
+    Reached(bool),
     Took { cpu: f64, wall: f64 },
     Failed(String),
 }
@@ -68,20 +66,20 @@ impl Worker {
         Ok(Self { control, process: prepare(launch).spawn()? })
     }
 
-    /// Listeners of this worker's identity.
-    pub fn listen(&self, at: &[SocketAddr]) -> Result<Vec<OwnedFd>> {
-        self.say(&Request::Listen(at.to_vec()))?;
+    /// Servers' sockets of this worker's identity.
+    pub fn listen(&self, transport: Transport, at: &[SocketAddr]) -> Result<Vec<OwnedFd>> {
+        self.say(&Request::Listen { transport, at: at.to_vec() })?;
         match self.hear()? {
             Answer::Done => Ok(at.iter().map(|_| receive_fd(&self.control)).collect::<std::io::Result<_>>()?),
             other => Err(unexpected(&other)),
         }
     }
 
-    /// Hands listeners over.
-    pub fn give(&self, listeners: &[OwnedFd]) -> Result<()> {
-        self.say(&Request::Take(listeners.len()))?;
-        for listener in listeners {
-            send_fd(&self.control, listener.as_fd())?;
+    /// Hands servers' sockets over.
+    pub fn give(&self, servers: &[OwnedFd]) -> Result<()> {
+        self.say(&Request::Take(servers.len()))?;
+        for server in servers {
+            send_fd(&self.control, server.as_fd())?;
         }
         match self.hear()? {
             Answer::Done => Ok(()),
@@ -89,27 +87,18 @@ impl Worker {
         }
     }
 
-    /// Whether a connection is established.
-    pub fn reaches(&self, to: SocketAddr) -> Result<bool> {
-        self.say(&Request::Try(to))?;
+    /// Whether a connection is established, or a packet answered; from this address where one is given.
+    pub fn reaches(&self, transport: Transport, from: Option<IpAddr>, to: SocketAddr) -> Result<bool> {
+        self.say(&Request::Try { transport, from, to })?;
         match self.hear()? {
-            Answer::Established(established) => Ok(established),
+            Answer::Reached(reached) => Ok(reached),
             other => Err(unexpected(&other)),
         }
     }
 
-    /// Opens, accepts and closes connections.
-    pub fn connects(&self, to: &[SocketAddr], count: u32) -> Result<Timing> {
-        self.measure(&Request::Connects { to: to.to_vec(), count }, count)
-    }
-
-    /// Sends a byte there and back.
-    pub fn round_trips(&self, to: SocketAddr, count: u32) -> Result<Timing> {
-        self.measure(&Request::RoundTrips { to, count }, count)
-    }
-
-    fn measure(&self, request: &Request, count: u32) -> Result<Timing> {
-        self.say(request)?;
+    /// Does so much work, with the first addresses that it has servers for.
+    pub fn measure(&self, work: Work, to: &[SocketAddr], count: u32) -> Result<Timing> {
+        self.say(&Request::Measure { work, to: to.to_vec(), count })?;
         match self.hear()? {
             Answer::Took { cpu, wall } => Ok(Timing { sample: Sample { count: count.into(), seconds: cpu }, wall }),
             other => Err(unexpected(&other)),
@@ -170,131 +159,30 @@ fn read_line<T: for<'a> Deserialize<'a>>(mut from: &UnixStream) -> Result<Option
 /// A worker's life.
 pub fn serve() -> Result<()> {
     let control = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
-    pin()?;
-    let mut listeners = Vec::new();
+    work::pin()?;
+    let mut servers = Vec::new();
     while let Some(request) = read_line::<Request>(&control)? {
-        if let Request::Listen(at) = &request {
-            match at.iter().map(|at| listen(*at)).collect::<Result<Vec<_>>>() {
-                Ok(made) => {
-                    write_line(&control, &Answer::Done)?;
-                    for listener in &made {
-                        send_fd(&control, listener.as_fd())?;
-                    }
-                }
-                Err(error) => write_line(&control, &Answer::Failed(error.to_string()))?,
+        let mut made = Vec::new();
+        let answer = match request {
+            Request::Take(count) => {
+                servers = (0..count).map(|_| receive_fd(&control)).collect::<std::io::Result<_>>()?;
+                Ok(Answer::Done)
             }
-            continue;
+            Request::Listen { transport, at } => {
+                at.iter().map(|at| work::listen(transport, *at)).collect::<Result<Vec<_>>>().map(|sockets| {
+                    made = sockets;
+                    Answer::Done
+                })
+            }
+            Request::Try { transport, from, to } => work::reaches(transport, from, to, &servers).map(Answer::Reached),
+            Request::Measure { work, to, count } => {
+                work::measure(work, &to, &servers, count).map(|Took { cpu, wall }| Answer::Took { cpu, wall })
+            }
+        };
+        write_line(&control, &answer.unwrap_or_else(|error| Answer::Failed(error.to_string())))?;
+        for socket in &made {
+            send_fd(&control, socket.as_fd())?;
         }
-        if let Request::Take(count) = request {
-            listeners = (0..count).map(|_| receive_fd(&control)).collect::<std::io::Result<_>>()?;
-            write_line(&control, &Answer::Done)?;
-            continue;
-        }
-        let answer = carry_out(request, &listeners).unwrap_or_else(|error| Answer::Failed(error.to_string()));
-        write_line(&control, &answer)?;
     }
     Ok(())
-}
-
-/// To the last processor, where the benchmark's own process is not: a worker that moves measures its caches.
-fn pin() -> Result<()> {
-    let all = rustix::thread::sched_getaffinity(None)?;
-    let last = (0..rustix::thread::CpuSet::MAX_CPU).rev().find(|cpu| all.is_set(*cpu));
-    let mut one = rustix::thread::CpuSet::new();
-    one.set(last.ok_or("there is no processor to run on")?);
-    Ok(rustix::thread::sched_setaffinity(None, &one)?)
-}
-
-fn carry_out(request: Request, listeners: &[OwnedFd]) -> Result<Answer> {
-    match request {
-        Request::Connects { to, count } => timed(|| {
-            for (to, listener) in to.iter().zip(listeners).cycle().take(count as usize) {
-                let client = connect(*to)?;
-                let server = rustix::net::accept_with(listener, SocketFlags::CLOEXEC)?;
-                drop(client);
-                drop(server);
-            }
-            Ok(())
-        }),
-        Request::RoundTrips { to, count } => {
-            let listener = listeners.first().ok_or("there is no listener")?;
-            let client = connect(to)?;
-            let server = rustix::net::accept_with(listener, SocketFlags::CLOEXEC)?;
-            for end in [&client, &server] {
-                sockopt::set_tcp_nodelay(end, true)?;
-            }
-            let took = timed(|| {
-                let mut byte = [0];
-                for _ in 0..count {
-                    for (from, to) in [(&client, &server), (&server, &client)] {
-                        rustix::net::send(from, &[1], SendFlags::NOSIGNAL)?;
-                        rustix::net::recv(to, &mut byte, RecvFlags::empty())?;
-                    }
-                }
-                Ok(())
-            });
-            rustix::net::shutdown(&client, Shutdown::Both)?;
-            took
-        }
-        Request::Try(to) => {
-            let client = socket(to, SocketFlags::CLOEXEC)?;
-            sockopt::set_socket_timeout(&client, sockopt::Timeout::Send, Some(PATIENCE))?;
-            let established = rustix::net::connect(&client, &to).is_ok();
-            if established {
-                // What it established waits at its listener, and must not be taken for another's.
-                for listener in listeners {
-                    while accept_waiting(listener)? {}
-                }
-            }
-            Ok(Answer::Established(established))
-        }
-        Request::Listen(_) | Request::Take(_) => Err("not a request of this kind".into()),
-    }
-}
-
-fn accept_waiting(listener: &OwnedFd) -> Result<bool> {
-    let mut fds = [rustix::event::PollFd::new(listener, rustix::event::PollFlags::IN)];
-    let now = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
-    if rustix::event::poll(&mut fds, Some(&now))? == 0 {
-        return Ok(false);
-    }
-    rustix::net::accept_with(listener, SocketFlags::CLOEXEC)?;
-    Ok(true)
-}
-
-fn timed(work: impl FnOnce() -> Result<()>) -> Result<Answer> {
-    let before = (seconds(ClockId::ProcessCPUTime), seconds(ClockId::Monotonic));
-    work()?;
-    let after = (seconds(ClockId::ProcessCPUTime), seconds(ClockId::Monotonic));
-    Ok(Answer::Took { cpu: after.0 - before.0, wall: after.1 - before.1 })
-}
-
-fn seconds(clock: ClockId) -> f64 {
-    let time = clock_gettime(clock);
-    // Both far below 2^52.
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
-fn family(at: SocketAddr) -> AddressFamily {
-    if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
-}
-
-fn socket(to: SocketAddr, flags: SocketFlags) -> Result<OwnedFd> {
-    Ok(rustix::net::socket_with(family(to), SocketType::STREAM, flags, None)?)
-}
-
-fn connect(to: SocketAddr) -> Result<OwnedFd> {
-    let client = socket(to, SocketFlags::CLOEXEC)?;
-    rustix::net::connect(&client, &to)?;
-    Ok(client)
-}
-
-fn listen(at: SocketAddr) -> Result<OwnedFd> {
-    let listener = socket(at, SocketFlags::CLOEXEC)?;
-    sockopt::set_socket_reuseaddr(&listener, true)?;
-    // The network answers for every address, by a route; IPv6 wants to see it on a device before it binds one.
-    sockopt::set_ip_freebind(&listener, true)?;
-    rustix::net::bind(&listener, &at)?;
-    rustix::net::listen(&listener, 128)?;
-    Ok(listener)
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use thiserror::Error;
@@ -21,6 +21,9 @@ pub struct Options {
     /// Where the rows go as JSON [default: target/bench/NAME.json]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    /// Where plots go, as SVG [default: target/bench]
+    #[arg(long, value_name = "FOLDER")]
+    plots: Option<PathBuf>,
     /// Passed on to the benchmark itself
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
     arguments: Vec<OsString>,
@@ -29,7 +32,7 @@ pub struct Options {
 /// Every benchmark whose name is settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Bench {
-    /// Loading rulesets, and what they cost a connection, beside iptables
+    /// Loading rulesets, and what they cost connections, packets and throughput, beside iptables
     Walls,
     /// (does not exist yet)
     Proxy,
@@ -84,18 +87,28 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<(), BenchError> {
     packages::ensure(needs)?;
     privileges::require_root().map_err(|source| BenchError::Privileges { name: name.clone(), source })?;
     let path = options.out.clone().unwrap_or_else(|| workspace.target.join(format!("bench/{name}.json")));
-    // Cargo runs a benchmark in its package's folder, where a relative path would mean another file.
-    let out = std::path::absolute(&path)
-        .and_then(|out| out.parent().map_or(Ok(()), std::fs::create_dir_all).map(|()| out))
-        .map_err(|source| BenchError::Out { path, source })?;
+    let plots = options.plots.clone().unwrap_or_else(|| workspace.target.join("bench"));
+    let out = make_room(&path, path.parent())?;
+    let plots = make_room(&plots, Some(&plots))?;
     report::step(&format!("bench {name}"));
     command::run(
         workspace
             .cargo()
             .args(["bench", "-p", "sidewall-benches", "--bench", &name, "--", "--out"])
             .arg(&out)
+            .arg("--plots")
+            .arg(&plots)
             .args(&options.arguments),
     )?;
-    report::step(&format!("wrote {}", out.display()));
+    report::step(&format!("wrote {}, and plots to {}", out.display(), plots.display()));
     Ok(())
+}
+
+/// Makes a folder, and the path absolute: Cargo runs a benchmark in its package's folder, where a relative one would mean
+/// another file.
+fn make_room(path: &Path, folder: Option<&Path>) -> Result<PathBuf, BenchError> {
+    folder
+        .map_or(Ok(()), std::fs::create_dir_all)
+        .and_then(|()| std::path::absolute(path))
+        .map_err(|source| BenchError::Out { path: path.to_owned(), source })
 }
