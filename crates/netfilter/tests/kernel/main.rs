@@ -2,6 +2,7 @@
 
 mod atomic;
 mod cgroup;
+mod change;
 mod corner;
 mod drift;
 mod flows;
@@ -10,5 +11,6 @@ mod load;
 mod log;
 mod owner;
 mod packets;
+mod pod;
 mod slots;
 mod support;
