@@ -1,24 +1,27 @@
 //! The evaluator is the kernel: random pods and policies, the compiled rules in a real namespace, flows with real
 //! sockets, and every verdict compared with the evaluator's.
 //!
-//! `SIDEWALL_SEED` repeats a run, `SIDEWALL_FLOWS` sets the number of flows, `SIDEWALL_LONG=1` makes them 100,000. What
+//! The pods have further networks, each a namespace of its own, and every kind of policy: on containers, at the pod's edge,
+//! on those networks.
+//!
+//! `SIDEWALL_SEED` repeats a run, `SIDEWALL_FLOWS` sets the number of flows, `SIDEWALL_LONG=1` makes them 1,000,000. What
 //! disagrees is made as small as it can be, by real attempts, before it is printed.
 
 use sidewall_flow::{Action, Protocol};
 use sidewall_netfilter::Standing;
 use sidewall_policy::evaluate::{End, Flow};
-use sidewall_policy::testing::{Case, Draw, Ground};
+use sidewall_policy::testing::{Case, Draw, Ground, Link};
 use sidewall_policy::{compile, evaluate, resolve};
 use sidewall_tests::lab::{self, By, Lab, Outcome, Trial};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 /// How many flows all identities try together, where nothing else is said.
-const FLOWS: usize = 6_000;
+const FLOWS: usize = 20_000;
 /// The same, for a long run.
-const LONG: usize = 100_000;
+const LONG: usize = 1_000_000;
 /// The seed, where nothing else is said.
-const SEED: u64 = 20_261_121;
+const SEED: u64 = 20_261_122;
 /// How many flows each drawn pod tries.
 const FLOWS_OF_CASE: usize = 24;
 /// How many attempts making a case smaller may take.
@@ -53,16 +56,18 @@ fn agree(by: By) {
     };
     let flows = all.div_ceil(By::ALL.len());
     println!("{by:?}: {flows} flows, seed {seed}: SIDEWALL_SEED={seed} SIDEWALL_FLOWS={all} repeats them");
-    let mut lab = Lab::new(Path::new(env!("CARGO_BIN_EXE_sidewall-party")));
+    let maker = Path::new(env!("CARGO_BIN_EXE_sidewall-party"));
+    let mut lab = Lab::new(maker).with_links(maker);
     let ground = ground();
     let mut draw = Draw::new(seed ^ (by as u64) << 32);
-    let (mut tried, mut passed, mut cases) = (0, 0, 0);
+    let (mut tried, mut passed, mut cases, mut attached) = (0, 0, 0, 0);
     while tried < flows {
         let case = draw_case(&mut draw, &ground, &lab, by);
         cases += 1;
         load(&mut lab, &case, true);
         for flow in case.flows(&mut draw, FLOWS_OF_CASE) {
             let (flow, way) = (flow, Way::draw(&mut draw));
+            attached += usize::from(link_of(&case, &flow).is_some());
             match attempt(&mut lab, &case, &flow, way) {
                 Ok(None) => {}
                 Ok(Some(_)) => {
@@ -75,7 +80,9 @@ fn agree(by: By) {
             passed += usize::from(evaluated(&case, &flow) == Outcome::Passed);
         }
     }
-    println!("{by:?}: {tried} flows of {cases} pods agree, {passed} of them passed");
+    println!(
+        "{by:?}: {tried} flows of {cases} pods agree, {passed} of them passed, {attached} were on further networks"
+    );
     // A test in which everything is denied would show nothing.
     assert!(passed > tried / 10 && passed < tried * 9 / 10, "{passed} of {tried} flows passed");
 }
@@ -87,8 +94,38 @@ fn ground() -> Ground {
         interface: Some(lab::DEVICE.to_owned()),
         this_node: vec![lab::NODE4, lab::NODE6],
         protocols: vec![Protocol::Tcp, Protocol::Udp],
+        network_policies: true,
+        attachments: lab::LINKS
+            .iter()
+            .zip(NETWORKS)
+            .zip(1..)
+            .map(|((link, network), n)| further(link, network, n))
+            .collect(),
         ..Ground::default()
     }
+}
+
+/// The networks behind the lab's links.
+const NETWORKS: [&str; 3] = ["shop/link", "ops/wide", "shop/stray"];
+
+fn further(link: &lab::Link, network: &str, number: u8) -> Link {
+    let hosts = (1..=6).flat_map(|host| {
+        let v4 = Ipv4Addr::new(10, 9, number, host);
+        let v6 = Ipv6Addr::new(0xfd09, number.into(), 0, 0, 0, 0, 0, host.into());
+        [IpAddr::V4(v4), IpAddr::V6(v6)]
+    });
+    Link { network: network.to_owned(), device: link.device.to_owned(), own: link.pod.to_vec(), hosts: hosts.collect() }
+}
+
+/// The lab's link that a flow takes.
+fn link_of(case: &Case, flow: &Flow) -> Option<usize> {
+    [flow.sender, flow.receiver].into_iter().find_map(|end| match end {
+        End::Attached(attachment, _) => {
+            let device = &case.link(attachment).expect("a drawn end is on a drawn link").device;
+            lab::LINKS.iter().position(|link| link.device == device)
+        }
+        End::Local(_) | End::Remote(_) => None,
+    })
 }
 
 fn draw_case(draw: &mut Draw, ground: &Ground, lab: &Lab, by: By) -> Case {
@@ -132,12 +169,14 @@ fn evaluated(case: &Case, flow: &Flow) -> Outcome {
 
 /// Tries a flow under the loaded rules; gives what they said where the evaluator says the other.
 fn attempt(lab: &mut Lab, case: &Case, flow: &Flow, way: Way) -> Result<Option<Outcome>, String> {
-    let observed = lab.attempt(&trial(flow, way))?;
+    let observed = lab.attempt(&trial(case, flow, way))?;
     Ok((observed != evaluated(case, flow)).then_some(observed))
 }
 
-fn trial(flow: &Flow, way: Way) -> Trial {
-    let own = |v6: bool| if v6 { lab::POD6 } else { lab::POD4 };
+fn trial(case: &Case, flow: &Flow, way: Way) -> Trial {
+    let link = link_of(case, flow);
+    let addresses = link.map_or([lab::POD4, lab::POD6], |link| lab::LINKS[link].pod);
+    let own = |v6: bool| addresses[usize::from(v6)];
     let loopback = |v6: bool| match (way.own_address, v6) {
         (true, v6) => own(v6),
         (false, true) => IpAddr::V6(Ipv6Addr::LOCALHOST),
@@ -147,9 +186,16 @@ fn trial(flow: &Flow, way: Way) -> Trial {
         (End::Local(sender), End::Local(receiver)) => (Some(sender), Some(receiver), loopback(way.v6), None),
         (End::Local(sender), End::Remote(address)) => (Some(sender), None, address, None),
         (End::Remote(address), End::Local(receiver)) => (None, Some(receiver), own(address.is_ipv6()), Some(address)),
-        _ => unreachable!("every drawn flow has an end in the pod, and the other in it or on the pod network"),
+        // The pod's routes go by the address that it sends from.
+        (End::Local(sender), End::Attached(_, address)) => (Some(sender), None, address, Some(own(address.is_ipv6()))),
+        (End::Attached(_, address), End::Local(receiver)) => {
+            (None, Some(receiver), own(address.is_ipv6()), Some(address))
+        }
+        (End::Remote(_) | End::Attached(..), End::Remote(_) | End::Attached(..)) => {
+            unreachable!("every drawn flow has an end in the pod")
+        }
     };
-    Trial { sender, receiver, protocol: flow.protocol, to: SocketAddr::new(to, flow.port), source, link: None }
+    Trial { sender, receiver, protocol: flow.protocol, to: SocketAddr::new(to, flow.port), source, link }
 }
 
 /// Takes away what the disagreement does not need.
@@ -192,6 +238,8 @@ fn smaller_cases(case: &Case) -> Vec<Case> {
     }
     let mut cases = Vec::new();
     without(&mut cases, case, |case| &mut case.world.policies);
+    without(&mut cases, case, |case| &mut case.world.network_policies);
+    without(&mut cases, case, |case| &mut case.world.multi_network_policies);
     without(&mut cases, case, |case| &mut case.world.proxies);
     without(&mut cases, case, |case| &mut case.world.unreadable);
     without(&mut cases, case, |case| &mut case.world.services);
@@ -208,6 +256,10 @@ fn smaller_cases(case: &Case) -> Vec<Case> {
             smaller.world.policies[policy].spec.egress.as_mut().expect("it has rules").remove(rule);
             cases.push(smaller);
         }
+    }
+    for policy in 0..case.clone().edge_specs().len() {
+        without(&mut cases, case, |case| &mut case.edge_specs().swap_remove(policy).ingress);
+        without(&mut cases, case, |case| &mut case.edge_specs().swap_remove(policy).egress);
     }
     for id in case.subject.containers.keys() {
         if !case.subject.containers[id].ports.is_empty() {
