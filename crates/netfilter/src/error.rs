@@ -20,6 +20,17 @@ pub enum NetlinkError {
         "this kernel has no netfilter over netlink: load the module nfnetlink, or build the kernel with CONFIG_NETFILTER_NETLINK"
     )]
     NoNetfilter(#[source] io::Error),
+    /// What is to be sent at once is more than the socket may send.
+    #[error(
+        "{bytes} bytes cannot be sent to netfilter at once: run this with CAP_NET_ADMIN in the first user namespace, or raise the sysctl net.core.wmem_max"
+    )]
+    TooLarge {
+        /// How much it is.
+        bytes: usize,
+        /// The kernel's word.
+        #[source]
+        source: io::Error,
+    },
     /// A system call failed.
     #[error("netfilter's netlink socket: {doing}: {source}")]
     Socket {
@@ -88,6 +99,7 @@ impl NetlinkError {
         match self {
             Self::Denied(source)
             | Self::NoNetfilter(source)
+            | Self::TooLarge { source, .. }
             | Self::Socket { source, .. }
             | Self::Refused { source, .. } => source.raw_os_error(),
             _ => None,
@@ -123,6 +135,15 @@ pub enum LoadError {
         place: Place,
         /// The kernel's own words, where it has some.
         detail: Option<String>,
+        /// The kernel's error.
+        #[source]
+        source: io::Error,
+    },
+    /// A chain's device is not there.
+    #[error("{place}: its device is not in this network namespace: was it renamed or taken away?")]
+    NoDevice {
+        /// The chain.
+        place: Place,
         /// The kernel's error.
         #[source]
         source: io::Error,

@@ -14,6 +14,8 @@ use std::fmt;
 pub struct Features {
     /// Tables of family inet with filter chains, and conntrack's fields in them. Without it there are no walls.
     pub inet: bool,
+    /// The mark of connections (`CONFIG_NF_CONNTRACK_MARK`). Without it there are no walls either.
+    pub ct_mark: bool,
     /// `socket cgroupv2` (kernel 5.13, `CONFIG_NFT_SOCKET`): identity by cgroup.
     pub socket_cgroup: bool,
     /// Tables that stay when their owner goes, and that nobody else may change while it lives (kernel 6.9).
@@ -34,6 +36,7 @@ impl Features {
     /// Everything, as a kernel of today has it.
     pub const ALL: Self = Self {
         inet: true,
+        ct_mark: true,
         socket_cgroup: true,
         owner_persist: true,
         device_egress: true,
@@ -54,7 +57,12 @@ impl Features {
         let owned = LoadOptions { owner: true };
         let statement = |statement| inet(vec![statement]);
         Ok(Self {
-            inet: holds(&mut kernel, &statement(exists(Field::CtMark)), plain)?,
+            inet: holds(&mut kernel, &statement(exists(Field::CtState)), plain)?,
+            ct_mark: holds(
+                &mut kernel,
+                &inet(vec![exists(Field::CtMark), Statement::SetMark { keep: !1, set: 1 }]),
+                plain,
+            )?,
             socket_cgroup: holds(&mut kernel, &statement(exists(Field::SocketCgroup { level: 1 })), plain)?,
             device_egress: holds(&mut kernel, &device_egress(), plain)?,
             log: holds(&mut kernel, &statement(Statement::Log(Decision::denied(Judged::Forged))), plain)?,
@@ -75,6 +83,7 @@ impl Features {
     pub const fn masked(self, mask: Self) -> Self {
         Self {
             inet: self.inet && mask.inet,
+            ct_mark: self.ct_mark && mask.ct_mark,
             socket_cgroup: self.socket_cgroup && mask.socket_cgroup,
             owner_persist: self.owner_persist && mask.owner_persist,
             device_egress: self.device_egress && mask.device_egress,
@@ -85,9 +94,15 @@ impl Features {
         }
     }
 
-    fn named(self) -> [(&'static str, bool); 8] {
+    /// How rulesets are loaded here: with an owner, where the kernel has owners that tables outlive.
+    pub const fn options(self) -> LoadOptions {
+        LoadOptions { owner: self.owner_persist }
+    }
+
+    fn named(self) -> [(&'static str, bool); 9] {
         [
             ("inet", self.inet),
+            ("ct-mark", self.ct_mark),
             ("socket-cgroup", self.socket_cgroup),
             ("owner-persist", self.owner_persist),
             ("device-egress", self.device_egress),

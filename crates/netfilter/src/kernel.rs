@@ -4,8 +4,10 @@ mod change;
 mod counters;
 mod exchange;
 mod read;
+mod repair;
 
 pub use change::{Because, Changed, Way};
+pub use repair::Repaired;
 
 use crate::abi;
 use crate::compose;

@@ -2,7 +2,7 @@
 //!
 //! - [`Kernel`] is netfilter of one network namespace. It replaces the rules of ours at one moment, tells whether they
 //!   are still what was loaded, reads their counters, and clears generations from live flows.
-//! - [`Features`] tells what this kernel can do, by trying.
+//! - [`Features`] tells what this kernel can do, by trying; [`degrade()`] makes of a ruleset what a lesser kernel can enforce.
 //! - [`nflog`] reads what the rules log.
 //! - [`encode`] and [`readback`] are the pure halves: a [`sidewall_policy::ruleset::Ruleset`] to bytes, and the kernel's
 //!   bytes to an image of its tables.
@@ -16,6 +16,7 @@ mod abi;
 mod change;
 mod compose;
 mod conntrack;
+mod degrade;
 mod drift;
 mod encode;
 mod error;
@@ -31,10 +32,11 @@ mod slot;
 mod wire;
 
 pub use compose::{EncodeError, EncodeProblem};
+pub use degrade::{Missing, Unenforceable, degrade};
 pub use drift::{Change, Difference, ForeignTable, Standing};
 pub use encode::{Batch, encode};
 pub use error::{LoadError, NetlinkError};
 pub use features::Features;
 pub use image::Image;
-pub use kernel::{Because, Changed, Count, Kernel, LoadOptions, Loaded, Way};
+pub use kernel::{Because, Changed, Count, Kernel, LoadOptions, Loaded, Repaired, Way};
 pub use place::{Part, Place};

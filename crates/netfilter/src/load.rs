@@ -6,6 +6,7 @@ use crate::error::{LoadError, NetlinkError};
 use crate::netlink::{Answer, Netlink, answer};
 use crate::place::{Part, Place};
 use crate::wire::messages;
+use sidewall_policy::ruleset::Family;
 use std::io;
 use std::thread;
 use std::time::Duration;
@@ -115,6 +116,9 @@ fn refusal(batch: &Batch, answer: Answer) -> LoadError {
     };
     match code {
         libc::EPERM => LoadError::Denied { place, source },
+        libc::ENOENT if place.family == Family::Netdev && matches!(place.part, Part::Chain(_)) => {
+            LoadError::NoDevice { place, source }
+        }
         libc::EOPNOTSUPP | libc::EAFNOSUPPORT | libc::EPROTONOSUPPORT => {
             LoadError::Unsupported { place, detail, source }
         }

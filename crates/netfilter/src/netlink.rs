@@ -1,10 +1,14 @@
 //! A netlink socket of netfilter: one request at a time, every answer read.
 
+#[cfg(test)]
+mod tests;
+
 use crate::abi;
 use crate::error::NetlinkError;
 use crate::wire::{self, Header, Message, Writer, attributes, messages, u32_at};
 use netlink_sys::protocols::NETLINK_NETFILTER;
 use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
 use sidewall_netns::NetNs;
 use std::io;
@@ -45,9 +49,28 @@ impl Netlink {
         // Errors come without the request that they are about, and with the kernel's own words.
         socket.set_cap_ack(true).map_err(failed("set CAP_ACK"))?;
         socket.set_ext_ack(true).map_err(failed("set EXT_ACK"))?;
-        setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER)
-            .map_err(|e| NetlinkError::socket("set SO_RCVBUFFORCE", e.into()))?;
-        Ok(Self { socket, sequence: 1, buffer: Vec::with_capacity(DATAGRAM) })
+        let mut netlink = Self { socket, sequence: 1, buffer: Vec::with_capacity(DATAGRAM) };
+        netlink.receive_buffer(RECEIVE_BUFFER)?;
+        Ok(netlink)
+    }
+
+    /// Sets how much the kernel may queue for us.
+    pub(crate) fn receive_buffer(&mut self, bytes: usize) -> Result<(), NetlinkError> {
+        match setsockopt(&self.socket, sockopt::RcvBufForce, &bytes) {
+            // Inside a user namespace: as much as everybody may have.
+            Err(Errno::EPERM) => setsockopt(&self.socket, sockopt::RcvBuf, &bytes),
+            other => other,
+        }
+        .map_err(|error| NetlinkError::socket("set SO_RCVBUF", error.into()))
+    }
+
+    /// Sets how much may be sent at once: only a limit, nothing is set aside.
+    fn send_buffer(&mut self, bytes: usize) -> Result<(), NetlinkError> {
+        match setsockopt(&self.socket, sockopt::SndBufForce, &bytes) {
+            Err(Errno::EPERM) => setsockopt(&self.socket, sockopt::SndBuf, &bytes),
+            other => other,
+        }
+        .map_err(|error| NetlinkError::socket("set SO_SNDBUF", error.into()))
     }
 
     /// A socket in a namespace.
@@ -65,14 +88,15 @@ impl Netlink {
 
     /// Sends a request whose answers are yet to be read.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> Result<(), NetlinkError> {
-        // The kernel counts its own structures too; only a limit, nothing is set aside.
-        let room = bytes.len() * 2 + (64 << 10);
-        setsockopt(&self.socket, sockopt::SndBufForce, &room)
-            .map_err(|e| NetlinkError::socket("set SO_SNDBUFFORCE", e.into()))?;
+        // The kernel counts its own structures too.
+        self.send_buffer(bytes.len() * 2 + (64 << 10))?;
         for _ in 0..INTERRUPTIONS {
             match self.socket.send(bytes, 0) {
                 Ok(_) => return Ok(()),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                    return Err(NetlinkError::TooLarge { bytes: bytes.len(), source: error });
+                }
                 Err(error) => return Err(NetlinkError::socket("send", error)),
             }
         }

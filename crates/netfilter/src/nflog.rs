@@ -16,7 +16,6 @@ use crate::error::NetlinkError;
 use crate::netlink::{Netlink, Request};
 use crate::wire::messages;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{setsockopt, sockopt};
 use sidewall_netns::NetNs;
 use sidewall_policy::ruleset::Statement;
 use std::collections::VecDeque;
@@ -83,8 +82,7 @@ impl LogReader {
     }
 
     fn bind(mut netlink: Netlink, group: u16) -> Result<Self, NetlinkError> {
-        setsockopt(&netlink, sockopt::RcvBufForce, &QUEUE)
-            .map_err(|e| NetlinkError::socket("set SO_RCVBUFFORCE", e.into()))?;
+        netlink.receive_buffer(QUEUE)?;
         let connections = match configure(&mut netlink, group, abi::NFULNL_CFG_F_SEQ | abi::NFULNL_CFG_F_CONNTRACK) {
             // A kernel without the glue between log and conntrack.
             Err(error) if matches!(error.code(), Some(libc::EOPNOTSUPP | libc::EAGAIN)) => {

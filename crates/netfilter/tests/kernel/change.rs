@@ -88,18 +88,17 @@ fn an_element_moves_between_verdicts() {
     let mut pod = Pod::of([1, 2]);
     let mut standing = pod.ruleset(1);
     kernel.load(&standing, PLAIN).unwrap();
-    let mut rounds = 1;
-    for (chain, expected) in [("pass", [1, 0, 0]), ("other", [1, 1, 0]), ("deny", [1, 1, 1]), ("pass", [2, 1, 1])] {
+    let expectations = [("pass", [1, 0, 0]), ("other", [1, 1, 0]), ("deny", [1, 1, 1]), ("pass", [2, 1, 1])];
+    for (round, (chain, expected)) in (1..).zip(expectations) {
         pod.peers.insert(key(1), chain);
-        let next = pod.ruleset(rounds);
-        if rounds > 1 {
+        let next = pod.ruleset(round);
+        if round > 1 {
             assert_eq!(change(&mut kernel, &standing, &next), amended(1, 1, 1));
         }
         assert_eq!(passes(&one), chain != "deny");
         let counted = counted(&mut kernel);
         assert_eq!(["pass", "other", "deny"].map(|name| counted[name]), expected, "leading to {chain}");
         standing = next;
-        rounds += 1;
     }
 }
 
