@@ -22,9 +22,11 @@ mod reader;
 mod services;
 #[cfg(test)]
 mod tests;
+mod walls;
 mod workloads;
 
 pub use change::{Change, Named};
+pub use walls::{Planned, Step, Walls};
 
 use crate::addresses::Addresses;
 use crate::model::{DeclaredPort, PolicyKind, ResolvedPod};

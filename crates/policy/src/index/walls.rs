@@ -1,0 +1,153 @@
+//! The rules of every pod on a node, and what is to be done about them when something changes.
+//!
+//! Planning and doing are apart: a [`Walls`] says what is to be loaded where, somebody with a kernel does it and says that
+//! it is done. Until then what stood before counts as standing, so a step that failed is planned again.
+
+use super::{Change, Index, Named, SubjectId};
+use crate::compile::{Compiled, compile, compile_next};
+use crate::model::ResolvedPod;
+use crate::ruleset::{self, Generation};
+use crate::world::World;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// The rules of every subject.
+#[derive(Debug, Default)]
+pub struct Walls {
+    index: Index,
+    stands: BTreeMap<SubjectId, Stands>,
+    pending: BTreeSet<SubjectId>,
+}
+
+/// What stands in a pod's network namespace.
+#[derive(Debug)]
+struct Stands {
+    resolved: ResolvedPod,
+    /// None where no policy says anything of the pod.
+    compiled: Option<Arc<Compiled>>,
+}
+
+/// What is to be done for a pod.
+#[derive(Debug)]
+pub struct Planned {
+    /// The pod.
+    pub id: SubjectId,
+    /// Its name.
+    pub name: Named,
+    /// What is to be done.
+    pub step: Step,
+    resolved: ResolvedPod,
+}
+
+/// What is to be done in a pod's network namespace.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Nothing stands there: these rules are loaded.
+    Load(Arc<Compiled>),
+    /// The rules that stand there become others.
+    Change {
+        /// What stands there.
+        from: Arc<Compiled>,
+        /// What is to stand there.
+        to: Arc<Compiled>,
+        /// The difference.
+        change: ruleset::Change,
+    },
+    /// No policy says anything of the pod any more: its rules are taken away.
+    Unload,
+}
+
+impl Walls {
+    /// The walls of a world, without subjects.
+    pub fn new(world: World) -> Self {
+        Self { index: Index::new(world), ..Self::default() }
+    }
+
+    /// The cluster.
+    pub const fn index(&self) -> &Index {
+        &self.index
+    }
+
+    /// Applies a change. What it may concern is [pending](Self::pending) from now on.
+    pub fn apply(&mut self, change: Change) {
+        for id in self.index.apply(change) {
+            if self.index.subject(id).is_some() {
+                self.pending.insert(id);
+            } else {
+                // Its network namespace goes with it; the number may be another's soon.
+                self.pending.remove(&id);
+                self.stands.remove(&id);
+            }
+        }
+    }
+
+    /// The subjects whose rules may have to become others.
+    pub fn pending(&self) -> impl Iterator<Item = SubjectId> + '_ {
+        self.pending.iter().copied()
+    }
+
+    /// Finds out what is to be done for a pod; none where nothing is, and then it is not pending any more.
+    pub fn plan(&mut self, id: SubjectId) -> Option<Planned> {
+        let resolved = self.index.resolve(id);
+        let Some(resolved) = resolved else {
+            self.pending.remove(&id);
+            return None;
+        };
+        let stands = self.stands.get(&id);
+        let before = stands.and_then(|stands| stands.compiled.clone());
+        let step = match (before, resolved.is_selected()) {
+            _ if stands.is_some_and(|stands| stands.resolved == resolved) => None,
+            (None, true) => Some(Step::Load(Arc::new(compile(&resolved, Generation::FIRST)))),
+            (Some(from), true) => {
+                let (to, change) = compile_next(&resolved, &from);
+                // Counters may count something else without a rule being another.
+                if change.is_empty() && to.meanings == from.meanings {
+                    self.stands.insert(id, Stands { resolved: resolved.clone(), compiled: Some(from) });
+                    None
+                } else {
+                    Some(Step::Change { from, to: Arc::new(to), change })
+                }
+            }
+            (Some(_), false) => Some(Step::Unload),
+            (None, false) => {
+                self.stands.insert(id, Stands { resolved: resolved.clone(), compiled: None });
+                None
+            }
+        };
+        let Some(step) = step else {
+            self.pending.remove(&id);
+            return None;
+        };
+        let name = Named::new(&resolved.namespace, &resolved.name);
+        Some(Planned { id, name, step, resolved })
+    }
+
+    /// What was planned is done: it stands.
+    pub fn done(&mut self, planned: Planned) {
+        let Planned { id, step, resolved, .. } = planned;
+        let compiled = match step {
+            Step::Load(to) | Step::Change { to, .. } => Some(to),
+            Step::Unload => None,
+        };
+        self.pending.remove(&id);
+        self.stands.insert(id, Stands { resolved, compiled });
+    }
+
+    /// It is not known any more what stands in a pod's namespace: its rules are loaded as a whole.
+    pub fn lost(&mut self, id: SubjectId) {
+        self.stands.remove(&id);
+        if self.index.subject(id).is_some() {
+            self.pending.insert(id);
+        }
+    }
+
+    /// The rules that stand for a pod; none where none do.
+    pub fn standing(&self, id: SubjectId) -> Option<&Compiled> {
+        self.stands.get(&id)?.compiled.as_deref()
+    }
+
+    /// What the policies mean for a pod by the rules that stand.
+    pub fn resolved(&self, id: SubjectId) -> Option<&ResolvedPod> {
+        self.stands.get(&id).map(|stands| &stands.resolved)
+    }
+}
