@@ -4,6 +4,7 @@
 //! be applied: a test writes every one of them down as a policy, resolves the pod again and asks the evaluator.
 
 mod advice;
+mod edge;
 mod names;
 mod services;
 mod text;
@@ -12,10 +13,11 @@ mod yaml;
 #[cfg(test)]
 mod tests;
 
-use crate::evaluate::{End, Flow, Half, Reason, evaluate};
+use crate::evaluate::{End, Flow, Half, Level, Reason, evaluate};
 use crate::model::{Note, PolicyName, ResolvedPod};
 use crate::world::World;
 use advice::Adviser;
+pub use edge::EdgeRule;
 use serde::Serialize;
 use sidewall_api::{ContainerNetworkPolicySpec, EgressRule, IngressRule, LabelSelector, Peer, PolicyPort, PolicyType};
 use sidewall_flow::{Action, Direction, Protocol};
@@ -87,6 +89,11 @@ pub struct EndName {
 pub struct Side {
     /// Whose side: a container, `(unknown)` or `(node)`.
     pub container: String,
+    /// Which policies were asked: those of the pod as a whole, or those of the container.
+    pub level: Level,
+    /// The network, where it is not the pod network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<String>,
     /// In which direction.
     pub direction: Direction,
     /// What it comes to.
@@ -114,6 +121,8 @@ pub struct Advice {
 pub enum Change {
     /// A rule of a ContainerNetworkPolicy.
     AllowRule(AllowRule),
+    /// A rule of a NetworkPolicy or a MultiNetworkPolicy.
+    AllowAtEdge(EdgeRule),
     /// A `containerPort` of the pod's manifest.
     #[serde(rename_all = "camelCase")]
     DeclarePort {
@@ -222,6 +231,8 @@ fn sides(adviser: &Adviser<'_>, halves: &[Half]) -> Vec<Side> {
         .iter()
         .map(|half| Side {
             container: adviser.pod.party_name(half.party).to_owned(),
+            level: half.level,
+            network: adviser.network(half),
             direction: half.direction,
             verdict: half.reason.action(),
             reason: half.reason.clone(),

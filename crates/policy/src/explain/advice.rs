@@ -2,7 +2,7 @@
 
 use super::{Advice, AllowRule, Change, other, text, yaml};
 use crate::addresses::Addresses;
-use crate::evaluate::{End, Flow, Half, Reason, evaluate};
+use crate::evaluate::{End, Flow, Half, Level, Reason, evaluate};
 use crate::model::{DeclaredPort, PolicyKind, PolicyName, ResolvedPod};
 use crate::ports::Ports;
 use crate::world::{NAMESPACE_NAME_LABEL, Pod, World};
@@ -45,6 +45,7 @@ impl<'a> Adviser<'a> {
         let mut allowable = true;
         for half in halves {
             let given = match &half.reason {
+                Reason::Isolated { by } if half.level == Level::Pod => self.at_edge(half, by),
                 Reason::Isolated { by } => self.isolated(half, by),
                 Reason::NotDeclared { owner } => self.not_declared(half, owner.as_deref()),
                 Reason::Itself | Reason::NotIsolated | Reason::Allowed { .. } => continue,
@@ -60,7 +61,9 @@ impl<'a> Adviser<'a> {
         if let Some(id) = declared {
             let then = self.with_declared(id);
             let adviser = Adviser { pod: &then, ..*self };
-            for half in evaluate(&then, self.flow).halves.iter().filter(|half| half.direction == Direction::Ingress) {
+            let halves = evaluate(&then, self.flow).halves;
+            let later = |half: &&Half| half.direction == Direction::Ingress && half.level == Level::Container;
+            for half in halves.iter().filter(later) {
                 if let Reason::Isolated { by } = &half.reason {
                     let given = adviser.isolated(half, by);
                     allowable &= given.iter().any(|advice| advice.change.is_some());
@@ -205,6 +208,13 @@ impl<'a> Adviser<'a> {
             )),
             (End::Remote(address), Direction::Ingress) => Ok((self.remote(address), ports())),
             (End::Remote(address), Direction::Egress) => self.destination(address),
+            (End::Attached(_, address), Direction::Egress)
+                if self.world.is_some_and(|world| world.service_addresses().contains(address)) =>
+            {
+                Err(format!(
+                    "{address} is in the range of Services, which no address block of a ContainerNetworkPolicy covers on any network: nothing narrower than a rule without `to` and `ports` does"
+                ))
+            }
             // Only a block speaks of addresses on another network.
             (End::Attached(_, address), _) => Ok((vec![block(address)], ports())),
         }
@@ -217,7 +227,7 @@ impl<'a> Adviser<'a> {
             return Ok((vec![self::entity(entity)], ports));
         }
         match self.world {
-            Some(world) if world.service_addresses().contains(address) => self.service(world, socket),
+            Some(world) if world.service_addresses().contains(address) => self.service(world, socket, false),
             _ => Ok((self.remote(address), ports)),
         }
     }
@@ -237,7 +247,7 @@ impl<'a> Adviser<'a> {
     }
 
     /// A pod by its labels; none where it has none that last.
-    fn pod_peer(&self, pod: &Pod) -> Option<Peer> {
+    pub fn pod_peer(&self, pod: &Pod) -> Option<Peer> {
         let peer = self.any_pod_peer(pod);
         peer.pod_selector.as_ref().is_some_and(|selector| !selector.is_everything()).then_some(peer)
     }
@@ -254,10 +264,11 @@ impl<'a> Adviser<'a> {
         }
     }
 
-    /// Whether a flow to this address and port would pass for itself.
-    pub fn reaches(&self, address: IpAddr, port: u16) -> bool {
+    /// Whether a flow to this address and port would pass for itself, by the policies of one level.
+    pub fn reaches(&self, address: IpAddr, port: u16, level: Level) -> bool {
         let flow = Flow { receiver: End::Remote(address), port, ..*self.flow };
-        evaluate(self.pod, &flow).action == Action::Allow
+        let halves = evaluate(self.pod, &flow).halves;
+        halves.iter().filter(|half| half.level == level).all(|half| half.reason.action() == Action::Allow)
     }
 
     /// An address with its names.
@@ -267,7 +278,7 @@ impl<'a> Adviser<'a> {
 }
 
 /// The peer that is one address.
-fn block(address: IpAddr) -> Peer {
+pub fn block(address: IpAddr) -> Peer {
     let bits = if address.is_ipv4() { 32 } else { 128 };
     let block = IpBlock { cidr: format!("{address}/{bits}"), except: Vec::new() };
     Peer { ip_block: Some(block), ..Peer::default() }
@@ -282,7 +293,7 @@ fn rules(spec: &ContainerNetworkPolicySpec, direction: Direction) -> Option<usiz
     spec.directions().contains(&kind).then(|| rules.unwrap_or_default())
 }
 
-fn only(message: String) -> Advice {
+pub fn only(message: String) -> Advice {
     Advice { message, change: None }
 }
 

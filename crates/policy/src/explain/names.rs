@@ -3,6 +3,7 @@
 use super::EndName;
 use super::advice::Adviser;
 use crate::evaluate::End;
+use crate::model::AttachmentId;
 use crate::world::{Pod, World};
 use std::net::IpAddr;
 
@@ -17,12 +18,35 @@ impl<'a> Adviser<'a> {
                 EndName { container: None, address: Some(address), known_as: self.known_as(address) }
             }
             // Another network's address says nothing of who has it on the pod network.
-            End::Attached(attachment, address) => EndName {
-                container: None,
-                address: Some(address),
-                known_as: self.pod.attached.get(&attachment).map(|a| format!("on {}", a.network)).into_iter().collect(),
-            },
+            End::Attached(attachment, address) => {
+                EndName { container: None, address: Some(address), known_as: self.known_on(attachment, address) }
+            }
         }
+    }
+
+    /// Who says that he has an address on a further network.
+    fn known_on(&self, attachment: AttachmentId, address: IpAddr) -> Vec<String> {
+        let Some(attached) = self.pod.attached.get(&attachment) else {
+            return vec!["on a device that is not known".to_owned()];
+        };
+        let mut names: Vec<String> = self
+            .claimants(&attached.network, address)
+            .iter()
+            .map(|pod| format!("pod {}/{}, by its own word", pod.namespace, pod.name))
+            .collect();
+        names.sort();
+        names.insert(0, format!("on {}", attached.network));
+        names
+    }
+
+    /// The pods that say they have an address on a further network.
+    pub fn claimants(&self, network: &str, address: IpAddr) -> Vec<&'a Pod> {
+        let has = |pod: &&Pod| {
+            let known = &pod.networks.known;
+            known.iter().any(|one| one.network.to_string() == network && one.addresses.contains(&address))
+        };
+        let pods = self.world.into_iter().flat_map(|world| &world.pods);
+        pods.filter(|pod| !pod.ended && !pod.host_network).filter(has).collect()
     }
 
     /// Whom the cluster knows under an address.
@@ -37,6 +61,8 @@ impl<'a> Adviser<'a> {
             names.push("an unknown Service".to_owned());
         }
         names.extend(services);
+        let claimed = world.services.iter().filter(|service| service.claimed.contains(&address));
+        names.extend(claimed.map(|service| format!("claimed by the Service {}/{}", service.namespace, service.name)));
         if world.network.this_node.contains(&address) {
             names.push("this node".to_owned());
         } else if world.network.nodes.contains(address) {
@@ -46,12 +72,17 @@ impl<'a> Adviser<'a> {
         names
     }
 
-    /// The pods that a rule can name and that have an address. This pod itself is no peer of its own.
+    /// The pods that a rule can name and that have an address. Of a container's peers, this pod itself is none.
     pub fn peers_at(&self, address: IpAddr) -> Vec<&'a Pod> {
+        let mut pods = self.pods_at(address);
+        pods.retain(|pod| (&pod.namespace, &pod.name) != (&self.pod.namespace, &self.pod.name));
+        pods
+    }
+
+    /// The pods that have an address.
+    pub fn pods_at(&self, address: IpAddr) -> Vec<&'a Pod> {
         let Some(world) = self.world else { return Vec::new() };
-        let mut pods: Vec<&Pod> = pods_at(world, address)
-            .filter(|pod| (&pod.namespace, &pod.name) != (&self.pod.namespace, &self.pod.name))
-            .collect();
+        let mut pods: Vec<&Pod> = pods_at(world, address).collect();
         pods.sort_by_key(|pod| (&pod.namespace, &pod.name));
         pods
     }

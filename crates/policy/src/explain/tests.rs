@@ -4,13 +4,15 @@ use super::*;
 use crate::resolve;
 use crate::testing::{Case, Draw, Ground};
 use crate::world::{Subject, World};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use proptest::prelude::*;
-use sidewall_api::ContainerNetworkPolicy;
+use sidewall_api::network::POLICY_FOR;
+use sidewall_api::{ContainerNetworkPolicy, MultiNetworkPolicy, NetworkEgressRule, NetworkIngressRule, NetworkPolicy};
 use sidewall_flow::Party;
 
 fn drawn(seed: u64) -> (Draw, Case) {
     let mut draw = Draw::new(seed);
-    let case = Case::draw(&mut draw, &Ground::default());
+    let case = Case::draw(&mut draw, &Ground::whole());
     (draw, case)
 }
 
@@ -28,6 +30,7 @@ fn apply<'a>(
                 let declares = subject.containers.values_mut().find(|c| c.name == *container).unwrap();
                 declares.ports.push(crate::model::DeclaredPort { name: None, protocol: *protocol, port: *port });
             }
+            Change::AllowAtEdge(rule) => at_edge(&mut world, rule, index, in_place),
             Change::AllowRule(rule) => match &rule.add_to {
                 Some(name) if in_place => {
                     let policy = world.policies.iter_mut().find(|policy| {
@@ -47,6 +50,55 @@ fn apply<'a>(
         }
     }
     (world, subject)
+}
+
+fn at_edge(world: &mut World, rule: &EdgeRule, index: usize, in_place: bool) {
+    let named = rule.add_to.as_ref().filter(|_| in_place);
+    let is = |metadata: &ObjectMeta, name: &PolicyName| {
+        metadata.name.as_ref() == Some(&name.name) && metadata.namespace.as_ref() == Some(&name.namespace)
+    };
+    let spec = rule.policy(LabelSelector::everything());
+    let mut metadata = ObjectMeta {
+        name: Some(format!("advised-{index}")),
+        namespace: Some(rule.namespace.clone()),
+        ..ObjectMeta::default()
+    };
+    match (&rule.network, named) {
+        (None, Some(name)) => {
+            let mut policies = world.network_policies.iter_mut();
+            rule.add(&mut policies.find(|policy| is(&policy.metadata, name)).unwrap().spec);
+        }
+        (Some(_), Some(name)) => {
+            let mut policies = world.multi_network_policies.iter_mut();
+            rule.add(&mut policies.find(|policy| is(&policy.metadata, name)).unwrap().spec);
+        }
+        (None, None) => {
+            let policy = NetworkPolicy { metadata, spec };
+            assert_eq!(policy.validate(), [], "advice must be valid");
+            world.network_policies.push(policy);
+        }
+        (Some(network), None) => {
+            metadata.annotations = Some([(POLICY_FOR.to_owned(), network.clone())].into());
+            let policy = MultiNetworkPolicy { metadata, spec };
+            assert_eq!(policy.validate(), [], "advice must be valid");
+            world.multi_network_policies.push(policy);
+        }
+    }
+}
+
+/// A rule of an edge reads back as the rule.
+fn edge_reads_back(rule: &EdgeRule) {
+    let found = match rule.direction {
+        Direction::Ingress => {
+            let mut rules: Vec<NetworkIngressRule> = serde_saphyr::from_str(&rule.yaml).expect(&rule.yaml);
+            rules.pop().map(|rule| (rule.from, rule.ports))
+        }
+        Direction::Egress => {
+            let mut rules: Vec<NetworkEgressRule> = serde_saphyr::from_str(&rule.yaml).expect(&rule.yaml);
+            rules.pop().map(|rule| (rule.to, rule.ports))
+        }
+    };
+    assert_eq!(found, Some((rule.peers.clone(), rule.ports.clone())), "{}", rule.yaml);
 }
 
 /// A rule's YAML reads back as the rule.
@@ -85,7 +137,7 @@ proptest! {
                 }
                 prop_assert!(!told.advice.is_empty(), "{told}");
                 // Without the world nobody can know that an address is a Service's.
-                let service = matches!(flow.receiver, End::Remote(to) if case.world.service_addresses().contains(to));
+                let service = matches!(flow.receiver, End::Remote(to) | End::Attached(_, to) if case.world.service_addresses().contains(to));
                 if !told.allowable || world.is_none() && service {
                     continue;
                 }
@@ -95,8 +147,10 @@ proptest! {
                     prop_assert_eq!(after.action, Action::Allow, "{}\n{:#?}", told, after);
                 }
                 for change in told.changes() {
-                    if let Change::AllowRule(rule) = change {
-                        reads_back(rule);
+                    match change {
+                        Change::AllowRule(rule) => reads_back(rule),
+                        Change::AllowAtEdge(rule) => edge_reads_back(rule),
+                        Change::DeclarePort { .. } => {}
                     }
                 }
             }
@@ -113,7 +167,10 @@ proptest! {
         for flow in case.flows(&mut draw, 60) {
             let told = explain(&pod, &flow, Some(&case.world));
             let plain = |end| match end {
-                End::Remote(address) | End::Attached(_, address) => !case.world.service_addresses().contains(address),
+                End::Remote(address) => !case.world.service_addresses().contains(address),
+                End::Attached(attachment, address) => {
+                    pod.attached.contains_key(&attachment) && !case.world.service_addresses().contains(address)
+                }
                 End::Local(_) => container(end),
             };
             let anothers = told.sides.iter().any(|side| matches!(side.reason, Reason::NotDeclared { owner: Some(_) }));
@@ -139,4 +196,5 @@ proptest! {
     }
 }
 
+mod edges;
 mod examples;

@@ -2,7 +2,7 @@
 
 use super::advice::Adviser;
 use super::{Advice, Change, EndName, Explanation, Side, other};
-use crate::evaluate::{End, Half, Reason};
+use crate::evaluate::{End, Half, Level, Reason};
 use crate::model::PolicyName;
 use sidewall_flow::{Action, Direction, Party};
 use std::fmt;
@@ -34,7 +34,9 @@ pub fn reason(adviser: &Adviser<'_>, half: &Half) -> String {
                 Direction::Egress => "to",
             };
             let why = match other {
-                End::Remote(address) if half.direction == Direction::Egress => adviser.missing_behind(address),
+                End::Remote(address) if half.direction == Direction::Egress => {
+                    adviser.missing_behind(address, half.level)
+                }
                 _ => None,
             };
             let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
@@ -83,7 +85,12 @@ impl fmt::Display for Explanation {
 
 impl fmt::Display for Side {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "  {} of {}: {}: {}", self.direction, self.container, word(self.verdict), self.message)
+        let whose = match (self.level, &self.network) {
+            (Level::Container, _) => self.container.clone(),
+            (Level::Pod, None) => "the pod".to_owned(),
+            (Level::Pod, Some(network)) => format!("the pod on {network}"),
+        };
+        writeln!(f, "  {} of {whose}: {}: {}", self.direction, word(self.verdict), self.message)
     }
 }
 
@@ -109,6 +116,7 @@ impl Change {
     pub fn yaml(&self) -> String {
         match self {
             Self::AllowRule(rule) => rule.yaml.clone(),
+            Self::AllowAtEdge(rule) => rule.yaml.clone(),
             Self::DeclarePort { container, protocol, port } => {
                 let container = super::yaml::scalar(container);
                 format!("- name: {container}\n  ports: [{{containerPort: {port}, protocol: {protocol}}}]")

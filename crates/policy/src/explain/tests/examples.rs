@@ -110,7 +110,7 @@ fn for_programs() {
         "namespace": "shop", "pod": "web", "sender": {"container": "log-shipper"}, "receiver": {"address": "192.0.2.1"},
         "protocol": "UDP", "port": 53, "verdict": "deny", "allowable": true,
         "sides": [{
-            "container": "log-shipper", "direction": "egress", "verdict": "deny",
+            "container": "log-shipper", "level": "container", "direction": "egress", "verdict": "deny",
             "reason": {"kind": "isolated", "by": [policy]},
             "message": "isolated by ContainerNetworkPolicy shop/log-shipper, and no rule allows UDP/53 to 192.0.2.1",
         }],
