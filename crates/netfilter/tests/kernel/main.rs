@@ -12,5 +12,7 @@ mod log;
 mod owner;
 mod packets;
 mod pod;
+mod robust;
 mod slots;
 mod support;
+mod writers;
