@@ -7,12 +7,12 @@ use sidewall_policy::ruleset::{Field, HookPoint, Kind, Statement, Verdict};
 use std::net::UdpSocket;
 use std::time::Duration;
 
-/// A cgroup of its own, removed in the end.
-struct Own(Cgroup);
+/// A cgroup of a test's own, removed in the end with those below it.
+pub struct Own(pub Cgroup);
 
 impl Own {
-    fn new() -> Self {
-        let name = format!("sidewall-netfilter-test-{}", std::process::id());
+    pub fn new(test: &str) -> Self {
+        let name = format!("sidewall-netfilter-{test}-{}", std::process::id());
         let top = Cgroups::find().expect("a cgroup2 mount").top();
         Self(top.create(&name).expect("a cgroup: this test needs root"))
     }
@@ -20,7 +20,7 @@ impl Own {
 
 impl Drop for Own {
     fn drop(&mut self) {
-        if let Err(error) = self.0.remove() {
+        if let Err(error) = self.0.remove_tree() {
             eprintln!("{error}");
         }
     }
@@ -28,7 +28,7 @@ impl Drop for Own {
 
 #[test]
 fn a_socket_is_known_by_its_cgroup() {
-    let own = Own::new();
+    let own = Own::new("owner");
     let level = u8::try_from(own.0.level()).unwrap();
     let id = u128::from(own.0.id().unwrap().0);
     let field = Field::SocketCgroup { level };
