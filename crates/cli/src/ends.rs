@@ -63,6 +63,11 @@ impl Names<'_> {
             }
             _ => {}
         }
+        if let Some((who, device)) = word.rsplit_once('%')
+            && let Some(end) = self.attached(who, device)?
+        {
+            return named(end);
+        }
         if let Ok(address) = word.parse() {
             return self.remote(word, address);
         }
@@ -76,6 +81,23 @@ impl Names<'_> {
             word: word.to_owned(),
             containers: self.pod.containers.values().map(|container| container.name.clone()).collect(),
         })
+    }
+
+    /// Whom a word names on the network that a device leads to: an address, or a pod that says it has one there.
+    fn attached(&self, who: &str, device: &str) -> Result<Option<End>, Error> {
+        let Some((id, attached)) = self.pod.attached.iter().find(|(_, attached)| attached.device == device) else {
+            return Ok(None);
+        };
+        let address = who.parse().ok().or_else(|| {
+            let (namespace, name) = who.split_once('/')?;
+            let pod = self.world.pods.iter().find(|pod| pod.namespace == namespace && pod.name == name)?;
+            let known = &pod.networks.known;
+            known.iter().find(|one| one.network.to_string() == attached.network)?.addresses.first().copied()
+        });
+        match address {
+            Some(address) if address.is_loopback() || self.own.contains(&address) => Err(Error::OwnAddress(address)),
+            address => Ok(address.map(|address| End::Attached(*id, address))),
+        }
     }
 
     fn remote(&self, label: &str, address: IpAddr) -> Result<Named, Error> {
@@ -109,9 +131,21 @@ impl Names<'_> {
         let ports = match to.end {
             End::Local(Party::Container(id)) => self.pod.containers.get(&id).map(|container| container.ports.clone()),
             End::Remote(address) => {
-                self.world.pods.iter().find(|pod| pod.addresses.contains(&address)).map(|pod| pod.ports.clone())
+                let alive = self.world.pods.iter().filter(|pod| !pod.ended && !pod.host_network);
+                alive.filter(|pod| pod.addresses.contains(&address)).map(|pod| pod.ports.clone()).next()
             }
-            End::Local(_) | End::Attached(..) => None,
+            End::Attached(id, address) => {
+                let network = self.pod.attached.get(&id).map(|attached| &attached.network);
+                let mut pods = self.world.pods.iter().filter(|pod| !pod.ended && !pod.host_network);
+                let pod = pods.find(|pod| {
+                    let known = &pod.networks.known;
+                    known
+                        .iter()
+                        .any(|one| Some(&one.network.to_string()) == network && one.addresses.contains(&address))
+                });
+                pod.map(|pod| pod.ports.clone())
+            }
+            End::Local(_) => None,
         };
         ports.into_iter().flatten().map(|port| (port.name, port.protocol, port.port)).collect()
     }
@@ -122,7 +156,7 @@ impl Names<'_> {
 /// # Errors
 /// [`Error::Elsewhere`].
 pub fn flow(from: &Named, to: &Named, (protocol, port): (Protocol, u16)) -> Result<Flow, Error> {
-    if let (End::Remote(_), End::Remote(_)) = (from.end, to.end) {
+    if let (End::Remote(_) | End::Attached(..), End::Remote(_) | End::Attached(..)) = (from.end, to.end) {
         return Err(Error::Elsewhere { from: from.label.clone(), to: to.label.clone() });
     }
     Ok(Flow { sender: from.end, receiver: to.end, protocol, port })

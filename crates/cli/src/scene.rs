@@ -98,7 +98,8 @@ impl Scene {
     /// The warnings about the files, and what the policies' authors should know of this pod.
     pub fn notes(&self, pod: &ResolvedPod) -> Vec<Diagnostic> {
         let mut all = self.loaded.diagnostics.clone();
-        all.extend(pod.notes.iter().filter_map(|note| place(&self.loaded, note)));
+        let own = Located::find(&self.loaded.objects.pods, &pod.namespace, &pod.name);
+        all.extend(pod.notes.iter().filter_map(|note| place(&self.loaded, own, note)));
         all
     }
 
@@ -201,10 +202,13 @@ pub fn world(loaded: &Loaded, network: Network) -> World {
     }
 }
 
-/// A note at the policy that it is about.
-pub fn place(loaded: &Loaded, note: &Note) -> Option<Diagnostic> {
-    let problem = Problem::warning(sidewall_api::FieldPath::spec(), note.message.clone());
-    at_policy(loaded, note.policy.as_ref()?, &problem)
+/// A note at the policy that it is about, or at the pod where it is about none.
+pub fn place(loaded: &Loaded, pod: Option<&Located<Pod>>, note: &Note) -> Option<Diagnostic> {
+    let problem = |path| Problem::warning(path, note.message.clone());
+    match &note.policy {
+        Some(policy) => at_policy(loaded, policy, &problem(sidewall_api::FieldPath::spec())),
+        None => Some(pod?.place.diagnostic(&problem(sidewall_api::FieldPath::root().key("metadata")))),
+    }
 }
 
 /// What is wrong with a policy, at its place in the files.

@@ -84,6 +84,33 @@ fn the_shipped_example_is_sound() {
 }
 
 #[test]
+fn policies_of_the_edge_are_checked_as_the_api_server_does() {
+    let policy = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: a}\nspec:\n  podSelector: {}\n  \
+                  ingress:\n  - from:\n    - podSelector: {}\n      ipBlock: {cidr: 10.0.0.0/8}\n";
+    let multi =
+        "apiVersion: k8s.cni.cncf.io/v1beta1\nkind: MultiNetworkPolicy\nmetadata: {name: a}\nspec: {podSelector: {}}\n";
+    let dir = files(&[("bad.yaml", policy), ("multi.yaml", multi)]);
+    let (code, _, err) = run(dir.path(), &["check", "bad.yaml"]);
+    assert!(code == 2 && err.contains("make them two entries of the list") && err.contains("bad.yaml:8:7"), "{err}");
+    let (code, _, err) = run(dir.path(), &["check", "multi.yaml"]);
+    assert!(code == 2 && err.contains("names no network"), "{err}");
+}
+
+#[test]
+fn what_a_pod_says_of_its_networks_is_checked() {
+    let status = "[{\"name\": \"link\", \"interface\": \"lo\"}]";
+    let pod = POD.replace(
+        "metadata: {",
+        &format!("metadata: {{annotations: {{k8s.v1.cni.cncf.io/network-status: '{status}'}}, "),
+    );
+    let dir = files(&[("pod.yaml", &pod)]);
+    let (code, report) = json(dir.path(), &["check", "pod.yaml", "--output=json"]);
+    let found = &report["diagnostics"][0];
+    assert!(code == 0 && found["message"].as_str().unwrap().contains("which it can't be"), "{report}");
+    assert_eq!((found["file"].as_str(), found["field"].as_str()), (Some("pod.yaml"), Some("metadata")));
+}
+
+#[test]
 fn bad_input_and_bad_usage_are_2() {
     let dir = files(&[("pod.yaml", POD), ("bad.yaml", &POLICY.replace("spec:", "specs:")), ("two.yaml", &two())]);
     for args in [

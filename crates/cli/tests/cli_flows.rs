@@ -26,6 +26,36 @@ fn an_explanation_says_who_isolates_and_what_would_allow() {
     assert_eq!(report["flows"][0]["sides"].as_array().unwrap().len(), 2);
 }
 
+#[test]
+fn three_kinds_of_policies_are_one_example() {
+    let edges = hello().join("../edges");
+    let (code, out, err) = run(&edges, &["check", "--strict", "pod.yaml", "policies.yaml"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    assert_eq!(out, "1 ContainerNetworkPolicy, 1 MultiNetworkPolicy, 1 NetworkPolicy, 2 Pod: 0 errors, 0 warnings\n");
+    let (code, out, err) = run(&edges, &["test", "cases.yaml"]);
+    assert_eq!((code, err.as_str()), (0, ""), "{out}");
+    let explain = ["explain", "pod.yaml", "--pod=web", "--policy=policies.yaml", "log-shipper"];
+    let (code, out, _) = run(&edges, &[&explain[..], &["198.51.100.20", "--port=9000/TCP"]].concat());
+    assert_eq!(code, 1);
+    for part in [
+        "egress of the pod: denied: isolated by NetworkPolicy shop/web",
+        "egress of log-shipper: allowed",
+        "add to spec.egress of NetworkPolicy shop/web",
+    ] {
+        assert!(out.contains(part), "{part}\n{out}");
+    }
+    let (code, out, _) = run(&edges, &[&explain[..], &["10.9.0.2%net1", "--port=pg"]].concat());
+    assert_eq!(code, 1);
+    for part in [
+        "10.9.0.2 (on shop/storage, pod shop/db, by its own word)",
+        "the pod on shop/storage: allowed: MultiNetworkPolicy shop/storage egress[0]",
+    ] {
+        assert!(out.contains(part), "{part}\n{out}");
+    }
+    // A device that the pod does not have is nobody's.
+    assert_eq!(run(&edges, &[&explain[..], &["10.9.0.2%net7", "--port=80"]].concat()).0, 2);
+}
+
 /// The verdict of a field.
 fn verdict<'a>(report: &'a Value, from: &str, to: &str, port: u64) -> &'a str {
     let flows = report["flows"].as_array().unwrap();

@@ -91,7 +91,7 @@ fn about_pods(loaded: &sidewall_api::Loaded, identity: IdentityChoice) -> Vec<Di
                 for note in resolved.notes {
                     // The same is true of many pods of one Deployment.
                     if seen.insert(note.clone()) {
-                        found.extend(scene::place(loaded, &note));
+                        found.extend(scene::place(loaded, Some(pod), &note));
                     }
                 }
             }
