@@ -299,7 +299,8 @@ pub struct Matrix {
 #[command(after_help = "\
 FROM and TO are a container's name, `unknown` (a socket of no container), `port-forward` (the runtime's own process
 on the pod's loopback), `node` (this node's address, over the network), an IP address, or NAMESPACE/POD of a Pod in the
-files. IP%DEVICE and NAMESPACE/POD%DEVICE are on the further network that a device of the pod leads to. Without --port, every port that the container TO declares is explained.
+files. IP%DEVICE and NAMESPACE/POD%DEVICE are on the further network that a device of the pod leads to. Without --port,
+every port that the container TO declares is explained.
 
 Exit codes: 0 all allowed, 1 something is denied.
 
