@@ -477,7 +477,7 @@ fn listen(receiver: &Maker, trial: &Trial) -> io::Result<rustix::fd::OwnedFd> {
 }
 
 /// Errors by which a socket tells that a wall, or a host, refused.
-fn is_refusal(error: &io::Error) -> bool {
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
     use rustix::io::Errno;
     const REFUSALS: [Errno; 6] =
         [Errno::CONNREFUSED, Errno::CONNRESET, Errno::PERM, Errno::ACCESS, Errno::HOSTUNREACH, Errno::NETUNREACH];

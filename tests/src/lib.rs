@@ -2,8 +2,10 @@
 //! sockets in it.
 #![forbid(unsafe_code)]
 
+pub mod greeter;
 pub mod lab;
 pub mod network_policy;
+pub mod nine;
 pub mod party;
 pub mod raw;
 pub mod scene;

@@ -11,6 +11,6 @@ mod mirror;
 #[cfg(test)]
 mod tests;
 
-pub use case::{Case, Step, cases};
+pub use case::{Case, Step, cases, echo_cases};
 pub use cluster::{Cluster, End, Place};
 pub use expectation::{Expectation, Probe};

@@ -1,5 +1,6 @@
 //! Processes that make sockets under an identity, and hand them over.
 
+use crate::greeter;
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::{IoSlice, IoSliceMut};
 use rustix::net::{
@@ -9,6 +10,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize};
 use std::io;
 use std::mem::MaybeUninit;
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
 /// What a party is asked for.
@@ -23,11 +25,32 @@ pub enum Request {
         /// The protocol's number; 0 is the kind's own.
         protocol: u32,
     },
+    /// Several sockets, at most [`SOCKETS_MAX`].
+    Sockets {
+        /// `AF_INET` and its like.
+        family: u16,
+        /// `SOCK_STREAM` and its like.
+        kind: u32,
+        /// The protocol's number; 0 is the kind's own.
+        protocol: u32,
+        /// How many.
+        count: u8,
+    },
+    /// To greet from now on whoever comes to an address, over every transport there is.
+    Greet {
+        /// What a greeting consists of.
+        who: u8,
+        /// Where.
+        at: SocketAddr,
+    },
     /// To accept a connection on the listener that comes with the request: the accepted socket is the acceptor's.
     Accept,
     /// To take another user from now on.
     SetUid(u32),
 }
+
+/// The most sockets that are asked for at once.
+pub const SOCKETS_MAX: u8 = 64;
 
 /// What a party says when it has closed its own descriptor of the socket that it sent.
 const LET_GO: &[u8] = b"closed";
@@ -62,6 +85,29 @@ impl Maker {
         self.ask(request, None)?.ok_or_else(|| io::Error::other("the party sent no socket"))
     }
 
+    /// Several sockets of this party, at most [`SOCKETS_MAX`].
+    ///
+    /// # Errors
+    /// The party's.
+    pub fn sockets(
+        &self,
+        family: AddressFamily,
+        kind: SocketType,
+        protocol: u32,
+        count: u8,
+    ) -> io::Result<Vec<OwnedFd>> {
+        let request = Request::Sockets { family: family.as_raw(), kind: kind.as_raw(), protocol, count };
+        self.ask_many(request, None)
+    }
+
+    /// Lets this party greet whoever comes to an address.
+    ///
+    /// # Errors
+    /// The party's.
+    pub fn greet(&self, who: u8, at: SocketAddr) -> io::Result<()> {
+        self.ask(Request::Greet { who, at }, None).map(|_| ())
+    }
+
     /// Lets this party accept a connection that is waiting.
     ///
     /// # Errors
@@ -79,12 +125,16 @@ impl Maker {
     }
 
     fn ask(&self, request: Request, fd: Option<BorrowedFd<'_>>) -> io::Result<Option<OwnedFd>> {
+        Ok(self.ask_many(request, fd)?.pop())
+    }
+
+    fn ask_many(&self, request: Request, fd: Option<BorrowedFd<'_>>) -> io::Result<Vec<OwnedFd>> {
         send(&self.control, &serde_json::to_vec(&request)?, fd)?;
-        let (answer, fd) = receive(&self.control)?;
+        let (answer, fds) = receive_many(&self.control)?;
         // The party has let go of its own descriptor when it says so: from then on ours alone keeps the socket open.
         receive(&self.control)?;
         match serde_json::from_slice::<Result<(), i32>>(&answer)? {
-            Ok(()) => Ok(fd),
+            Ok(()) => Ok(fds),
             Err(errno) => Err(io::Error::from_raw_os_error(errno)),
         }
     }
@@ -104,30 +154,38 @@ pub fn serve(control: impl AsFd) -> io::Result<()> {
         let made = carry_out(request, fd);
         let answer: Result<(), i32> =
             made.as_ref().map(|_| ()).map_err(|error| error.raw_os_error().unwrap_or_default());
-        let fd = made.as_ref().ok().and_then(Option::as_ref).map(AsFd::as_fd);
-        send(&control, &serde_json::to_vec(&answer)?, fd)?;
+        let fds: Vec<_> = made.iter().flatten().map(AsFd::as_fd).collect();
+        send_many(&control, &serde_json::to_vec(&answer)?, &fds)?;
         drop(made);
         send(&control, LET_GO, None)?;
     }
 }
 
-fn carry_out(request: Request, fd: Option<OwnedFd>) -> io::Result<Option<OwnedFd>> {
+fn carry_out(request: Request, fd: Option<OwnedFd>) -> io::Result<Vec<OwnedFd>> {
+    let socket = |family: u16, kind: u32, protocol: u32| -> io::Result<OwnedFd> {
+        let (family, kind) = (AddressFamily::from_raw(family), SocketType::from_raw(kind));
+        let protocol = NonZeroU32::new(protocol).map(Protocol::from_raw);
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        Ok(rustix::net::socket_with(family, kind, flags, protocol)?)
+    };
     match request {
-        Request::Socket { family, kind, protocol } => {
-            let (family, kind) = (AddressFamily::from_raw(family), SocketType::from_raw(kind));
-            let protocol = NonZeroU32::new(protocol).map(Protocol::from_raw);
-            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            Ok(Some(rustix::net::socket_with(family, kind, flags, protocol)?))
+        Request::Socket { family, kind, protocol } => Ok(vec![socket(family, kind, protocol)?]),
+        Request::Sockets { family, kind, protocol, count } => {
+            (0..count.min(SOCKETS_MAX)).map(|_| socket(family, kind, protocol)).collect()
+        }
+        Request::Greet { who, at } => {
+            greeter::start(who, at)?;
+            Ok(Vec::new())
         }
         Request::Accept => {
             let listener = fd.ok_or_else(|| io::Error::from_raw_os_error(9))?;
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-            Ok(Some(rustix::net::accept_with(&listener, flags)?))
+            Ok(vec![rustix::net::accept_with(&listener, flags)?])
         }
         Request::SetUid(uid) => {
             let uid = rustix::process::Uid::from_raw(uid);
             rustix::thread::set_thread_uid(uid)?;
-            Ok(None)
+            Ok(Vec::new())
         }
     }
 }
@@ -137,10 +195,13 @@ fn carry_out(request: Request, fd: Option<OwnedFd>) -> io::Result<Option<OwnedFd
 /// # Errors
 /// The system's.
 pub fn send(socket: &impl AsFd, message: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    send_many(socket, message, fd.as_slice())
+}
+
+fn send_many(socket: &impl AsFd, message: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX as usize))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let fds = fd.map(|fd| [fd]);
-    if let Some(fds) = &fds {
+    if !fds.is_empty() {
         ancillary.push(SendAncillaryMessage::ScmRights(fds));
     }
     rustix::net::sendmsg(socket, &[IoSlice::new(message)], &mut ancillary, SendFlags::NOSIGNAL)?;
@@ -152,8 +213,13 @@ pub fn send(socket: &impl AsFd, message: &[u8], fd: Option<BorrowedFd<'_>>) -> i
 /// # Errors
 /// The system's.
 pub fn receive(socket: &impl AsFd) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
+    let (message, mut fds) = receive_many(socket)?;
+    Ok((message, fds.pop()))
+}
+
+fn receive_many(socket: &impl AsFd) -> io::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut message = [0; 512];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(SOCKETS_MAX as usize))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
     let received =
         rustix::net::recvmsg(socket, &mut [IoSliceMut::new(&mut message)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)?;
@@ -163,5 +229,5 @@ pub fn receive(socket: &impl AsFd) -> io::Result<(Vec<u8>, Option<OwnedFd>)> {
             fds.extend(rights);
         }
     }
-    Ok((message[..received.bytes].to_vec(), fds.pop()))
+    Ok((message[..received.bytes].to_vec(), fds))
 }

@@ -106,7 +106,19 @@ struct Written {
 /// # Panics
 /// Where a file cannot be read or says anything that is not understood.
 pub fn cases() -> Vec<Case> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("network-policy");
+    folder("network-policy")
+}
+
+/// The cases about ICMP echo, where lines are about echo requests: in the same order.
+///
+/// # Panics
+/// As [`cases`].
+pub fn echo_cases() -> Vec<Case> {
+    folder("network-policy/echo")
+}
+
+fn folder(name: &str) -> Vec<Case> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
     let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let mut files: Vec<PathBuf> = entries.map(|entry| entry.expect("a folder's entry").path()).collect();
     files.retain(|path| path.extension().is_some_and(|ending| ending == "yaml"));

@@ -75,7 +75,7 @@ impl Line {
         let mut list = |keyword: &str| -> Option<Vec<String>> {
             words.next_if_eq(&keyword)?;
             let mut items = Vec::new();
-            while let Some(word) = words.next() {
+            for word in words.by_ref() {
                 items.push(word.trim_end_matches(',').to_owned());
                 if !word.ends_with(',') {
                     break;
