@@ -35,6 +35,8 @@ pub struct FlowLog {
     hub: Hub,
     shown: Subscription,
     untold: Untold,
+    /// What had been read at the last look at the counters, and how many looks are still to come.
+    looked: (Counts, u8),
     follower: Option<Follower>,
     drain: Option<Drain>,
     server: Option<Server>,
@@ -76,6 +78,7 @@ impl FlowLog {
             hub,
             shown,
             untold: Untold::default(),
+            looked: (Counts::default(), 0),
             follower: Some(follower),
             drain,
             server: Some(server),
@@ -95,6 +98,16 @@ impl FlowLog {
             Next::Record(record) => Some(record),
             Next::Nothing | Next::Ended => None,
         }
+    }
+
+    /// Whether the rules' counters are worth a look: where no message comes, none was left out. After the last, it takes two
+    /// looks until all is told.
+    pub fn is_due(&mut self) -> bool {
+        let Some(counts) = self.follower.as_ref().map(Follower::counts) else { return false };
+        let (before, left) = self.looked;
+        let left = if counts == before { left } else { 2 };
+        self.looked = (counts, left.saturating_sub(1));
+        left > 0
     }
 
     /// Tells how many judgements the rules counted and did not write. `counted` is the sum of the decisions' counters.

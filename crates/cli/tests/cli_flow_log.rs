@@ -321,6 +321,30 @@ fn every_verdict_is_told_with_every_field() {
 }
 
 #[test]
+fn by_user_the_sender_is_known_on_loopback_too() {
+    let mut walled = Walled::new(&["--identity=uid"]);
+    let (app, shipper) = (walled.prober("app"), walled.prober("shipper"));
+    connect(&shipper, Protocol::Tcp, "[::1]:8080".parse().unwrap());
+    let flow = walled.next(RecordVerdict::Deny);
+    assert_eq!((flow.container.as_deref(), flow.peer.container.as_deref()), (Some("shipper"), Some("app")));
+    assert_eq!((flow.way, flow.wire, flow.port), (RecordWay::Leaving, RecordWire::Loopback, Some(8080)));
+    assert_eq!((flow.uid, flow.cause, policies(&flow)), (Some(20002), RecordCause::Isolated, vec![CLOSED_IN]));
+    // A port that nobody declares: whoever listens there is not known, and need not be the one that the policy is about.
+    connect(&shipper, Protocol::Udp, "127.0.0.1:7777".parse().unwrap());
+    let flow = walled.next(RecordVerdict::Deny);
+    assert_eq!((flow.peer.kind, &flow.peer.container, flow.port), (RecordPeerKind::SamePod, &None, Some(7777)));
+    assert_eq!((flow.cause, flow.uid, policies(&flow)), (RecordCause::NotDeclared, Some(20002), vec![CLOSED_IN]));
+    let v6 = walled.pod.info().node_addresses.iter().copied().find(IpAddr::is_ipv6).unwrap();
+    connect(&app, Protocol::Tcp, SocketAddr::new(v6, 9));
+    let flow = walled.next(RecordVerdict::Deny);
+    assert_eq!(
+        (flow.container.as_deref(), flow.peer.kind, flow.peer.address),
+        (Some("app"), RecordPeerKind::Node, Some(v6))
+    );
+    assert_eq!((flow.uid, flow.port, policies(&flow)), (Some(20001), Some(9), vec![CLOSED_OUT]));
+}
+
+#[test]
 fn what_rate_limits_leave_out_is_counted_and_the_file_has_the_rest() {
     const ATTEMPTS: u64 = 400;
     let log = tempfile::tempdir().unwrap();
@@ -381,15 +405,13 @@ fn standard_output_can_be_the_logs_alone() {
     let file = std::fs::File::open(env!("CARGO_BIN_EXE_sidewall")).unwrap();
     let launch = sidewall_netns::Launch::from_file(file, "sidewall").args(["internal", "prober", "test"]);
     let app = Prober::start(pod.confine(&Identity::Container("app".into()), launch).unwrap()).unwrap();
-    // The rules may just be being loaded.
-    let line = loop {
-        connect(&app, Protocol::Tcp, "10.1.0.7:5432".parse().unwrap());
-        let kernel = sidewall_netfilter::Kernel::open(pod.netns()).unwrap().counters().unwrap();
-        if kernel.get("deny/egress/c1").is_some_and(|count| count.packets > 0) {
-            break up.until("record", |_| true);
-        }
-        assert!(begun.elapsed() < PATIENCE, "nothing is denied");
-    };
+    // The rules stand and the log is read before the socket is there.
+    while !sidewall_sandbox::directory(state.path(), "shop", "web").join("flows.sock").exists() {
+        assert!(begun.elapsed() < PATIENCE, "it does not offer its log");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    connect(&app, Protocol::Tcp, "10.1.0.7:5432".parse().unwrap());
+    let line = up.until("record", |_| true);
     let record: Value = serde_json::from_str(&line).unwrap();
     assert_eq!((&record["record"], &record["container"]), (&json!("flow"), &json!("app")));
     drop(app);

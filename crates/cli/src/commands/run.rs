@@ -271,7 +271,9 @@ impl Up {
 
     /// Compares what the rules counted with what the flow log told.
     fn account(&mut self) {
-        if let (Some(walls), Some(flows)) = (&mut self.walls, &mut self.flows) {
+        if let (Some(walls), Some(flows)) = (&mut self.walls, &mut self.flows)
+            && flows.is_due()
+        {
             flows.account(walls.counted());
         }
     }
