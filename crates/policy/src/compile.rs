@@ -5,11 +5,13 @@
 //! does not grow with policies or peers. And identity is looked at before the mark is believed, so that a verdict
 //! belongs to those whom it was given to.
 
+mod audit;
 mod builder;
 mod ends;
 mod hooks;
-mod judge;
 mod judging;
+mod networks;
+mod question;
 mod statements;
 #[cfg(test)]
 mod tests;
@@ -52,8 +54,8 @@ pub fn compile(pod: &ResolvedPod, generation: Generation) -> Compiled {
     builder.hooks();
     builder.common_ends();
     builder.judging();
-    let link = pod.interface.clone().map(|device| (device, Builder::link_rules()));
-    builder.finish(link)
+    let links = builder.links();
+    builder.finish(links)
 }
 
 /// Compiles a pod's rules to follow older ones of the same pod, and says what leads from those to these.

@@ -1,9 +1,12 @@
-//! What a ruleset in the making consists of: chains, sets shared by content, counters by what they count.
+//! What a ruleset in the making consists of: chains, sets and counters.
+//!
+//! Names say what a thing is for, and neither in which order it was made nor what is in it, so that a ruleset of the
+//! same policies has the same names whichever peers there are.
 
+use super::question::Answers;
 use super::statements::rule;
 use super::{Compiled, Meaning};
-use crate::model::{Layer, ResolvedPod, RuleName};
-use crate::ranges::Ranges;
+use crate::model::{ResolvedPod, RuleName};
 use crate::ruleset::{
     Chain, Counter, Element, Family, Generation, Hook, HookPoint, Kind, Rule, Ruleset, Set, Statement, Table, Verdict,
 };
@@ -17,36 +20,52 @@ pub struct Builder<'a> {
     /// The ruleset's number.
     pub generation: Generation,
     chains: Vec<Chain>,
+    chain_names: BTreeSet<String>,
     chains_by_rules: HashMap<Vec<Rule>, String>,
-    sets: Vec<Set>,
-    sets_by_content: HashMap<SetContent, String>,
+    sets: BTreeMap<String, Set>,
     counters: BTreeMap<String, Meaning>,
     rule_counters: BTreeMap<RuleName, String>,
+    /// Where questions about networks lead, by their chain and answers.
+    pub networks_asked: HashMap<(String, Answers), Verdict>,
 }
 
-type SetContent = (Vec<Kind>, bool, Vec<Element>);
+/// What the elements of a set come to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// They are what they are as long as the policies are.
+    Fixed,
+    /// They come and go while the set stands.
+    Grows,
+}
 
 impl<'a> Builder<'a> {
     pub fn new(pod: &'a ResolvedPod, generation: Generation) -> Self {
+        let edges = pod.attached.values().map(|attached| &attached.edge).chain([&pod.edge, &pod.elsewhere]);
         let rules: BTreeSet<&RuleName> = pod
             .enforced
             .parties
             .values()
+            .chain(edges)
             .flat_map(|sides| sides.ingress.rules.iter().chain(&sides.egress.rules))
             .map(|rule| &rule.name)
             .collect();
-        let rule_counters: BTreeMap<RuleName, String> =
-            rules.into_iter().enumerate().map(|(i, name)| (name.clone(), format!("rule-{}", i + 1))).collect();
-        let counters = rule_counters.iter().map(|(rule, name)| (name.clone(), Meaning::Rule(rule.clone()))).collect();
+        let mut counters = BTreeMap::new();
+        let mut rule_counters = BTreeMap::new();
+        for rule in rules {
+            let name = counter_of_rule(rule, &counters);
+            counters.insert(name.clone(), Meaning::Rule(rule.clone()));
+            rule_counters.insert(rule.clone(), name);
+        }
         Self {
             pod,
             generation,
             chains: Vec::new(),
+            chain_names: BTreeSet::new(),
             chains_by_rules: HashMap::new(),
-            sets: Vec::new(),
-            sets_by_content: HashMap::new(),
+            sets: BTreeMap::new(),
             counters,
             rule_counters,
+            networks_asked: HashMap::new(),
         }
     }
 
@@ -55,25 +74,23 @@ impl<'a> Builder<'a> {
         self.pod.parties().collect()
     }
 
-    /// Whether a layer is the enforced one, whose rules are counted.
-    pub fn is_enforced(&self, layer: &Layer) -> bool {
-        std::ptr::eq(layer, &self.pod.enforced)
-    }
-
     /// Adds a base chain.
     pub fn base_chain(&mut self, name: &str, point: HookPoint, priority: i32, accept: bool, rules: Vec<Rule>) {
+        self.chain_names.insert(name.to_owned());
         self.chains.push(Chain { name: name.to_owned(), hook: Some(Hook { point, priority, accept }), rules });
     }
 
     /// Adds a chain and gives the verdict that leads there.
     pub fn chain(&mut self, name: impl Into<String>, rules: Vec<Rule>) -> Verdict {
         let name = name.into();
-        debug_assert!(self.chains.iter().all(|chain| chain.name != name), "two chains {name}");
+        let fresh = self.chain_names.insert(name.clone());
+        debug_assert!(fresh, "two chains {name}");
         self.chains.push(Chain { name: name.clone(), hook: None, rules });
         Verdict::Goto(name)
     }
 
-    /// Adds a chain that others may share: where there is one of the same rules, that one serves.
+    /// Adds a chain that others may share: where there is one of the same rules, that one serves. Rules name sets and
+    /// don't hold addresses, so that who shares a chain does not change with the peers.
     pub fn shared_chain(&mut self, name: &str, rules: Vec<Rule>) -> Verdict {
         if let Some(name) = self.chains_by_rules.get(&rules) {
             return Verdict::Goto(name.clone());
@@ -84,50 +101,29 @@ impl<'a> Builder<'a> {
     }
 
     fn free_name(&self, name: &str) -> String {
-        let taken = |name: &str| self.chains.iter().any(|chain| chain.name == name);
-        if !taken(name) {
-            return name.to_owned();
-        }
-        let mut number = 2u32;
-        loop {
-            let name = format!("{name}.{number}");
-            if !taken(&name) {
-                return name;
-            }
-            number += 1;
-        }
+        let names = std::iter::once(name.to_owned()).chain((2u32..).map(|number| format!("{name}.{number}")));
+        names.into_iter().find(|name| !self.chain_names.contains(name)).unwrap_or_default()
     }
 
-    /// A set of single keys.
-    pub fn set(&mut self, hint: &str, key: Vec<Kind>, keys: impl IntoIterator<Item = Vec<u128>>) -> String {
+    /// Whether there is another set of this name.
+    pub fn has_set_unlike(&self, name: &str, set: &Set) -> bool {
+        self.sets.get(name).is_some_and(|other| other.elements != set.elements)
+    }
+
+    /// Adds a set, a verdict map or a map to counters, whichever its elements are; sets of one name are one set.
+    pub fn add_set(&mut self, set: Set) -> String {
+        let name = set.name.clone();
+        let before = self.sets.entry(name.clone()).or_insert_with(|| set.clone());
+        debug_assert!(*before == set, "two sets {name}");
+        name
+    }
+
+    /// A set of single keys that stays as it is.
+    pub fn set(&mut self, name: &str, key: Vec<Kind>, keys: impl IntoIterator<Item = Vec<u128>>) -> String {
         let keys: BTreeSet<Vec<u128>> = keys.into_iter().collect();
         let elements = keys.into_iter().map(|key| Element { key, last: None, verdict: None, counter: None }).collect();
-        self.intern(hint, key, false, elements)
-    }
-
-    /// A set of numbers, with intervals where they are needed.
-    pub fn range_set(&mut self, hint: &str, kind: Kind, ranges: &Ranges) -> String {
-        let interval = ranges.iter().any(|(first, last)| first != last);
-        if !interval {
-            return self.set(hint, vec![kind], ranges.iter().map(|(only, _)| vec![only]));
-        }
-        let elements = ranges
-            .iter()
-            .map(|(first, last)| Element { key: vec![first], last: Some(last), verdict: None, counter: None })
-            .collect();
-        self.intern(hint, vec![kind], true, elements)
-    }
-
-    fn intern(&mut self, hint: &str, key: Vec<Kind>, interval: bool, elements: Vec<Element>) -> String {
-        let content = (key, interval, elements);
-        if let Some(name) = self.sets_by_content.get(&content) {
-            return name.clone();
-        }
-        let name = format!("{hint}-{}", self.sets.len() + 1);
-        self.sets_by_content.insert(content.clone(), name.clone());
-        let (key, interval, elements) = content;
-        self.sets.push(Set { name: name.clone(), key, interval, map: false, counts: false, grows: false, elements });
-        name
+        let (interval, map, counts, grows) = (false, false, false, false);
+        self.add_set(Set { name: name.to_owned(), key, interval, map, counts, grows, elements })
     }
 
     /// A verdict map.
@@ -135,6 +131,7 @@ impl<'a> Builder<'a> {
         &mut self,
         name: &str,
         key: Vec<Kind>,
+        size: Size,
         verdicts: impl IntoIterator<Item = (Vec<u128>, Verdict)>,
     ) -> String {
         let verdicts: BTreeMap<Vec<u128>, Verdict> = verdicts.into_iter().collect();
@@ -142,21 +139,13 @@ impl<'a> Builder<'a> {
             .into_iter()
             .map(|(key, verdict)| Element { key, last: None, verdict: Some(verdict), counter: None })
             .collect();
-        self.sets.push(Set {
-            name: name.to_owned(),
-            key,
-            interval: false,
-            map: true,
-            counts: false,
-            grows: false,
-            elements,
-        });
-        name.to_owned()
+        let (interval, map, counts, grows) = (false, true, false, size == Size::Grows);
+        self.add_set(Set { name: name.to_owned(), key, interval, map, counts, grows, elements })
     }
 
-    /// Counts what a rule of a policy allows.
-    pub fn count_rule(&self, rule: &RuleName) -> Option<Statement> {
-        self.rule_counters.get(rule).map(|name| Statement::Count(name.clone()))
+    /// The counter of what a rule of a policy allows.
+    pub fn rule_counter(&self, rule: &RuleName) -> Option<&str> {
+        self.rule_counters.get(rule).map(String::as_str)
     }
 
     /// Counts a decision.
@@ -172,32 +161,34 @@ impl<'a> Builder<'a> {
         Statement::Count(super::ENDED.to_owned())
     }
 
-    /// Logs and counts a decision and goes on to its verdict: a whole chain.
-    pub fn tell(&mut self, decision: Decision, then: Verdict) -> Vec<Rule> {
-        vec![
-            rule([Statement::Limit { per_second: 20, burst: 40 }, Statement::Log(decision)]),
-            rule([self.count(decision), then.into()]),
-        ]
+    /// Counts and logs a decision.
+    pub fn tell(&mut self, decision: Decision) -> Rule {
+        rule([self.count(decision), Statement::Limit { per_second: 20, burst: 40 }, Statement::Log(decision)])
     }
 
-    /// The finished ruleset; `link` are the rules of the pod interface's egress.
-    pub fn finish(self, link: Option<(String, Vec<Rule>)>) -> Compiled {
-        let mut table = Table { family: Family::Inet, counters: Vec::new(), sets: self.sets, chains: self.chains };
+    /// Counts and logs a decision and goes on to its verdict: a whole chain.
+    pub fn tell_and(&mut self, decision: Decision, then: Verdict) -> Vec<Rule> {
+        vec![self.tell(decision), rule([then.into()])]
+    }
+
+    /// The finished ruleset; `links` are the devices whose egress is guarded.
+    pub fn finish(self, links: Vec<Chain>) -> Compiled {
+        let sets = self.sets.into_values().collect();
+        let mut table = Table { family: Family::Inet, counters: Vec::new(), sets, chains: self.chains };
         prune(&mut table);
-        let counted: BTreeSet<&String> = statements(&table.chains)
+        let counted: BTreeSet<&str> = statements(&table.chains)
             .filter_map(|statement| match statement {
-                Statement::Count(name) => Some(name),
+                Statement::Count(name) => Some(name.as_str()),
                 _ => None,
             })
+            .chain(table.sets.iter().flat_map(|set| &set.elements).filter_map(|element| element.counter.as_deref()))
             .collect();
         let meanings: BTreeMap<String, Meaning> =
-            self.counters.into_iter().filter(|(name, _)| counted.contains(name)).collect();
+            self.counters.into_iter().filter(|(name, _)| counted.contains(name.as_str())).collect();
         table.counters = meanings.keys().map(|name| Counter { name: name.clone() }).collect();
         let mut tables = vec![table];
-        if let Some((device, rules)) = link {
-            let hook = Hook { point: HookPoint::DeviceEgress(device), priority: 0, accept: false };
-            let chain = Chain { name: "egress".to_owned(), hook: Some(hook), rules };
-            tables.push(Table { family: Family::Netdev, counters: Vec::new(), sets: Vec::new(), chains: vec![chain] });
+        if !links.is_empty() {
+            tables.push(Table { family: Family::Netdev, counters: Vec::new(), sets: Vec::new(), chains: links });
         }
         Compiled { ruleset: Ruleset { generation: self.generation, tables }, meanings }
     }
@@ -226,7 +217,9 @@ fn prune(table: &mut Table) {
         for statement in chain.rules.iter().flat_map(|rule| &rule.statements) {
             match statement {
                 Statement::Verdict(verdict) => follow(verdict),
-                Statement::Dispatch { map: set, .. } | Statement::Lookup { set, .. } => {
+                Statement::Dispatch { map: set, .. }
+                | Statement::CountBy { map: set, .. }
+                | Statement::Lookup { set, .. } => {
                     used.insert(set.clone());
                     let elements = sets.get(set.as_str()).into_iter().flat_map(|set| &set.elements);
                     elements.filter_map(|element| element.verdict.as_ref()).for_each(&mut follow);
@@ -243,4 +236,20 @@ fn prune(table: &mut Table) {
 pub fn counter_name(decision: Decision) -> String {
     let name = decision.to_string();
     name.strip_prefix("sw:").map_or(name.clone(), str::to_owned)
+}
+
+/// The counter of a policy's rule: by a hash of its name, so that it is the same whatever other rules there are.
+fn counter_of_rule(rule: &RuleName, taken: &BTreeMap<String, Meaning>) -> String {
+    let name = format!("rule-{}", short_hash(&rule.to_string()));
+    // Two rules of one hash are told apart by their order.
+    let names = std::iter::once(name.clone()).chain((2u32..).map(|number| format!("{name}.{number}")));
+    names.into_iter().find(|name| !taken.contains_key(name)).unwrap_or_default()
+}
+
+/// Twelve hexadecimal digits for a text: FNV-1a (Fowler, Noll, Vo), folded to 48 bits.
+pub fn short_hash(text: &str) -> String {
+    let hash = text
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
+    format!("{:012x}", (hash >> 48) ^ (hash & 0xffff_ffff_ffff))
 }

@@ -16,6 +16,8 @@ const GROUPS: [u128; 2] = [3, 5];
 
 /// Refuses a packet whose sender may know.
 pub const REFUSE: &str = "refuse";
+/// The same at an end of its flow, which is denied for good.
+pub const REFUSE_OWN: &str = "refuse-own";
 /// Drops a packet that pretends to belong to another's flow.
 pub const FORGED: &str = "forged";
 /// Refuses what no policy can allow.
@@ -24,15 +26,22 @@ pub const IMPROPER: &str = "improper";
 pub const PROPER: &str = "proper";
 /// Refuses what belongs to a flow that was denied before.
 pub const ENDED: &str = "ended";
+/// Denies the client's side: finds whose packet it is, tells so, refuses it.
+pub const DENY_EGRESS: &str = "deny-egress";
+/// Denies the server's side.
+pub const DENY_INGRESS: &str = "deny-ingress";
 
 impl Builder<'_> {
     /// The chains that every ruleset has.
     pub fn common_ends(&mut self) {
         self.chain(REFUSE, refuse());
+        let mut own = vec![rule([state(Field::CT_ESTABLISHED), mark_denied()])];
+        own.extend(refuse());
+        self.chain(REFUSE_OWN, own);
         // A reject would reach the one who is impersonated.
-        let forged = self.tell(Decision::denied(Place::Forged), Verdict::Drop);
+        let forged = self.tell_and(Decision::denied(Place::Forged), Verdict::Drop);
         self.chain(FORGED, forged);
-        let improper = self.tell(Decision::denied(Place::Improper), goto(REFUSE));
+        let improper = self.tell_and(Decision::denied(Place::Improper), goto(REFUSE));
         self.chain(IMPROPER, improper);
         let ended = self.count_ended();
         self.chain(ENDED, vec![rule([ended, goto(REFUSE).into()])]);
@@ -81,33 +90,25 @@ impl Builder<'_> {
         self.chain(PROPER, rules);
     }
 
-    /// The client's side has passed: the sender is recorded.
-    pub fn client_passes(&mut self, sender: Party) -> Verdict {
-        let passed = set_mark(mark::SENDER | mark::CLIENT, mark::sender(sender) | mark::CLIENT);
-        self.shared_chain(&format!("client-passes-{sender}"), vec![rule([passed, Verdict::Accept.into()])])
-    }
-
-    /// The server's side has passed: the receiver is recorded.
-    pub fn server_passes(&mut self, receiver: Party) -> Verdict {
-        let passed = set_mark(mark::RECEIVER | mark::SERVER, mark::receiver(receiver) | mark::SERVER);
-        self.shared_chain(&format!("server-passes-{receiver}"), vec![rule([passed, Verdict::Accept.into()])])
-    }
-
     /// The client's side is denied at the sender's own socket.
     pub fn egress_denied(&mut self, sender: Party, place: Place) -> Verdict {
-        let mut refused = vec![rule([state(Field::CT_ESTABLISHED), mark_denied()])];
-        refused.extend(refuse());
-        let refused = self.shared_chain("refuse-sender", refused);
         let mut rules = vec![
             // Somebody else's flow is neither marked nor answered.
             rule([mark_not(mark::SENDER, 0), mark_not(mark::SENDER, mark::sender(sender)), goto(FORGED).into()]),
         ];
-        rules.extend(self.tell(Decision::denied(place), refused));
+        rules.extend(self.tell_and(Decision::denied(place), goto(REFUSE_OWN)));
         self.shared_chain(&counter_name(Decision::denied(place)), rules)
     }
 
-    /// The server's side is denied at the receiver's own socket. A flow that another receives is not marked.
+    /// The server's side is denied at the receiver's own socket.
     pub fn ingress_denied(&mut self, receiver: Party, place: Place) -> Verdict {
+        let refused = self.refuse_receiver(receiver);
+        let rules = self.tell_and(Decision::denied(place), refused);
+        self.shared_chain(&counter_name(Decision::denied(place)), rules)
+    }
+
+    /// Refuses what was denied to a receiver. A flow that another receives is not marked.
+    pub fn refuse_receiver(&mut self, receiver: Party) -> Verdict {
         let mut own = vec![0, mark::receiver(receiver)];
         if self.pod.identities.by_port() {
             own.push(mark::ANYBODY);
@@ -116,10 +117,8 @@ impl Builder<'_> {
             .into_iter()
             .map(|own| rule([state(Field::CT_ESTABLISHED), mark(mark::RECEIVER, own), mark_denied()]))
             .collect();
-        refused.extend(refuse());
-        let refused = self.shared_chain(&format!("refuse-receiver-{receiver}"), refused);
-        let rules = self.tell(Decision::denied(place), refused);
-        self.shared_chain(&counter_name(Decision::denied(place)), rules)
+        refused.push(rule([goto(REFUSE).into()]));
+        self.shared_chain(&format!("refuse-receiver-{receiver}"), refused)
     }
 
     /// The kernel's own messages about flows that were seen: ICMP errors (RFC 792, RFC 4443).
@@ -145,8 +144,7 @@ impl Builder<'_> {
     }
 }
 
-/// Refuses a packet, so that an application of this pod fails fast. These rules stand in each chain that refuses, and not
-/// behind a further jump: the kernel allows 16 chains in a row.
+/// Refuses a packet, so that an application of this pod fails fast.
 fn refuse() -> Vec<Rule> {
     vec![
         // What came from the network gets no answer. At OUTPUT there is no input device, and its number is 0.

@@ -17,7 +17,6 @@ pub const JUDGE_OUT: &str = "judge-out";
 pub const JUDGE_IN: &str = "judge-in";
 
 const RST: u32 = 0x04;
-/// `PACKET_BROADCAST` and `PACKET_MULTICAST`.
 const GROUPS: [u128; 2] = [1, 2];
 /// An IPv4 header without options: version 4, five words.
 const PLAIN_IPV4: u128 = 0x45;
@@ -47,7 +46,7 @@ impl Builder<'_> {
     /// Before connection tracking: what `lo` carries has passed OUTPUT and has its entry still; what was injected
     /// there (AF_PACKET, AF_XDP) has none. From the network, nobody has our addresses.
     fn prerouting(&mut self) {
-        let groups = self.set("groups", vec![Kind::PacketType], GROUPS.map(|t| vec![t]));
+        let groups = self.groups();
         let [v4, from_net] = Self::loopback_net(Field::Ipv4Source);
         let [_, to_net] = Self::loopback_net(Field::Ipv4Destination);
         let rules = vec![
@@ -88,6 +87,15 @@ impl Builder<'_> {
         let again = again.collect();
         self.chain(OUTPUT_AGAIN, again);
         let mut rules = Vec::new();
+        if self.has_several_networks() {
+            // What the kernel says by itself, such as a neighbour solicitation from no address, is neither.
+            rules.push(rule([
+                state(Field::CT_NEW | Field::CT_ESTABLISHED),
+                is_not(Field::OutputDevice, LO),
+                is_not(Field::FibSourceTypeOut, LOCAL),
+                goto(FORGED).into(),
+            ]));
+        }
         if let Some(seen) = self.seen_out() {
             let established = vec![
                 rule([is(Field::NetworkHeaderStart, PLAIN_IPV4), seen.clone()]),
@@ -116,6 +124,11 @@ impl Builder<'_> {
         self.base_chain("output", HookPoint::Output, 0, false, rules);
     }
 
+    /// `PACKET_BROADCAST` and `PACKET_MULTICAST`.
+    fn groups(&mut self) -> String {
+        self.set("groups", vec![Kind::PacketType], GROUPS.map(|t| vec![t]))
+    }
+
     /// Refuses packets with options that change their way; returns where there are none.
     fn way_options(&mut self, plain: &str) {
         let routed = [Field::LooseSourceRoute, Field::StrictSourceRoute];
@@ -134,8 +147,9 @@ impl Builder<'_> {
 
     fn input(&mut self) {
         // A group's packet reaches every socket that listens, so it passes only where nobody is isolated.
-        let groups = self.set("groups", vec![Kind::PacketType], GROUPS.map(|t| vec![t]));
-        let open = self.pod.enforced.side(Party::Unknown, Direction::Ingress).scope(Wire::Network).is_none();
+        let groups = self.groups();
+        let open = self.pod.enforced.side(Party::Unknown, Direction::Ingress).scope(Wire::Network).is_none()
+            && !self.has_isolated_edge(Direction::Ingress);
         let verdict = if open { Verdict::Accept } else { goto(IMPROPER) };
         let group = rule([in_set([Field::PacketType], &groups), verdict.clone().into()]);
         // The same in a frame that is addressed to us alone.
@@ -153,6 +167,14 @@ impl Builder<'_> {
         let again = again.collect();
         self.chain(INPUT_AGAIN, again);
         let mut rules = Vec::new();
+        if self.has_several_networks() {
+            rules.push(rule([
+                is_not(Field::InputDevice, LO),
+                is_not(Field::FibDestinationTypeIn, LOCAL),
+                is(Field::FibDestinationType, LOCAL),
+                goto(IMPROPER).into(),
+            ]));
+        }
         if let Some(seen) = self.seen_in() {
             self.chain(INPUT_SEEN, vec![rule([seen]), rule([Verdict::Return.into()])]);
             rules.push(rule([state(Field::CT_ESTABLISHED), Verdict::Jump(INPUT_SEEN.to_owned()).into()]));

@@ -10,13 +10,14 @@ mod by_user;
 mod identify;
 mod seen;
 
-use super::builder::Builder;
-use super::ends::{FORGED, IMPROPER, PROPER};
-use super::judge::{Answers, Question};
-use super::statements::{LO, dispatch_mark, goto, is, is_not, mark, mark_not, rule, state};
+use super::builder::{Builder, Size};
+use super::ends::{DENY_EGRESS, DENY_INGRESS, FORGED, IMPROPER, PROPER};
+use super::question::Answers;
+use super::statements::{LO, at_most, dispatch_mark, goto, is, is_not, mark, mark_not, rule, set_mark, state};
 use crate::mark;
 use crate::ruleset::{Field, Kind, Rule, Statement, Verdict};
 use sidewall_flow::{Direction, Party, Place};
+use std::collections::BTreeMap;
 
 const ORIGINAL: u128 = 0;
 const REPLY: u128 = 1;
@@ -34,6 +35,7 @@ const INGRESS_OF: &str = "ingress-of";
 impl Builder<'_> {
     /// The chains that identify and judge.
     pub fn judging(&mut self) {
+        self.egress_denials();
         for party in self.parties() {
             self.egress(party);
         }
@@ -43,9 +45,7 @@ impl Builder<'_> {
             self.out_by_user();
             self.in_by_user();
         } else {
-            for party in self.parties() {
-                self.ingress(party);
-            }
+            self.ingress_by_cgroup();
             self.party_map(INGRESS_OF, mark::receiver, "ingress");
             self.out_by_cgroup();
             self.in_by_cgroup();
@@ -58,7 +58,52 @@ impl Builder<'_> {
             .into_iter()
             .map(|party| (vec![u128::from(place(party))], goto(&format!("{chain}-{party}"))))
             .collect();
-        self.map(name, vec![Kind::Mark], verdicts);
+        self.map(name, vec![Kind::Mark], Size::Fixed, verdicts);
+    }
+
+    /// The chains that a denied client's side goes to: whoever asks the policies' rules need not know for whom.
+    fn egress_denials(&mut self) {
+        let denied = self.parties().into_iter().map(|party| (party, self.egress_denied(party, Place::Egress(party))));
+        let denied = denied.collect();
+        self.denials(Direction::Egress, &denied);
+    }
+
+    /// The chains that find again whose side is denied, and lead to what is done then; where its own policies have denied
+    /// it, past the Audit policies.
+    fn denials(&mut self, direction: Direction, denied: &BTreeMap<Party, Verdict>) {
+        let (name, audited_name) = denial(direction);
+        self.find_again(name, direction, &|party| denied[&party].clone());
+        if !self.audits(direction) {
+            return;
+        }
+        let mut audited = denied.clone();
+        for (party, verdict) in denied {
+            if let Some(asked) = self.audit_denied(*party, direction) {
+                let rules = vec![asked, rule([verdict.clone().into()])];
+                audited.insert(*party, self.chain(format!("{audited_name}-{party}"), rules));
+            }
+        }
+        self.find_again(audited_name, direction, &|party| audited[&party].clone());
+    }
+
+    /// What is asked of a flow from or to the network, one after the other, and where it goes when all is well.
+    fn on_network(&mut self, party: Party, direction: Direction, passes: Rule) -> Vec<Rule> {
+        let pod = self.pod;
+        let (edge_denies, audited) = denial(direction);
+        let edge_denies = goto(edge_denies);
+        let denies = if self.audits(direction) { goto(audited) } else { edge_denies.clone() };
+        let mut rules = Vec::new();
+        rules.extend(self.edge(direction, &edge_denies));
+        let verdict = self.ask_network("", &pod.enforced, party, direction, &Answers::unless(denies.clone()));
+        rules.extend(self.on_the_way(verdict, &denies));
+        rules.extend(self.audit_allowed(party, direction));
+        rules.push(passes);
+        // Where everything is denied, nothing goes on.
+        let decided = |rule: &Rule| matches!(rule.statements.as_slice(), [Statement::Verdict(Verdict::Goto(_))]);
+        if let Some(last) = rules.iter().position(decided) {
+            rules.truncate(last + 1);
+        }
+        rules
     }
 
     /// The rules by which a party's packets pass in flows that are judged already, where nothing has done that before:
@@ -70,54 +115,48 @@ impl Builder<'_> {
 
     // === the client's side ===
 
-    /// `egress-PARTY`: what a party opens.
+    /// `egress-PARTY`: what a party opens, where its packets leave and where it hears.
     fn egress(&mut self, party: Party) {
-        let place = Place::Egress(party);
-        let question = Question { party, direction: Direction::Egress, other: None };
-        let answers = Answers { allow: self.client_passes(party), deny: self.egress_denied(party, place) };
-        let answers = self.audited(place, &[(party, Direction::Egress)], answers, |builder, prefix, layer, answers| {
-            builder.ask(&format!("{prefix}network-from-{party}"), layer, question, answers)
-        });
-        let pod = self.pod;
-        let network = self.ask(&format!("network-from-{party}"), &pod.enforced, question, &answers);
-        let (mut rules, loopback) = if pod.identities.by_port() {
-            self.loopback_by_port(party)
+        let own = mark::sender(party);
+        let passes = client_passes(party);
+        let network = self.on_network(party, Direction::Egress, passes.clone());
+        let mut rules = self.unless_seen(
+            party,
+            [
+                rule([
+                    mark(mark::SENDER | mark::CLIENT, own | mark::CLIENT),
+                    at_most(Field::OutputDevice, LO),
+                    Verdict::Accept.into(),
+                ]),
+                // A flow to the network has no receiver here.
+                rule([mark(mark::SENDER | mark::RECEIVER | mark::CLIENT, own | mark::CLIENT), Verdict::Accept.into()]),
+            ],
+        );
+        rules.extend([
+            // A packet of a new flow has been looked at just now.
+            rule([is_not(Field::OutputDevice, 0), state(Field::CT_ESTABLISHED), still_proper()]),
+            // On the network, a port that another has left may be taken; on loopback somebody may still listen, and who
+            // hears is not the one who asked. At INPUT, the number of the device that it leaves by is 0.
+            rule([
+                at_most(Field::OutputDevice, LO),
+                mark_not(mark::SENDER, 0),
+                mark_not(mark::SENDER, own),
+                goto(FORGED).into(),
+            ]),
+        ]);
+        let loopback = if self.pod.identities.by_port() {
+            let (declared, others) = self.loopback_by_port(party);
+            rules.extend(declared);
+            rule([others.into()])
         } else {
             // OUTPUT can't know the receiver; it records the sender, and INPUT judges the pair.
-            (Vec::new(), self.client_passes(party))
+            passes
         };
-        rules.extend([
-            rule([is(Field::OutputDevice, LO), loopback.clone().into()]),
-            rule([is(Field::InputDevice, LO), loopback.into()]),
-            rule([network.into()]),
-        ]);
-        self.chain(format!("egress-{party}"), rules);
-    }
-
-    /// `out-PARTY`: a packet that this party's socket sends in a flow that it opened.
-    fn out_original(&mut self) {
-        for party in self.parties() {
-            let own = mark::sender(party);
-            let judge = || goto(&format!("egress-{party}"));
-            let passed = mark(mark::SENDER | mark::CLIENT, own | mark::CLIENT);
-            // A flow to the network has no receiver here.
-            let left = mark(mark::SENDER | mark::RECEIVER | mark::CLIENT, own | mark::CLIENT);
-            // A packet of a new flow has passed nothing: its mark has just begun.
-            let passed = [
-                rule([passed, is(Field::OutputDevice, LO), Verdict::Accept.into()]),
-                rule([left, Verdict::Accept.into()]),
-            ];
-            let mut rules = self.unless_seen(party, passed);
-            rules.extend([
-                rule([state(Field::CT_ESTABLISHED), still_proper()]),
-                rule([mark(mark::SENDER, 0), judge().into()]),
-                rule([mark(mark::SENDER, own), judge().into()]),
-                // On the network, a port that another has left may be taken; on loopback somebody may still listen.
-                rule([is_not(Field::OutputDevice, LO), judge().into()]),
-                rule([goto(FORGED).into()]),
-            ]);
-            self.chain(format!("out-{party}"), rules);
+        if network != [loopback.clone()] {
+            rules.extend([Field::OutputDevice, Field::InputDevice].map(|device| on_lo(device, &loopback)));
         }
+        rules.extend(network);
+        self.chain(format!("egress-{party}"), rules);
     }
 
     /// What is left of `judge-out` for original packets: those without a socket of their own.
@@ -146,6 +185,34 @@ impl Builder<'_> {
             rule([goto(IMPROPER).into()]),
         ]
     }
+}
+
+/// The chains that deny a side of a flow on the network: at the pod's edge, and where a container's own policies do, which
+/// Audit policies may have something to say of.
+const fn denial(direction: Direction) -> (&'static str, &'static str) {
+    match direction {
+        Direction::Egress => (DENY_EGRESS, "audited-egress"),
+        Direction::Ingress => (DENY_INGRESS, "audited-ingress"),
+    }
+}
+
+/// The client's side has passed: the sender is recorded.
+fn client_passes(sender: Party) -> Rule {
+    let passed = set_mark(mark::SENDER | mark::CLIENT, mark::sender(sender) | mark::CLIENT);
+    rule([passed, Verdict::Accept.into()])
+}
+
+/// The server's side has passed: the receiver is recorded.
+fn server_passes(receiver: Party) -> Rule {
+    let passed = set_mark(mark::RECEIVER | mark::SERVER, mark::receiver(receiver) | mark::SERVER);
+    rule([passed, Verdict::Accept.into()])
+}
+
+/// A rule for what leaves by, or has come by, the loopback device.
+fn on_lo(device: Field, rule: &Rule) -> Rule {
+    let mut statements = vec![is(device, LO)];
+    statements.extend(rule.statements.iter().cloned());
+    Rule { statements, comment: None }
 }
 
 /// Looks again at addresses and device where a packet does not pass by its flow's mark.

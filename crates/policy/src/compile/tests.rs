@@ -3,4 +3,5 @@
 mod agreement;
 mod golden;
 mod netfilter;
+mod size;
 mod structure;

@@ -1,12 +1,13 @@
 //! Judging by user or group: a receiver is known by the port that its container declares, and must then answer.
 
-use super::super::builder::Builder;
-use super::super::ends::FORGED;
+use super::super::builder::{Builder, Size};
+use super::super::ends::{DENY_INGRESS, FORGED};
 use super::super::hooks::{JUDGE_IN, JUDGE_OUT};
-use super::super::judge::{Answers, Question};
+use super::super::question::Answers;
 use super::super::statements::{
     LO, NO_USER, TCP, at_most, bits, dispatch, goto, is, is_not, mark, mark_not, rule, set_mark,
 };
+use super::identify::into;
 use super::{ACK, FIN, HANDSHAKE, RST, SYN, reply, still_proper};
 use crate::mark;
 use crate::model::Layer;
@@ -56,7 +57,8 @@ impl Builder<'_> {
         let undeclared = self.open_or(sender, place, undeclared);
         let mut rules = Vec::new();
         if !verdicts.is_empty() {
-            let map = self.map(&format!("loopback-{sender}-map"), vec![Kind::Protocol, Kind::Port], verdicts);
+            let map =
+                self.map(&format!("loopback-{sender}-map"), vec![Kind::Protocol, Kind::Port], Size::Fixed, verdicts);
             let ports = dispatch([Field::Protocol, Field::CtOriginalDestinationPort], &map);
             rules.extend([Field::OutputDevice, Field::InputDevice].map(|device| rule([is(device, LO), ports.clone()])));
         }
@@ -138,7 +140,7 @@ impl Builder<'_> {
 
     pub(super) fn may_answer(&mut self, receiver: Party) -> String {
         let values = [0, mark::receiver(receiver), mark::ANYBODY];
-        self.set("may-answer", vec![Kind::Mark], values.map(|value| vec![u128::from(value)]))
+        self.set(&format!("may-answer-{receiver}"), vec![Kind::Mark], values.map(|value| vec![u128::from(value)]))
     }
 
     pub(super) fn receiver_in(&self, set: &str) -> Statement {
@@ -157,9 +159,26 @@ impl Builder<'_> {
             let verdict = self.arrival_of(Some(Party::Container(owner)));
             verdicts.push((vec![u128::from(protocol.number()), u128::from(port)], verdict));
         }
-        let mut rules = Vec::new();
+        // At the edge, whoever declares the port is the receiver too.
+        let denied: Vec<_> = self
+            .owners()
+            .into_iter()
+            .map(|(protocol, port, owner)| {
+                let owner = Party::Container(owner);
+                let denied = self.ingress_denied(owner, Place::Ingress(owner));
+                (vec![u128::from(protocol.number()), u128::from(port)], denied)
+            })
+            .collect();
+        let mut denials = Vec::new();
+        if !denied.is_empty() {
+            let map = self.map("deny-ingress-map", vec![Kind::Protocol, Kind::Port], Size::Fixed, denied);
+            denials.push(rule([dispatch([Field::Protocol, Field::CtOriginalDestinationPort], &map)]));
+        }
+        denials.push(rule([self.ingress_denied(Party::Unknown, Place::Ingress(Party::Unknown)).into()]));
+        let denies = self.chain(DENY_INGRESS, denials);
+        let mut rules: Vec<Rule> = self.edge(Direction::Ingress, &denies).into_iter().collect();
         if !verdicts.is_empty() {
-            let map = self.map("arrival-map", vec![Kind::Protocol, Kind::Port], verdicts);
+            let map = self.map("arrival-map", vec![Kind::Protocol, Kind::Port], Size::Fixed, verdicts);
             rules.push(rule([dispatch([Field::Protocol, Field::CtOriginalDestinationPort], &map)]));
         }
         let undeclared = self.arrival_of(None);
@@ -172,16 +191,15 @@ impl Builder<'_> {
         let receiver = owner.unwrap_or(Party::Unknown);
         let place = Place::Ingress(receiver);
         let sides = [(receiver, Direction::Ingress), (Party::Unknown, Direction::Ingress)];
-        let question = |party| Question { party, direction: Direction::Ingress, other: None };
         let ask =
             |builder: &mut Self, prefix: &str, layer: &Layer, anybody: &Verdict, own: &Verdict, deny: &Verdict| {
                 let mut deny = deny.clone();
                 if owner.is_some() {
                     let answers = Answers { allow: own.clone(), deny };
-                    deny = builder.ask(&format!("{prefix}network-to-{receiver}"), layer, question(receiver), &answers);
+                    deny = builder.ask_network(prefix, layer, receiver, Direction::Ingress, &answers);
                 }
                 let answers = Answers { allow: anybody.clone(), deny };
-                builder.ask(&format!("{prefix}network-to-anybody"), layer, question(Party::Unknown), &answers)
+                builder.ask_network(prefix, layer, Party::Unknown, Direction::Ingress, &answers)
             };
         let deny = self.ingress_denied(receiver, place);
         let mut audited = |verdict: Verdict| {
@@ -221,10 +239,9 @@ impl Builder<'_> {
 
     pub(super) fn out_by_user(&mut self) {
         self.arrives();
-        self.out_original();
         let nodes = || is_not(Field::SocketUid, NO_USER);
         let mut rules = vec![rule([reply(), goto("out-reply").into()])];
-        rules.extend(self.identify("out", nodes()));
+        rules.extend(self.identify("out", nodes(), &into("egress")));
         rules.extend(Self::out_original_rest());
         self.chain(JUDGE_OUT, rules);
 
@@ -244,7 +261,7 @@ impl Builder<'_> {
             ];
             self.chain(format!("answers-{party}"), rules);
         }
-        let mut rules = self.identify("answers", nodes());
+        let mut rules = self.identify("answers", nodes(), &into("answers"));
         rules.extend([
             rule([still_proper()]),
             rule([mark_not(mark::CLIENT | mark::SERVER, 0), Verdict::Accept.into()]),

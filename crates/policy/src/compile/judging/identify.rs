@@ -1,16 +1,16 @@
 //! Whose socket a packet has.
 
-use super::super::builder::Builder;
-use super::super::statements::{NO_USER, dispatch, goto, is, is_not, rule};
+use super::super::builder::{Builder, Size};
+use super::super::statements::{NO_USER, at_most, dispatch, dispatch_mark, goto, is, is_not, rule};
+use crate::mark;
 use crate::model::Identities;
-use crate::ruleset::{Field, Kind, Rule, Statement};
-use sidewall_flow::Party;
+use crate::ruleset::{Field, Kind, Rule, Statement, Verdict};
+use sidewall_flow::{Direction, Party};
 
 impl Builder<'_> {
-    /// Leads the packets of sockets that the identities name into `prefix-PARTY`.
-    pub(super) fn known_sockets(&mut self, prefix: &str) -> Statement {
-        let to = |party: Party| goto(&format!("{prefix}-{party}"));
-        let map = format!("{prefix}-map");
+    /// Leads the packets of sockets that the identities name to a verdict for each party, by the map `name-map`.
+    pub(super) fn known_sockets(&mut self, name: &str, to: &dyn Fn(Party) -> Verdict) -> Statement {
+        let map = format!("{name}-map");
         match &self.pod.identities {
             Identities::Cgroup { level, containers, .. } => {
                 let verdicts: Vec<_> = containers
@@ -19,7 +19,8 @@ impl Builder<'_> {
                         cgroups.iter().map(move |cgroup| (vec![u128::from(*cgroup)], to(Party::Container(*id))))
                     })
                     .collect();
-                let map = self.map(&map, vec![Kind::Cgroup], verdicts);
+                // Containers start, stop and start again.
+                let map = self.map(&map, vec![Kind::Cgroup], Size::Grows, verdicts);
                 dispatch([Field::SocketCgroup { level: *level }], &map)
             }
             Identities::Uid(users) | Identities::Gid(users) => {
@@ -31,17 +32,16 @@ impl Builder<'_> {
                 let nodes = users.node.iter().map(|user| (*user, Party::Node));
                 let verdicts: Vec<_> =
                     containers.chain(nodes).map(|(user, party)| (vec![u128::from(user)], to(party))).collect();
-                let map = self.map(&map, vec![kind], verdicts);
+                let map = self.map(&map, vec![kind], Size::Fixed, verdicts);
                 dispatch([field], &map)
             }
         }
     }
 
-    /// The rules that find the party of a packet's socket: into `prefix-PARTY`, or on where there is no such socket.
+    /// The rules that find the party of a packet's socket and lead to its verdict, or on where there is no such socket.
     /// `nodes` finds the node's sockets where only what is left can tell.
-    pub(super) fn identify(&mut self, prefix: &str, nodes: Statement) -> Vec<Rule> {
-        let to = |party: Party| goto(&format!("{prefix}-{party}"));
-        let known = rule([self.known_sockets(prefix)]);
+    pub(super) fn identify(&mut self, name: &str, nodes: Statement, to: &dyn Fn(Party) -> Verdict) -> Vec<Rule> {
+        let known = rule([self.known_sockets(name, to)]);
         match &self.pod.identities {
             Identities::Cgroup { pods_level, pods, .. } => {
                 let pods = is(Field::SocketCgroup { level: *pods_level }, u128::from(*pods));
@@ -52,4 +52,48 @@ impl Builder<'_> {
             }
         }
     }
+
+    /// A chain that finds once more whose side of a flow a packet is, as the judgement that led here has found it: by the
+    /// packet's socket; where it has none, by the end that the flow's mark names; else it is an unknown one's.
+    pub(super) fn find_again(&mut self, name: &str, direction: Direction, to: &dyn Fn(Party) -> Verdict) -> Verdict {
+        let mut rules = match (&self.pod.identities, direction) {
+            (Identities::Cgroup { .. }, Direction::Egress) => {
+                let mut rules = self.identify(name, is_not(Field::SocketUid, NO_USER), to);
+                // The user is asked for where the packet leaves only, the full socket where it arrives.
+                if let Some(nodes) = rules.last_mut() {
+                    nodes.statements.insert(0, is_not(Field::OutputDevice, 0));
+                }
+                let full = at_most(Field::SocketWildcard, 1);
+                rules.push(rule([is_not(Field::InputDevice, 0), full, to(Party::Node).into()]));
+                rules
+            }
+            (Identities::Cgroup { .. }, Direction::Ingress) => {
+                self.identify(name, at_most(Field::SocketWildcard, 1), to)
+            }
+            // There is no user at INPUT.
+            (Identities::Uid(_) | Identities::Gid(_), _) => {
+                let mut rules = self.identify(name, is_not(Field::SocketUid, NO_USER), to);
+                for rule in &mut rules {
+                    rule.statements.insert(0, is_not(Field::OutputDevice, 0));
+                }
+                rules
+            }
+        };
+        let (mask, place): (u32, fn(Party) -> u32) = match direction {
+            Direction::Egress => (mark::SENDER, mark::sender),
+            Direction::Ingress => (mark::RECEIVER, mark::receiver),
+        };
+        let recorded: Vec<_> =
+            self.parties().into_iter().map(|party| (vec![u128::from(place(party))], to(party))).collect();
+        let recorded = self.map(&format!("{name}-of"), vec![Kind::Mark], Size::Fixed, recorded);
+        rules.push(rule([dispatch_mark(mask, &recorded)]));
+        rules.push(rule([to(Party::Unknown).into()]));
+        self.chain(name, rules)
+    }
+}
+
+/// Into the chain of a party.
+pub(super) fn into(prefix: &str) -> impl Fn(Party) -> Verdict {
+    let prefix = prefix.to_owned();
+    move |party| goto(&format!("{prefix}-{party}"))
 }

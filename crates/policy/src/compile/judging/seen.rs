@@ -2,6 +2,7 @@
 
 use super::super::builder::Builder;
 use super::super::statements::{LO, is, mark, rule};
+use super::identify::into;
 use super::{original, reply};
 use crate::mark;
 use crate::ruleset::{Field, Statement, Verdict};
@@ -27,11 +28,10 @@ impl Builder<'_> {
                 // A flow to the network has no receiver here, one from it no sender.
                 rule([passed(ends | mark::CLIENT, sends), original(), Verdict::Accept.into()]),
                 rule([passed(ends | mark::SERVER, answers), reply(), Verdict::Accept.into()]),
-                rule([Verdict::Return.into()]),
             ];
             self.chain(format!("seen-out-{party}"), rules);
         }
-        Some(self.known_sockets("seen-out"))
+        Some(self.known_sockets("seen-out", &into("seen-out")))
     }
 
     /// Accepts what a known socket receives in a flow that it may; `None` as for [`Builder::seen_out`].
@@ -47,10 +47,9 @@ impl Builder<'_> {
             let rules = vec![
                 rule([mark(common | mark::RECEIVER | mark::SERVER, now | serves), original(), Verdict::Accept.into()]),
                 rule([mark(common | mark::SENDER | mark::CLIENT, now | hears), reply(), Verdict::Accept.into()]),
-                rule([Verdict::Return.into()]),
             ];
             self.chain(format!("seen-in-{party}"), rules);
         }
-        Some(self.known_sockets("seen-in"))
+        Some(self.known_sockets("seen-in", &into("seen-in")))
     }
 }

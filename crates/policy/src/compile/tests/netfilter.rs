@@ -5,7 +5,7 @@
 //! a second, and without any privilege, where the compiler and the evaluator disagree.
 
 use crate::model::{Identities, UserIdentities};
-use crate::ruleset::{Chain, Compare, Element, Field, HookPoint, Set, Statement, Table, Verdict};
+use crate::ruleset::{Chain, Compare, Element, Field, HookPoint, Set, Statement, Table, Verdict, device_name};
 use crate::{End, Flow, ResolvedPod, Ruleset};
 use sidewall_flow::{Party, Protocol};
 use std::collections::BTreeSet;
@@ -13,6 +13,8 @@ use std::net::IpAddr;
 
 const LO: u128 = 1;
 const ETH0: u128 = 2;
+/// The first of the further networks' devices.
+const NET: u128 = 3;
 const SYN: u128 = 0x02;
 const ACK: u128 = 0x10;
 
@@ -207,7 +209,7 @@ impl Packet<'_> {
         let [source, destination] = self.connection.addresses;
         let v4 = source.is_ipv4();
         let (from, to) = if self.way == Way::Original { (source, destination) } else { (destination, source) };
-        let device = if self.loopback { LO } else { ETH0 };
+        let (device, name) = self.device();
         let output = self.point == HookPoint::Output;
         let tcp = flow.protocol == Protocol::Tcp;
         // A SYN-ACK is sent by a request socket; what arrives finds a listener or a full one.
@@ -223,6 +225,8 @@ impl Packet<'_> {
             // The kernel gives the device that is not there the number 0.
             Field::InputDevice => Some(if output { 0 } else { device }),
             Field::OutputDevice => Some(if output { device } else { 0 }),
+            Field::InputDeviceName => Some(if output { 0 } else { device_name(&name) }),
+            Field::OutputDeviceName => Some(if output { device_name(&name) } else { 0 }),
             Field::Length => Some(if self.shape == Shape::Data { 500 } else { 60 }),
             Field::PacketType => Some(0),
             Field::SocketUid if output => self.socket.map(|party| self.user(party, true)),
@@ -241,6 +245,9 @@ impl Packet<'_> {
             Field::CtOriginalDestinationPort => Some(flow.port.into()),
             // RTN_LOCAL and RTN_UNICAST.
             Field::FibSourceType => Some(if output || self.loopback { 2 } else { 1 }),
+            // Every address is its device's.
+            Field::FibSourceTypeOut if output => Some(2),
+            Field::FibDestinationTypeIn if !output => Some(2),
             Field::FibDestinationType => Some(if self.loopback || !output { 2 } else { 1 }),
             Field::NetworkHeaderStart => Some(if v4 { 0x45 } else { 0x60 }),
             Field::Ipv4Source => of(true, from),
@@ -254,6 +261,23 @@ impl Packet<'_> {
                 Shape::Data => ACK,
             }),
             _ => None,
+        }
+    }
+
+    /// The device that leads to the other end: its number and its name.
+    fn device(&self) -> (u128, String) {
+        let Connection { pod, flow, .. } = self.connection;
+        let attached = [flow.sender, flow.receiver].into_iter().find_map(|end| match end {
+            End::Attached(id, _) => Some(id),
+            _ => None,
+        });
+        match attached {
+            _ if self.loopback => (LO, "lo".to_owned()),
+            None => (ETH0, pod.interface.clone().unwrap_or_else(|| "eth0".to_owned())),
+            Some(id) => {
+                let device = pod.attached.get(&id).map_or("nobody-knows", |attached| &attached.device);
+                (NET + u128::from(id.0), device.to_owned())
+            }
         }
     }
 

@@ -1,0 +1,134 @@
+//! The networks of a pod: what holds at the edge of each, and which of a container's rules count there.
+
+use super::builder::{Builder, Size};
+use super::question::{Answers, Other, Question};
+use super::statements::{dispatch, in_set, is_not, rule};
+use crate::model::{Layer, Sides, Wire};
+use crate::ruleset::{Chain, Field, Hook, HookPoint, Kind, Rule, Verdict, device_name};
+use sidewall_flow::{Direction, Party};
+
+/// The device that a packet of the network leaves by, and the one that it comes by: one of them is there.
+const DEVICES: [Field; 2] = [Field::OutputDeviceName, Field::InputDeviceName];
+
+const fn way(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "to",
+        Direction::Egress => "from",
+    }
+}
+
+impl Builder<'_> {
+    /// Whether a process's choice of the device matters: then nothing may leave or come by a device that has not the
+    /// address, so that a flow's mark carries no verdict from one network to another.
+    pub fn has_several_networks(&self) -> bool {
+        !self.pod.attached.is_empty() || self.pod.interface.is_some() && self.pod.elsewhere.isolate()
+    }
+
+    /// The rules that deny what is not on the pod network; none where there is no telling.
+    pub fn off_pod_network(&mut self, deny: &Verdict) -> Vec<Rule> {
+        if let Some(device) = &self.pod.interface {
+            let name = device_name(device);
+            let [out, into] = DEVICES.map(|device| is_not(device, name));
+            // One of the two is of no device, and has no name.
+            return vec![rule([out, into, deny.clone().into()])];
+        }
+        if self.pod.attached.is_empty() {
+            return Vec::new();
+        }
+        // Without a name of its own, the pod network's device is whichever is none of the others.
+        let names: Vec<_> = self.pod.attached.values().map(|attached| vec![device_name(&attached.device)]).collect();
+        let set = self.set("attached-devices", vec![Kind::DeviceName], names);
+        DEVICES.map(|device| rule([in_set([device], &set), deny.clone().into()])).into()
+    }
+
+    /// Whether anything is isolated at any edge, in a direction.
+    pub fn has_isolated_edge(&self, direction: Direction) -> bool {
+        self.edges().any(|sides| !sides.side(direction).scope(Wire::Network).is_none())
+    }
+
+    fn edges(&self) -> impl Iterator<Item = &Sides> {
+        let attached = self.pod.attached.values().map(|attached| &attached.edge);
+        attached.chain([&self.pod.edge, &self.pod.elsewhere])
+    }
+
+    /// The rule by which a chain goes through the edge of a packet's network: none where there is none.
+    pub fn edge(&mut self, direction: Direction, deny: &Verdict) -> Option<Rule> {
+        let pod = self.pod;
+        let name = format!("edge-{}", way(direction));
+        let answers = Answers::unless(deny.clone());
+        let ask = |builder: &mut Self, name: &str, sides: &Sides| {
+            let (name, side) = (name.to_owned(), sides.side(direction));
+            let question = Question { name: name.clone(), side, direction, other: Other::Edge, counted: true };
+            builder.ask(&name, &question, &answers)
+        };
+        let mut verdicts = Vec::new();
+        for (id, attached) in &pod.attached {
+            let verdict = ask(self, &format!("{name}-{}", id.0), &attached.edge);
+            verdicts.push((vec![device_name(&attached.device)], verdict));
+        }
+        let pod_network = ask(self, &name, &pod.edge);
+        let others = match &pod.interface {
+            Some(device) => {
+                verdicts.push((vec![device_name(device)], pod_network));
+                ask(self, &format!("{name}-elsewhere"), &pod.elsewhere)
+            }
+            None => pod_network,
+        };
+        if verdicts.iter().all(|(_, verdict)| *verdict == others) {
+            return self.on_the_way(others, deny);
+        }
+        let map = self.map(&format!("{name}-devices"), vec![Kind::DeviceName], Size::Fixed, verdicts);
+        let mut rules: Vec<Rule> = DEVICES.map(|device| rule([dispatch([device], &map)])).into();
+        rules.push(rule([others.into()]));
+        let verdict = self.shared_chain(&format!("{name}-by-device"), rules);
+        self.on_the_way(verdict, deny)
+    }
+
+    /// Asks a layer what a party may on the network of a packet. Parties of equal rules share the chain, where the
+    /// answers are the same: it is called by the first of them.
+    pub fn ask_network(
+        &mut self,
+        prefix: &str,
+        layer: &Layer,
+        party: Party,
+        direction: Direction,
+        answers: &Answers,
+    ) -> Verdict {
+        let side = layer.side(party, direction);
+        let same = |other: &Party| layer.side(*other, direction) == side;
+        let first = self.parties().into_iter().find(same).unwrap_or(party);
+        let name = format!("network-{}-{first}", way(direction));
+        // What an answer leads to may be of the party alone.
+        let chain = match (prefix, &answers.allow) {
+            ("", Verdict::Return) => name.clone(),
+            _ => format!("{prefix}network-{}-{party}", way(direction)),
+        };
+        let key = (chain.clone(), answers.clone());
+        if let Some(verdict) = self.networks_asked.get(&key) {
+            return verdict.clone();
+        }
+        let counted = self.is_enforced(layer);
+        let name = if counted { name } else { format!("audit.{name}") };
+        let question = Question { name, side, direction, other: Other::Network, counted };
+        let verdict = self.ask(&chain, &question, answers);
+        self.networks_asked.insert(key, verdict.clone());
+        verdict
+    }
+
+    /// The chains that guard the egress of each device.
+    pub fn links(&self) -> Vec<Chain> {
+        let further = self.pod.attached.values().map(|attached| &attached.device);
+        let mut devices: Vec<&String> = self.pod.interface.iter().chain(further).collect();
+        let mut seen = std::collections::BTreeSet::new();
+        devices.retain(|device| seen.insert(*device));
+        devices
+            .into_iter()
+            .enumerate()
+            .map(|(index, device)| Chain {
+                name: if index == 0 { "egress".to_owned() } else { format!("egress-{device}") },
+                hook: Some(Hook { point: HookPoint::DeviceEgress(device.clone()), priority: 0, accept: false }),
+                rules: Self::link_rules(),
+            })
+            .collect()
+    }
+}

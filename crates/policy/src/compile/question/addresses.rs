@@ -1,0 +1,345 @@
+//! How what a question's rules allow is looked up.
+//!
+//! However many rules and peers there are, a new flow is looked up a few times:
+//!
+//! - **Open ports**: grants that hold for whoever it is. A rule each, where there are few; else a map by port.
+//! - **Sockets**: single addresses with few ports, and Services: a hash map by address, protocol and port.
+//! - **Hosts and blocks**: single addresses in a hash map, blocks in an interval map, for each distinct set of ports. All
+//!   isolated ports come first and need no look at the port; of the others, a few are tried in turn, and many are found
+//!   by a map from the port to those that hold it.
+//!
+//! A map gives the counter of the first of its rules that covers the address; which of several rules in different maps
+//! counts is decided by the order above.
+//!
+//! Which of these there are, and what they are called, follows from the policies' rules alone: peers that come and go
+//! change elements. So single addresses and Services have their maps in both families even when those are empty.
+
+use super::super::builder::Builder;
+use super::super::statements::{dispatch, goto, is, not_in_set, rule};
+use super::cover::{firsts, parts};
+use super::ports::{few, ports_name};
+use super::{Allowed, Asking, IN_TURN, Other, Question, finish};
+use crate::addresses::Addresses;
+use crate::model::{Peers, Reach, RuleName};
+use crate::ports::Ports;
+use crate::ranges::Ranges;
+use crate::ruleset::{Element, Field, Kind, Rule, Set, Statement, Verdict};
+use sidewall_flow::{Direction, Protocol};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// The hosts and blocks that rules allow for one set of ports.
+#[derive(Default)]
+struct Group<'a> {
+    /// Single addresses; `None` where no rule has any for these ports.
+    hosts: Option<Vec<(&'a RuleName, &'a BTreeSet<IpAddr>)>>,
+    blocks: Vec<(&'a RuleName, &'a Addresses)>,
+}
+
+/// The two families: their names, and where the other end's address stands.
+fn families(direction: Direction) -> [(&'static str, Field); 2] {
+    match direction {
+        Direction::Ingress => [("4", Field::CtOriginalSource4), ("6", Field::CtOriginalSource6)],
+        Direction::Egress => [("4", Field::CtOriginalDestination4), ("6", Field::CtOriginalDestination6)],
+    }
+}
+
+/// An address's number, where it is of the family of a field.
+fn number(field: Field, address: IpAddr) -> Option<u128> {
+    match (field.kind(), address) {
+        (Kind::Ipv4, IpAddr::V4(address)) => Some(address.to_bits().into()),
+        (Kind::Ipv6, IpAddr::V6(address)) => Some(address.to_bits()),
+        _ => None,
+    }
+}
+
+impl Builder<'_> {
+    /// The rules that allow what grants allow, and those of the chain's end.
+    pub(super) fn allowed(&mut self, asking: &Asking<'_, '_>, grants: Vec<Allowed<'_>>, end: Vec<Rule>) -> Vec<Rule> {
+        let deny = &asking.answers.deny;
+        let elsewhere = if asking.question.other == Other::Network { self.off_pod_network(deny) } else { Vec::new() };
+        // Where all that leads out is the pod network, nothing else need be told from it.
+        let bound = |grant: &Allowed<'_>| grant.reach == Reach::PodNetwork && !elsewhere.is_empty();
+        let (bound, everywhere): (Vec<_>, Vec<_>) = grants.into_iter().partition(bound);
+        let mut rest = end;
+        if !bound.is_empty() {
+            let (mut rules, _) = self.looked_up(asking, &asking.question.name, bound, deny);
+            rules.splice(..0, elsewhere);
+            rules.extend(rest);
+            rest = rules;
+            let name = format!("{}.everywhere", asking.question.name);
+            let on = goto(&format!("{}.pod-network", asking.name));
+            let (mut rules, parted) = self.looked_up(asking, &name, everywhere, &on);
+            if parted {
+                // What finds nothing by its port goes on there.
+                self.chain(format!("{}.pod-network", asking.name), rest);
+                rules.push(rule([on.into()]));
+            } else {
+                rules.extend(rest);
+            }
+            return rules;
+        }
+        let (mut rules, _) = self.looked_up(asking, &asking.question.name, everywhere, deny);
+        rules.extend(rest);
+        rules
+    }
+
+    /// The rules that look up what grants allow. Where ports are led to chains of their own, which the second value says,
+    /// what finds nothing there goes to `miss`. The sets are called by `name`.
+    fn looked_up(
+        &mut self,
+        asking: &Asking<'_, '_>,
+        name: &str,
+        grants: Vec<Allowed<'_>>,
+        miss: &Verdict,
+    ) -> (Vec<Rule>, bool) {
+        let Asking { question, isolated, answers, .. } = asking;
+        let allow = &answers.allow;
+        let mut rules = Vec::new();
+        let mut open = Vec::new();
+        let mut sockets: Option<Vec<(&RuleName, IpAddr, Protocol, u16)>> = None;
+        let mut groups: BTreeMap<Ports, Group<'_>> = BTreeMap::new();
+        for Allowed { rule, peers, ports, .. } in grants {
+            // What selects pods allows the Services before them too, as they come and go.
+            if question.direction == Direction::Egress && matches!(peers, Peers::Hosts(_)) {
+                sockets.get_or_insert_default();
+            }
+            match peers {
+                Peers::Anyone | Peers::Parties(_) => open.push((rule, ports)),
+                Peers::Sockets(all) => {
+                    let all = all.iter().filter(|(_, protocol, port)| ports.contains(*protocol, *port));
+                    let all = all.map(|(address, protocol, port)| (rule, *address, *protocol, *port));
+                    sockets.get_or_insert_default().extend(all);
+                }
+                Peers::Hosts(hosts) => match few(&ports) {
+                    Some(ports) => {
+                        let sockets = sockets.get_or_insert_default();
+                        for (protocol, port) in ports {
+                            sockets.extend(hosts.iter().map(|host| (rule, *host, protocol, port)));
+                        }
+                    }
+                    None => groups.entry(ports).or_default().hosts.get_or_insert_default().push((rule, hosts)),
+                },
+                Peers::Addresses(blocks) => groups.entry(ports).or_default().blocks.push((rule, blocks)),
+            }
+        }
+        self.open_ports(&mut rules, question, name, open, allow);
+        if let Some(sockets) = sockets {
+            self.sockets(&mut rules, question, name, sockets, allow);
+        }
+        if let Some(group) = groups.remove(*isolated) {
+            let matches = if asking.checked {
+                let transports = self.transports();
+                rules.push(rule([not_in_set(Field::Protocol, &transports), answers.deny.clone().into()]));
+                vec![Vec::new()]
+            } else {
+                self.port_matches(isolated)
+            };
+            let lookups = self.lookups(question, name, &group);
+            add(&mut rules, &matches, &lookups, allow);
+        }
+        let groups: Vec<(Ports, Vec<Statement>)> = groups
+            .into_iter()
+            .map(|(ports, group)| {
+                let lookups = self.lookups(question, &format!("{name}.{}", ports_name(&ports)), &group);
+                (ports, lookups)
+            })
+            .collect();
+        let parted: Vec<_> = Protocol::ALL
+            .into_iter()
+            .map(|protocol| (protocol, parts(groups.iter().map(|(ports, _)| ports.of_protocol(protocol)))))
+            .collect();
+        // Ports that overlap in ever other ways would need a chain for each way.
+        let tries: usize = parted.iter().flat_map(|(_, parts)| parts).map(|part| part.2.len()).sum();
+        if groups.len() <= IN_TURN || tries > groups.len() * IN_TURN {
+            for (ports, lookups) in &groups {
+                let matches = self.port_matches(ports);
+                add(&mut rules, &matches, lookups, allow);
+            }
+            return (rules, false);
+        }
+        for (protocol, parts) in parted {
+            self.by_port(&mut rules, asking, name, (protocol, parts), &groups, miss);
+        }
+        (rules, true)
+    }
+
+    /// Leads the ports of a protocol to the groups that hold them.
+    fn by_port(
+        &mut self,
+        rules: &mut Vec<Rule>,
+        asking: &Asking<'_, '_>,
+        name: &str,
+        (protocol, parts): (Protocol, Vec<(u128, u128, BTreeSet<usize>)>),
+        groups: &[(Ports, Vec<Statement>)],
+        miss: &Verdict,
+    ) {
+        if parts.is_empty() {
+            return;
+        }
+        let text = protocol.to_string().to_lowercase();
+        let elements = parts
+            .into_iter()
+            .map(|(first, last, held_by)| {
+                let mut held = Vec::new();
+                for group in held_by {
+                    add(&mut held, &[Vec::new()], &groups[group].1, &asking.answers.allow);
+                }
+                held.push(finish(Vec::new(), miss.clone()));
+                let verdict = self.shared_chain(&format!("{}.{text}-{first}", asking.name), held);
+                Element { key: vec![first], last: Some(last), verdict: Some(verdict), counter: None }
+            })
+            .collect();
+        // Who asks the same with other answers has chains, and so a map, of his own.
+        let mut map = Set {
+            name: format!("{name}.ports-{text}"),
+            key: vec![Kind::Port],
+            interval: true,
+            map: true,
+            counts: false,
+            grows: false,
+            elements,
+        };
+        let names = std::iter::once(map.name.clone()).chain((2u32..).map(|number| format!("{}.{number}", map.name)));
+        map.name = names.into_iter().find(|name| !self.has_set_unlike(name, &map)).unwrap_or_default();
+        let map = self.add_set(map);
+        let ports = dispatch([Field::CtOriginalDestinationPort], &map);
+        rules.push(Rule { statements: vec![is(Field::Protocol, protocol.number().into()), ports], comment: None });
+    }
+
+    /// What is allowed to whoever it is.
+    fn open_ports(
+        &mut self,
+        rules: &mut Vec<Rule>,
+        question: &Question<'_>,
+        name: &str,
+        open: Vec<(&RuleName, Ports)>,
+        allow: &Verdict,
+    ) {
+        if open.len() <= IN_TURN {
+            for (rule, ports) in open {
+                for mut statements in self.port_matches(&ports) {
+                    if question.counted {
+                        statements.extend(self.rule_counter(rule).map(|name| Statement::Count(name.to_owned())));
+                    }
+                    let comment = question.counted.then(|| shortened(&rule.to_string()));
+                    rules.push(Rule { comment, ..finish(statements, allow.clone()) });
+                }
+            }
+            return;
+        }
+        for protocol in Protocol::ALL {
+            let covers: Vec<&Ranges> = open.iter().map(|(_, ports)| ports.of_protocol(protocol)).collect();
+            let elements: Vec<Element> = firsts(covers)
+                .into_iter()
+                .map(|(first, last, rule)| self.element(question, vec![first], Some(last), open[rule].0))
+                .collect();
+            if elements.is_empty() {
+                continue;
+            }
+            let name = format!("{name}.open-{}", protocol.to_string().to_lowercase());
+            let found = self.found(question, name, vec![Field::CtOriginalDestinationPort], true, || elements);
+            rules.push(finish(vec![is(Field::Protocol, protocol.number().into()), found], allow.clone()));
+        }
+    }
+
+    /// Single addresses with a port each.
+    fn sockets(
+        &mut self,
+        rules: &mut Vec<Rule>,
+        question: &Question<'_>,
+        name: &str,
+        sockets: Vec<(&RuleName, IpAddr, Protocol, u16)>,
+        allow: &Verdict,
+    ) {
+        for (family, field) in families(question.direction) {
+            let mut first: BTreeMap<Vec<u128>, &RuleName> = BTreeMap::new();
+            for (rule, address, protocol, port) in &sockets {
+                if let Some(address) = number(field, *address) {
+                    first.entry(vec![address, protocol.number().into(), (*port).into()]).or_insert(rule);
+                }
+            }
+            let elements: Vec<Element> =
+                first.into_iter().map(|(key, rule)| self.element(question, key, None, rule)).collect();
+            let fields = vec![field, Field::Protocol, Field::CtOriginalDestinationPort];
+            let found = self.found(question, format!("{name}.sockets{family}"), fields, false, || elements);
+            rules.push(finish(vec![found], allow.clone()));
+        }
+    }
+
+    /// The look-ups that find a group's addresses: any of them allows.
+    fn lookups(&mut self, question: &Question<'_>, name: &str, group: &Group<'_>) -> Vec<Statement> {
+        let mut lookups = Vec::new();
+        for (family, field) in families(question.direction) {
+            let Some(hosts) = &group.hosts else { break };
+            let mut first: BTreeMap<u128, &RuleName> = BTreeMap::new();
+            for (rule, hosts) in hosts {
+                for host in hosts.iter().filter_map(|host| number(field, *host)) {
+                    first.entry(host).or_insert(rule);
+                }
+            }
+            let elements: Vec<Element> =
+                first.into_iter().map(|(key, rule)| self.element(question, vec![key], None, rule)).collect();
+            lookups.push(self.found(question, format!("{name}.hosts{family}"), vec![field], false, || elements));
+        }
+        for (family, field) in families(question.direction) {
+            let ranges = |addresses: &'_ Addresses| -> Ranges {
+                if field.kind() == Kind::Ipv4 { addresses.v4.clone() } else { addresses.v6.clone() }
+            };
+            let covers: Vec<Ranges> = group.blocks.iter().map(|(_, blocks)| ranges(blocks)).collect();
+            if covers.iter().all(Ranges::is_empty) {
+                continue;
+            }
+            let elements: Vec<Element> = firsts(&covers)
+                .into_iter()
+                .map(|(first, last, rule)| self.element(question, vec![first], Some(last), group.blocks[rule].0))
+                .collect();
+            lookups.push(self.found(question, format!("{name}.blocks{family}"), vec![field], true, || elements));
+        }
+        lookups
+    }
+
+    fn element(&self, question: &Question<'_>, key: Vec<u128>, last: Option<u128>, rule: &RuleName) -> Element {
+        let counter = self.rule_counter(rule).filter(|_| question.counted).map(str::to_owned);
+        Element { key, last, verdict: None, counter }
+    }
+
+    /// Goes on where the fields are among the elements, and counts where that is wanted.
+    fn found(
+        &mut self,
+        question: &Question<'_>,
+        name: String,
+        fields: Vec<Field>,
+        interval: bool,
+        elements: impl FnOnce() -> Vec<Element>,
+    ) -> Statement {
+        let key = fields.iter().map(|field| field.kind()).collect();
+        let (map, counts, grows) = (false, question.counted, true);
+        let set = self.add_set(Set { name, key, interval, map, counts, grows, elements: elements() });
+        if counts {
+            Statement::CountBy { fields, map: set }
+        } else {
+            Statement::Lookup { fields, mask: None, set, negate: false }
+        }
+    }
+}
+
+/// Adds a rule for each way in which a packet can match and each look-up.
+fn add(rules: &mut Vec<Rule>, matches: &[Vec<Statement>], lookups: &[Statement], allow: &Verdict) {
+    for statements in matches {
+        for lookup in lookups {
+            rules.push(finish([statements.as_slice(), std::slice::from_ref(lookup)].concat(), allow.clone()));
+        }
+    }
+}
+
+/// What fits into a rule's user data.
+fn shortened(text: &str) -> String {
+    const MOST: usize = 127;
+    if text.len() <= MOST {
+        return text.to_owned();
+    }
+    // Kubernetes names and our own words are ASCII; keep the end, which says which rule it is.
+    let start = text.char_indices().map(|(i, _)| i).find(|i| text.len() - i <= MOST - 3).unwrap_or(0);
+    format!("...{}", &text[start..])
+}
