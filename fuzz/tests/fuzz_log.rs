@@ -59,9 +59,17 @@ struct Draw {
     device: u8,
     owner: (Option<u32>, Option<u32>),
     time: (u64, u32),
-    packet: Option<((End, End), u8, Option<(u8, u8)>)>,
-    connection: Option<((End, End), u8, bool)>,
+    packet: Option<Headers>,
+    connection: Option<(Headers, bool)>,
     by_user: bool,
+}
+
+#[derive(Clone, Debug, TypeGenerator)]
+struct Headers {
+    source: End,
+    destination: End,
+    protocol: u8,
+    icmp: Option<(u8, u8)>,
 }
 
 #[derive(Clone, Debug, TypeGenerator)]
@@ -156,16 +164,16 @@ impl Draw {
             device: DEVICES[usize::from(self.device) % DEVICES.len()].map(str::to_owned),
             uid: self.owner.0,
             gid: self.owner.1,
-            packet: self.packet.as_ref().map(|((source, destination), protocol, icmp)| LoggedPacket {
-                source: source.end(),
-                destination: destination.end(),
-                protocol: *protocol,
-                icmp: icmp.map(|(kind, code)| RecordIcmp { kind, code }),
+            packet: self.packet.as_ref().map(|packet| LoggedPacket {
+                source: packet.source.end(),
+                destination: packet.destination.end(),
+                protocol: packet.protocol,
+                icmp: packet.icmp.map(|(kind, code)| RecordIcmp { kind, code }),
             }),
-            connection: self.connection.as_ref().map(|((source, destination), protocol, reply)| LoggedConnection {
-                source: source.end(),
-                destination: destination.end(),
-                protocol: *protocol,
+            connection: self.connection.as_ref().map(|(opened, reply)| LoggedConnection {
+                source: opened.source.end(),
+                destination: opened.destination.end(),
+                protocol: opened.protocol,
                 reply: *reply,
             }),
         }
