@@ -7,19 +7,21 @@ use crate::curve::thousands;
 use crate::flows::ours;
 use crate::input::{Kind, Transport, Version};
 use crate::iptables::Flavour;
-use crate::pod::{Groups, PodNet, Way};
-use crate::walls::{By, Load, Rules, Style, Walls};
+use crate::pod::{Groups, PodNet, Way, sweep};
+use crate::walls::{By, Cluster, Load, Rules, Style, Walls};
 use serde::{Deserialize, Serialize};
 use sidewall_benches::Options;
 use sidewall_benches::report::Row;
-use sidewall_policy::{Generation, compile, resolve};
+use sidewall_policy::{Generation, compile};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// The argument that makes this program a loader; the walls follow.
 pub const ARGUMENT: &str = "--loader";
-/// How long one row's measurements may take together, once there are three.
+/// How long one row's measurements may take together, once there is one.
 const LIMIT: Duration = Duration::from_secs(8);
+/// How long one loading may take.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// What the kernel's memory for rules is part of, by its names in `/proc/meminfo`.
 const KERNEL: [&str; 3] = ["Slab:", "VmallocUsed:", "Percpu:"];
 
@@ -64,8 +66,15 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(Row)) -> Result<()> {
             }
             let begin = Instant::now();
             let mut took = Vec::new();
-            while took.len() < options.pairs() as usize && (took.len() < 3 || begin.elapsed() < LIMIT) {
-                took.push(once(walls)?);
+            while took.len() < options.pairs() as usize && (took.is_empty() || begin.elapsed() < LIMIT) {
+                match once(walls)? {
+                    Some(once) => took.push(once),
+                    None => break,
+                }
+            }
+            if took.is_empty() {
+                eprintln!("not measured: {name} (takes longer than {} s)", PATIENCE.as_secs());
+                continue;
             }
             println!("{name}: {}", took[0].size);
             let of = |value: fn(&Took) -> f64| took.iter().map(value).collect::<Vec<_>>();
@@ -84,16 +93,31 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(Row)) -> Result<()> {
     Ok(())
 }
 
-fn once(walls: Walls) -> Result<Took> {
-    let output = Command::new("/proc/self/exe")
+/// None where it takes too long.
+fn once(walls: Walls) -> Result<Option<Took>> {
+    let mut loader = Command::new("/proc/self/exe")
         .args([ARGUMENT, &serde_json::to_string(&walls)?])
         .stdin(Stdio::null())
+        .stdout(Stdio::piped())
         .stderr(Stdio::inherit())
-        .output()?;
+        .spawn()?;
+    let end = Instant::now() + PATIENCE;
+    // What it says fits into the pipe.
+    while loader.try_wait()?.is_none() {
+        if Instant::now() > end {
+            loader.kill()?;
+            loader.wait()?;
+            // Its cgroups.
+            sweep()?;
+            return Ok(None);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = loader.wait_with_output()?;
     if !output.status.success() {
         return Err(format!("loading {walls:?} failed ({})", output.status).into());
     }
-    Ok(serde_json::from_slice(&output.stdout)?)
+    Ok(Some(serde_json::from_slice(&output.stdout)?))
 }
 
 /// A loader's life.
@@ -106,13 +130,18 @@ pub fn serve(walls: &str) -> Result<()> {
     let net = PodNet::new(None)?;
     let (way, version, transport) = (Way::Out, Version::V4, Transport::Tcp);
     // What the program watches anyway is there before.
-    let world =
-        matches!(walls, Walls::Ours { .. }).then(|| walls.world(&groups, way, version, transport)).transpose()?;
+    let mut cluster = match walls {
+        Walls::Ours { .. } => {
+            let (world, subject) = walls.world(&groups, way, version, transport)?;
+            Some(Cluster::new(world, subject)?)
+        }
+        _ => None,
+    };
     let before = peak(true)?;
     let kernel_before = kernel()?;
     let begin = Instant::now();
-    let rules = match &world {
-        Some((world, subject)) => Rules::Ours(Box::new(compile(&resolve(world, subject), Generation::FIRST).ruleset)),
+    let rules = match &mut cluster {
+        Some(cluster) => Rules::Ours(Box::new(compile(&cluster.resolve()?, Generation::FIRST).ruleset)),
         None => walls.prepare(&groups, way, version, transport)?,
     };
     let made = Instant::now();

@@ -7,9 +7,12 @@ use crate::walls::{Rules, Walls};
 use crate::worker::Timing;
 use sidewall_benches::Options;
 use sidewall_benches::report::Sample;
+use std::time::{Duration, Instant};
 
 /// How often all sides are made anew: where the kernel happens to put things must not decide.
 const SCENES: u32 = 3;
+/// Unless making them takes so long.
+const LONG: Duration = Duration::from_secs(5);
 
 /// What was measured: for each kind of walls as many timings as there were rounds, those of one round at one place.
 pub struct Rounds(Vec<Vec<Timing>>);
@@ -27,12 +30,16 @@ impl Rounds {
             .map(|walls| walls.prepare(&groups, place.way, place.version, transport))
             .collect::<Result<_>>()?;
         let mut timings = vec![Vec::new(); walls.len()];
-        for time in 0..SCENES.min(options.pairs()) {
+        let mut round = 0;
+        while round < options.pairs() {
+            let begin = Instant::now();
             let mut scenes = Vec::new();
             for (walls, rules) in walls.iter().zip(&rules) {
                 scenes.push(Scene::new(*walls, rules, &groups, place, options.seconds())?);
             }
-            for round in (time..options.pairs()).step_by(SCENES as usize) {
+            let part = if begin.elapsed() > LONG { options.pairs() } else { options.pairs().div_ceil(SCENES) };
+            let end = options.pairs().min(round + part);
+            for round in round..end {
                 // Who is first takes turns.
                 for place in 0..scenes.len() {
                     let index = (place + round as usize) % scenes.len();
@@ -42,6 +49,7 @@ impl Rounds {
                     timings[index].push(timing);
                 }
             }
+            round = end;
         }
         Ok(Self(timings))
     }

@@ -8,8 +8,9 @@ use crate::pod::{Groups, USER, Way};
 use serde::{Deserialize, Serialize};
 use sidewall_netfilter::{Kernel, LoadOptions};
 use sidewall_netns::NetNs;
+use sidewall_policy::index::{Change, Index, SubjectId};
 use sidewall_policy::ruleset::Ruleset;
-use sidewall_policy::{Generation, Subject, World, compile, resolve};
+use sidewall_policy::{Generation, ResolvedPod, Subject, World, compile};
 
 /// What is in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -136,7 +137,8 @@ impl Walls {
             Self::None => Rules::None,
             Self::Ours { .. } => {
                 let (world, subject) = self.world(groups, way, version, transport)?;
-                Rules::Ours(Box::new(compile(&resolve(&world, &subject), Generation::FIRST).ruleset))
+                let pod = Cluster::new(world, subject)?.resolve()?;
+                Rules::Ours(Box::new(compile(&pod, Generation::FIRST).ruleset))
             }
             Self::Iptables { flavour, style, load } => {
                 let script = match (style, load) {
@@ -158,6 +160,32 @@ impl Walls {
                 Rules::Script { flavour, script }
             }
         })
+    }
+}
+
+/// A cluster with one pod that is to have rules, kept as an agent keeps it.
+pub struct Cluster {
+    index: Index,
+    subject: SubjectId,
+}
+
+impl Cluster {
+    /// Takes it in.
+    ///
+    /// # Errors
+    /// None that can be thought of.
+    pub fn new(world: World, subject: Subject) -> Result<Self> {
+        let mut index = Index::new(world);
+        let concerned = index.apply(Change::Subject(subject));
+        Ok(Self { index, subject: concerned.into_iter().next().ok_or("a new subject concerns nobody")? })
+    }
+
+    /// What all policies mean for the pod.
+    ///
+    /// # Errors
+    /// None that can be thought of.
+    pub fn resolve(&mut self) -> Result<ResolvedPod> {
+        self.index.resolve(self.subject).ok_or_else(|| "the subject has gone".into())
     }
 }
 
