@@ -69,11 +69,12 @@ spec:
 
 /// A pod under `sidewall run`, and a follower of its flow log.
 struct Walled {
-    _dir: tempfile::TempDir,
-    state: tempfile::TempDir,
+    // They end before their directories do.
     up: Background,
     follower: Background,
     pod: LivePod,
+    state: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 impl Walled {
@@ -88,7 +89,7 @@ impl Walled {
         let args = ["flows", "web", "--follow", "--output=json", "--state-dir", at];
         let follower = Background::start(dir.path(), &args);
         let pod = attach(state.path(), "shop", "web").unwrap();
-        Self { _dir: dir, state, up, follower, pod }
+        Self { up, follower, pod, state, _dir: dir }
     }
 
     fn at(&self) -> &str {
