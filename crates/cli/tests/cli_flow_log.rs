@@ -79,7 +79,12 @@ struct Walled {
 
 impl Walled {
     fn new(more: &[&str]) -> Self {
-        let dir = files(&[("pod.yaml", POD), ("world.yaml", WORLD)]);
+        Self::among(WORLD, more)
+    }
+
+    /// The same with other policies.
+    fn among(world: &str, more: &[&str]) -> Self {
+        let dir = files(&[("pod.yaml", POD), ("world.yaml", world)]);
         let state = files(&[]);
         let at = state.path().to_str().unwrap();
         let args = [&["run", "pod.yaml", "--policy", "world.yaml", "--output=json", "--state-dir", at], more].concat();
@@ -343,6 +348,25 @@ fn by_user_the_sender_is_known_on_loopback_too() {
         (Some("app"), RecordPeerKind::Node, Some(v6))
     );
     assert_eq!((flow.uid, flow.port, policies(&flow)), (Some(20001), Some(9), vec![CLOSED_OUT]));
+}
+
+#[test]
+fn what_the_edge_denies_names_the_policy_of_the_pod() {
+    const FENCE: &str = "\
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: fence, namespace: shop}
+spec: {podSelector: {}, policyTypes: [Egress]}
+";
+    let mut walled = Walled::among(FENCE, &[]);
+    let shipper = walled.prober("shipper");
+    connect(&shipper, Protocol::Tcp, "10.1.0.7:5432".parse().unwrap());
+    let flow = walled.next(RecordVerdict::Deny);
+    assert_eq!((flow.party, flow.container.as_deref()), (RecordParty::Container, Some("shipper")));
+    assert_eq!((flow.direction, flow.wire, flow.port), (Direction::Egress, RecordWire::Network, Some(5432)));
+    assert_eq!((flow.uid, flow.cause, flow.policies.len()), (Some(20002), RecordCause::Isolated, 1));
+    let by = &flow.policies[0];
+    assert_eq!((by.kind.as_str(), by.name.as_str(), by.level), ("NetworkPolicy", "fence", RecordLevel::Pod));
 }
 
 #[test]
