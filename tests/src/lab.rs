@@ -3,6 +3,8 @@
 //! The network namespace that stands for the network answers for every address there is, so that a test may let peers
 //! have any. Everything ends with the [`Lab`]: processes and cgroups by its drop, namespaces with the last descriptor.
 
+pub mod attacker;
+
 use crate::party::Maker;
 use crate::sockets;
 use sidewall_flow::{ContainerId, Party, Protocol};

@@ -9,4 +9,5 @@ pub mod nine;
 pub mod party;
 pub mod raw;
 pub mod scene;
+pub mod siege;
 pub mod sockets;

@@ -17,6 +17,8 @@ const EVERYTHING: u32 = 0x0300;
 const IPV4: u16 = 0x0800;
 const IPV6: u16 = 0x86dd;
 const ARP: u16 = 0x0806;
+/// The IPv6 fragment header's number.
+const FRAGMENT: u8 = 44;
 
 /// TCP's flags.
 pub mod flags {
@@ -86,6 +88,65 @@ pub fn source_routed(plain: &[u8]) -> Vec<u8> {
         header.extend(&plain[40..]);
         packet(from.into(), to.into(), 43, &header, &[])
     }
+}
+
+/// Parts a packet into fragments, each with so many bytes of what follows the IP header (a multiple of 8, but for the
+/// last).
+pub fn fragments(whole: &[u8], size: usize) -> Vec<Vec<u8>> {
+    let header = if whole[0] >> 4 == 4 { 20 } else { 40 };
+    let count = whole[header..].len().div_ceil(size);
+    let part = |number: usize| {
+        let end = whole.len().min(header + (number + 1) * size);
+        fragment(whole, number * size, number + 1 < count, &whole[header + number * size..end])
+    };
+    (0..count).map(part).collect()
+}
+
+/// A fragment of a packet: data at an offset in bytes, which need not be the packet's own.
+pub fn fragment(whole: &[u8], offset: usize, more: bool, data: &[u8]) -> Vec<u8> {
+    let place = u16::try_from(offset).expect("an offset that fits");
+    if whole[0] >> 4 == 4 {
+        let mut part = whole[..20].to_vec();
+        let length = u16::try_from(20 + data.len()).expect("a fragment that fits");
+        part[2..4].copy_from_slice(&length.to_be_bytes());
+        part[4..6].copy_from_slice(&number_of(whole).to_be_bytes()[2..]);
+        part[6..8].copy_from_slice(&((place / 8) | if more { 0x2000 } else { 0 }).to_be_bytes());
+        part[10..12].copy_from_slice(&[0, 0]);
+        let sum = ones(&[&part]);
+        part[10..12].copy_from_slice(&sum.to_be_bytes());
+        part.extend(data);
+        return part;
+    }
+    let mut header = vec![whole[6], 0];
+    header.extend((place | u16::from(more)).to_be_bytes());
+    header.extend(number_of(whole).to_be_bytes());
+    header.extend(data);
+    let mut part = whole[..40].to_vec();
+    part[4..6].copy_from_slice(&u16::try_from(header.len()).expect("a fragment that fits").to_be_bytes());
+    part[6] = FRAGMENT;
+    part.extend(header);
+    part
+}
+
+/// What the fragments of one packet have in common; different for packets of different content.
+fn number_of(whole: &[u8]) -> u32 {
+    whole.iter().fold(0x811c_9dc5, |hash: u32, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193))
+}
+
+/// Puts extension headers (each without its next-header field, of a multiple of 8 bytes with it) before what follows an
+/// IPv6 header.
+pub fn extended(plain: &[u8], headers: &[(u8, Vec<u8>)]) -> Vec<u8> {
+    let mut next = plain[6];
+    let mut payload = plain[40..].to_vec();
+    for (kind, rest) in headers.iter().rev() {
+        payload = [&[next], &rest[..], &payload].concat();
+        next = *kind;
+    }
+    let mut packet = plain[..40].to_vec();
+    packet[4..6].copy_from_slice(&u16::try_from(payload.len()).expect("a packet that fits").to_be_bytes());
+    packet[6] = next;
+    packet.extend(payload);
+    packet
 }
 
 /// An IP packet.
