@@ -87,9 +87,8 @@ impl Tier {
     /// The tier of a package's integration tests.
     fn of_package(package: &str) -> Self {
         match package {
-            "sidewall-netns" | "sidewall-netfilter" | "sidewall-sandbox" | "sidewall-tests" | "sidewall-cli" => {
-                Self::Kernel
-            }
+            "sidewall-netns" | "sidewall-netfilter" | "sidewall-flowlog" | "sidewall-sandbox" | "sidewall-tests"
+            | "sidewall-cli" => Self::Kernel,
             "sidewall-proxy" | "sidewall-proxy-config" => Self::Proxy,
             _ => Self::Unit,
         }
