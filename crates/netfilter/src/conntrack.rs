@@ -29,8 +29,6 @@ struct Flow {
 pub(crate) enum Which {
     /// Those that bear a generation.
     Of(Generation),
-    /// Those that bear a generation and were denied by it.
-    DeniedBy(Generation),
     /// Those that bear any other generation.
     AllBut(Generation),
 }
@@ -40,9 +38,6 @@ impl Which {
     fn filter(self) -> (u32, u32) {
         match self {
             Self::Of(generation) => (mark::generation(generation), mark::GENERATION),
-            Self::DeniedBy(generation) => {
-                (mark::generation(generation) | mark::DENIED, mark::GENERATION | mark::DENIED)
-            }
             Self::AllBut(_) => (0, 0),
         }
     }
@@ -52,7 +47,7 @@ impl Which {
         let generation = flow_mark & mark::GENERATION;
         match self {
             Self::AllBut(kept) => generation != 0 && generation != mark::generation(kept),
-            Self::Of(_) | Self::DeniedBy(_) => flow_mark & mask == mark,
+            Self::Of(_) => flow_mark & mask == mark,
         }
     }
 }

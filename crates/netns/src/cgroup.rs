@@ -17,6 +17,9 @@ use crate::error::{Error, Result};
 const BUSY_LIMIT: Duration = Duration::from_secs(5);
 
 /// What netfilter's `socket cgroupv2` compares: the inode number of the cgroup's directory.
+///
+/// A 64-bit kernel never gives it twice in its life, not to a cgroup of the same name either: it counts on (`kernfs_node`'s
+/// id). A removed cgroup's id goes on to mean the sockets that were made in it, and no others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CgroupId(pub u64);
 

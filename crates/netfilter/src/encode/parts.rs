@@ -134,17 +134,14 @@ fn table_size(set: &SetImage) -> Option<u32> {
     match (set.grows, most) {
         (false, 0) => None,
         (false, most) => u32::try_from(most).ok(),
-        // Peers come in any number; ranges and short keys are not kept in such a table at all.
-        (true, _) if set.flags & abi::NFT_SET_INTERVAL != 0 || set.key_length < 4 || holds_addresses(set) => None,
-        (true, most) => u32::try_from((2 * most).next_power_of_two().max(ROOM)).ok(),
+        (true, most) if holds_identities(set) => u32::try_from((2 * most).next_power_of_two().max(ROOM)).ok(),
+        // Peers come in any number.
+        (true, _) => None,
     }
 }
 
-/// Whether a set's key begins with an address: what peers have, and what changes with them.
-fn holds_addresses(set: &SetImage) -> bool {
-    let mut first = set.key_type;
-    while first >> 6 != 0 {
-        first >>= 6;
-    }
-    first == compose::datatype(Kind::Ipv4) || first == compose::datatype(Kind::Ipv6)
+/// Whether a set's keys are what sockets are known by: there are no more of them than a pod has containers.
+fn holds_identities(set: &SetImage) -> bool {
+    let kinds = [Kind::Cgroup, Kind::Uid, Kind::Gid];
+    set.flags & abi::NFT_SET_INTERVAL == 0 && kinds.into_iter().any(|kind| set.key_type == compose::datatype(kind))
 }

@@ -62,8 +62,8 @@ impl Kernel {
     ///
     /// Elements are changed in one transaction, rules in a second one. So no packet meets new rules with an old set, and when
     /// this returns, a flow that only the old ruleset allowed ends at its next packet: the new rules bear another generation,
-    /// and judge it again by the new sets. Where nothing is taken away, `to` may have the generation of `from`; flows then
-    /// keep their verdicts, save that denied ones are judged again.
+    /// and judge it again by the new sets. Where nothing is taken away, `to` may have the generation of `from`; live flows then
+    /// keep their verdicts, those that were denied too, until there is another generation.
     ///
     /// Whatever such a change cannot do, or cannot do at one moment, is loaded as a whole, and so it is where the kernel's
     /// tables turn out to be something else than `from`; [`Changed::way`] says so.
@@ -99,7 +99,7 @@ impl Kernel {
                 self.stands = Some(Stands { generation: to.generation, ..stands });
                 Ok(Changed { generation: to.generation, way: Way::Nothing, messages: 0 })
             }
-            Plan::Amend { changes, taken } => self.amend(&changes, to, stands, taken.is_none(), options),
+            Plan::Amend { changes, .. } => self.amend(&changes, to, stands, options),
         }
     }
 
@@ -108,7 +108,6 @@ impl Kernel {
         changes: &Changes,
         to: &Ruleset,
         mut stands: Stands,
-        only_adds: bool,
         options: LoadOptions,
     ) -> Result<Changed, LoadError> {
         let amendments = compose::amend(changes, to, stands.slot)?;
@@ -130,10 +129,6 @@ impl Kernel {
             messages += batch.len();
         }
         self.stands = Some(Stands { generation: to.generation, ..stands });
-        if only_adds {
-            // A flow that was denied once in this generation would stay so.
-            conntrack::void(&mut self.netlink, Which::DeniedBy(to.generation))?;
-        }
         let way = Way::Amended {
             added: changes.tables.iter().flat_map(|table| &table.sets).map(|set| set.add.len()).sum(),
             deleted: changes.tables.iter().flat_map(|table| &table.sets).map(|set| set.delete.len()).sum(),

@@ -3,11 +3,13 @@
 mod atomic;
 mod cgroup;
 mod change;
+mod compiled;
 mod corner;
 mod degrade;
 mod drift;
 mod flows;
 mod headers;
+mod live;
 mod load;
 mod log;
 mod owner;

@@ -1,12 +1,15 @@
 //! A ruleset that judges flows as those of pods do, by hand: by generation, and by whom they were meant for.
 
 use crate::support::*;
+use sidewall_netfilter::Way;
+use sidewall_netns::NetNs;
 use sidewall_policy::mark::{CLIENT, DENIED, GENERATION, generation};
 use sidewall_policy::ruleset::{
     Compare, Element, Field, Generation, HookPoint, Kind, Rule, Ruleset, Set, Statement, Verdict,
 };
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, UdpSocket};
+use std::time::Duration;
 
 /// Whom the processes of a namespace may send to.
 #[derive(Clone, Debug, Default)]
@@ -119,4 +122,36 @@ impl Pod {
 
 fn ranges(ranges: &BTreeMap<u128, u128>) -> Vec<Element> {
     ranges.iter().map(|(first, last)| range(*first, *last)).collect()
+}
+
+/// The port that peers are sent to at.
+pub const PORT: u16 = 4000;
+
+/// A socket that a datagram to any loopback address comes to.
+pub fn listener(namespace: &NetNs) -> UdpSocket {
+    let socket = namespace.run(|| UdpSocket::bind(("0.0.0.0", PORT)).unwrap()).unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    socket
+}
+
+pub fn sender(namespace: &NetNs, peer: Ipv4Addr) -> UdpSocket {
+    let socket = namespace.run(|| UdpSocket::bind("0.0.0.0:0").unwrap()).unwrap();
+    socket.connect((peer, PORT)).unwrap();
+    socket
+}
+
+/// Whether a datagram of the socket is let out.
+pub fn passes(socket: &UdpSocket) -> bool {
+    match socket.send(b"x") {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(error.raw_os_error(), Some(libc::EPERM), "{error}");
+            false
+        }
+    }
+}
+
+/// What a change did to sets and chains.
+pub fn amended(added: usize, deleted: usize, chains: usize) -> Way {
+    Way::Amended { added, deleted, chains }
 }
