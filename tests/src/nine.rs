@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The bridge.
@@ -125,7 +126,9 @@ impl Nine {
     }
 
     fn build(program: &Path, by: By) -> Result<Self, Failure> {
-        let top = Top(Cgroups::find()?.top().create(&format!("sidewall-nine-{}-{by:?}", std::process::id()))?);
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("sidewall-nine-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let top = Top(Cgroups::find()?.top().create(&name)?);
         let pods = top.0.create("pods")?;
         let hub = NetNs::new()?;
         let mut nine = Self {
@@ -276,8 +279,10 @@ impl Nine {
                 }
             }
             for (plan, outcome) in some.iter().zip(decided) {
-                let silent = || format!("{plan}: nothing decided it");
-                outcomes.push(outcome.ok_or_else(silent)?);
+                match outcome {
+                    Some(outcome) => outcomes.push(outcome),
+                    None => return Err(format!("{plan}: nothing decided it; {}", self.counted(plan))),
+                }
             }
         }
         Ok(outcomes)
@@ -312,6 +317,19 @@ impl Nine {
     fn drops(&mut self) -> BTreeMap<String, u64> {
         let walled = self.pods.iter_mut().filter(|(_, pod)| pod.stands.is_some());
         walled.map(|(name, pod)| (name.clone(), pod.drops())).collect()
+    }
+
+    /// What the rules at both ends of a flow have counted.
+    fn counted(&mut self, plan: &Planned) -> String {
+        let mut told = Vec::new();
+        for name in [&plan.from.name, &plan.to.name] {
+            if let Some(pod) = self.pods.get_mut(name) {
+                let counters = pod.kernel.counters().unwrap_or_default();
+                let moved = counters.iter().filter(|(_, count)| count.packets > 0);
+                told.push(format!("{name} {:?}", moved.map(|(name, count)| (name, count.packets)).collect::<Vec<_>>()));
+            }
+        }
+        told.join(", ")
     }
 
     fn open<'a>(&self, plans: &[&'a Planned]) -> Result<Vec<Tried<'a>>, String> {
