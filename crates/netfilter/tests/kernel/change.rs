@@ -135,12 +135,19 @@ fn ranges_are_cut_and_joined() {
             }
             at = last + 1 + draw(3);
         }
+        // The same for ports, in a set: now and then with the one that is sent to.
+        let port = u128::from(PORT);
+        pod.refused = [(port - 9, port - 5), (port - 1 - u128::from(draw(4)), port - 1), (port + 1, 65535)].into();
+        let refused = draw(10) == 0;
+        if refused {
+            pod.refused.insert(port, port);
+        }
         let next = pod.ruleset(round);
         let way = change(&mut kernel, &standing, &next);
         assert!(matches!(way, Way::Amended { .. } | Way::Nothing), "round {round}: {way:?}");
         for (number, socket) in (0..).zip(&senders) {
             let inside = pod.nets.iter().any(|(first, last)| (*first..=*last).contains(&key(number)));
-            assert_eq!(passes(socket), inside, "round {round}, address {number} of {:?}", pod.nets);
+            assert_eq!(passes(socket), inside && !refused, "round {round}, address {number} of {:?}", pod.nets);
         }
         standing = next;
     }

@@ -157,7 +157,7 @@ fn no_new_flow_is_lost_in_a_burst() {
         running.join().unwrap()
     });
     println!("{opened} flows opened during 600 changes, {lost} lost");
-    assert!(opened > 2000);
+    assert!(opened > 600, "too little ran meanwhile: {opened}");
     assert_eq!(lost, 0, "of {opened}");
 }
 

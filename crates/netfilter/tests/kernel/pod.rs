@@ -18,7 +18,7 @@ pub struct Pod {
     pub peers: BTreeMap<u128, &'static str>,
     /// Single addresses, in a plain set.
     pub hosts: BTreeSet<u128>,
-    /// Ranges of addresses, first and last.
+    /// Ranges of addresses, first and last; every other one leads to `other` instead of `pass`.
     pub nets: BTreeMap<u128, u128>,
     /// Ranges of ports that are refused, whoever listens.
     pub refused: BTreeMap<u128, u128>,
@@ -75,7 +75,7 @@ impl Pod {
             rule([ours(), lookup("refused", Field::CtOriginalDestinationPort), go("deny")]),
             rule([ours(), Statement::Dispatch { fields: to_them(), mask: None, map: "peers".into() }]),
             rule([ours(), lookup("hosts", Field::CtOriginalDestination4), go("pass")]),
-            rule([ours(), lookup("nets", Field::CtOriginalDestination4), go("pass")]),
+            rule([ours(), Statement::Dispatch { fields: to_them(), mask: None, map: "nets".into() }]),
             rule([go("deny")]),
         ];
         let passing = |name: &str| {
@@ -101,7 +101,7 @@ impl Pod {
                 self.peers.iter().map(|(k, to_chain)| to(&[*k], Verdict::Goto((*to_chain).into()))).collect(),
             ),
             of("hosts", Kind::Ipv4, false, false, self.hosts.iter().map(|host| element(&[*host])).collect()),
-            of("nets", Kind::Ipv4, true, false, ranges(&self.nets)),
+            of("nets", Kind::Ipv4, true, true, self.nets.iter().map(leading).collect()),
         ];
         Ruleset {
             generation: number,
@@ -118,6 +118,11 @@ impl Pod {
             )],
         }
     }
+}
+
+fn leading((first, last): (&u128, &u128)) -> Element {
+    let chain = if (first + last).is_multiple_of(2) { "pass" } else { "other" };
+    Element { verdict: Some(Verdict::Goto(chain.into())), ..range(*first, *last) }
 }
 
 fn ranges(ranges: &BTreeMap<u128, u128>) -> Vec<Element> {
