@@ -5,13 +5,16 @@
 //! refused by its error. What comes in and is denied is dropped without a word: it is known by the count of the pod that
 //! dropped it, once there are no more flows to that pod without an outcome than it has counted drops.
 
-use crate::lab::{By, Outcome, ip, is_refusal};
+mod flow;
+
+use crate::lab::{By, Outcome, ip};
 use crate::network_policy::cluster::{self, Cluster, DEVICE, NODE, OTHER_NODE, OUTSIDE, PORTS, Walls};
-use crate::network_policy::{End, Place, Probe};
+use crate::network_policy::{End, Place};
 use crate::party::{Maker, SOCKETS_MAX};
+pub use flow::Planned;
+use flow::{Kind, Tried, heard, kind_of, open};
 use rustix::fd::OwnedFd;
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, SocketType, ipproto, sockopt};
+use rustix::net::{SocketType, ipproto};
 use sidewall_flow::Protocol;
 use sidewall_netfilter::{Kernel, LoadOptions};
 use sidewall_netns::{Cgroup, Cgroups, Launch, Links, NetNs, Process, sysctl};
@@ -37,6 +40,9 @@ const FLOWS: usize = 600;
 const LIMIT: Duration = Duration::from_secs(5);
 /// The user and group of a pod's container.
 const USER: u32 = 20_001;
+
+/// SCTP's number.
+const SCTP: u32 = ipproto::SCTP.as_raw().get();
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -82,34 +88,6 @@ impl Drop for Nine {
             let _ = process.kill();
         }
     }
-}
-
-/// A flow to be tried.
-#[derive(Clone, Debug)]
-pub struct Planned {
-    /// Who opens it.
-    pub from: End,
-    /// Who is to answer it.
-    pub to: End,
-    /// What it is.
-    pub probe: Probe,
-    /// It is an ICMP echo request in the probe's family, and nothing else of the probe counts.
-    pub echo: bool,
-}
-
-impl std::fmt::Display for Planned {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { from, to, probe, echo } = self;
-        write!(f, "{} to {} on ", from.name, to.name)?;
-        if *echo { write!(f, "ICMP over {}", if probe.v6 { "IPv6" } else { "IPv4" }) } else { probe.fmt(f) }
-    }
-}
-
-/// A flow on its way.
-struct Tried<'a> {
-    plan: &'a Planned,
-    socket: OwnedFd,
-    outcome: Option<Outcome>,
 }
 
 impl Nine {
@@ -366,77 +344,6 @@ impl Nine {
             count -= usize::from(some);
         }
         Ok(sockets)
-    }
-}
-
-// ICMP, RFC 792, and ICMPv6, RFC 4443.
-const ECHO_REQUEST: u8 = 8;
-const ECHO_REPLY: u8 = 0;
-const ECHO_REQUEST6: u8 = 128;
-const ECHO_REPLY6: u8 = 129;
-const SCTP: u32 = ipproto::SCTP.as_raw().get();
-
-/// Of which pod, protocol and family a socket is. Everybody but the nine is in one place; no protocol is ICMP.
-type Kind<'a> = (Option<&'a str>, Option<Protocol>, bool);
-
-fn kind_of(plan: &Planned) -> Kind<'_> {
-    let pod = plan.from.is_walled().then_some(plan.from.name.as_str());
-    (pod, (!plan.echo).then_some(plan.probe.protocol), plan.probe.v6)
-}
-
-/// Begins a flow; says what became of it where that is known at once.
-fn open(plan: &Planned, socket: &OwnedFd) -> io::Result<Option<Outcome>> {
-    let address = |end: &End| end.address(plan.probe.v6).ok_or_else(|| io::Error::other("it has no such address"));
-    let stream = !plan.echo && plan.probe.protocol != Protocol::Udp;
-    let port = if plan.echo { 0 } else { plan.probe.port };
-    let (from, to) = (address(&plan.from)?, SocketAddr::new(address(&plan.to)?, port));
-    if stream {
-        // Such an end leaves nothing behind when it is closed.
-        sockopt::set_socket_linger(socket, Some(Duration::ZERO))?;
-    }
-    if !plan.from.is_walled() {
-        rustix::net::bind(socket, &SocketAddr::new(from, 0))?;
-    }
-    let mut begun = match rustix::net::connect(socket, &to) {
-        Ok(()) | Err(Errno::INPROGRESS) => Ok(()),
-        Err(error) => Err(error),
-    };
-    if !stream && begun.is_ok() {
-        // The kernel fills in the identifier and the checksum of an echo request.
-        let request = [if plan.probe.v6 { ECHO_REQUEST6 } else { ECHO_REQUEST }, 0, 0, 0, 0, 0, 0, 1];
-        begun = rustix::net::send(socket, &request, SendFlags::NOSIGNAL).map(drop);
-    }
-    match begun {
-        Ok(()) => Ok(None),
-        Err(error) if is_refusal(&error.into()) => Ok(Some(Outcome::Denied)),
-        Err(error) => Err(error.into()),
-    }
-}
-
-/// What has become of a flow by now.
-fn heard(flow: &Tried<'_>, greeters: &BTreeMap<IpAddr, u8>) -> Result<Option<Outcome>, String> {
-    let mut said = [0u8; 16];
-    let plan = flow.plan;
-    match rustix::net::recv(&flow.socket, &mut said[..], RecvFlags::DONTWAIT) {
-        Ok((length, _)) if plan.echo => {
-            let reply = if plan.probe.v6 { ECHO_REPLY6 } else { ECHO_REPLY };
-            if length > 0 && said[0] == reply {
-                Ok(Some(Outcome::Passed))
-            } else {
-                Err(format!("{plan}: no reply came back"))
-            }
-        }
-        Ok((length, _)) => {
-            let expected = plan.to.address(plan.probe.v6).and_then(|address| greeters.get(&address));
-            if length == 1 && expected == Some(&said[0]) {
-                Ok(Some(Outcome::Passed))
-            } else {
-                Err(format!("{plan}: greeted with {:?} rather than {expected:?}", &said[..length]))
-            }
-        }
-        Err(Errno::AGAIN | Errno::NOTCONN) => Ok(None),
-        Err(error) if is_refusal(&error.into()) => Ok(Some(Outcome::Denied)),
-        Err(error) => Err(format!("{plan}: {error}")),
     }
 }
 
