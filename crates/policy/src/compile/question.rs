@@ -64,6 +64,18 @@ impl Answers {
     }
 }
 
+impl Question<'_> {
+    /// Whether a rule may come to single addresses that there are none of yet: it names ports that no pod declares, and
+    /// so comes to nothing, or, at an edge, to nothing beside blocks.
+    fn waits(&self) -> bool {
+        let edge = self.other == Other::Edge;
+        let waits = |grants: &[Grant]| {
+            grants.is_empty() || edge && grants.iter().any(|grant| matches!(grant.peers, Peers::Addresses(_)))
+        };
+        self.direction == Direction::Egress && self.side.rules.iter().any(|rule| waits(&rule.grants))
+    }
+}
+
 impl Builder<'_> {
     /// Asks a question; gives the verdict that leads to the answer. The chain, where there is one, is called `name`.
     pub fn ask(&mut self, name: &str, question: &Question<'_>, answers: &Answers) -> Verdict {
@@ -74,7 +86,8 @@ impl Builder<'_> {
         }
         let open = Ports::all().subtract(&scope.ports);
         let grants = self.grants(question, &scope.ports);
-        if scope.others && open.is_empty() && grants.is_empty() {
+        let waits = wire == Wire::Network && question.waits();
+        if scope.others && open.is_empty() && grants.is_empty() && !waits {
             return answers.deny.clone();
         }
         let mut rules = Vec::new();
@@ -96,7 +109,7 @@ impl Builder<'_> {
             denied.chain([rule([answers.allow.clone().into()])]).collect()
         };
         let (isolated, checked) = (&scope.ports, scope.others);
-        rules.extend(self.allowed(&Asking { name, question, isolated, checked, answers }, grants, end));
+        rules.extend(self.allowed(&Asking { name, question, isolated, checked, waits, answers }, grants, end));
         self.shared_chain(name, rules)
     }
 
@@ -214,6 +227,8 @@ struct Asking<'q, 'a> {
     isolated: &'q Ports,
     /// Whether only isolated ports, and what has none, come to where peers are looked at.
     checked: bool,
+    /// Whether a rule waits for peers.
+    waits: bool,
     answers: &'q Answers,
 }
 

@@ -2,6 +2,8 @@
 
 mod agreement;
 mod golden;
+mod many;
 mod netfilter;
+mod shape;
 mod size;
 mod structure;

@@ -4,7 +4,7 @@
 //! is left out, and a device that is left out is one that nobody knows.
 
 use super::peers::{Resolver, resolve_ports};
-use super::pods::Allowed;
+use super::pods::{Allowed, whoever_comes};
 use crate::addresses::Addresses;
 use crate::index::lookup::{AttachedPod, Lookup, PodQuery, Selected, Within};
 use crate::model::{Attached, AttachmentId, RuleName, Sides};
@@ -158,7 +158,7 @@ impl Resolver<'_> {
         }
         hosts.retain(|ports, addresses| !ports.is_empty() && !addresses.is_empty());
         let hosts = hosts.into_iter().map(|(ports, addresses)| (ports, Arc::new(addresses))).collect();
-        Selected { hosts, ..Selected::default() }
+        whoever_comes(Selected { hosts, ..Selected::default() }, ports)
     }
 
     /// Every pod there, by the numbers that a rule's ports have where these are more than they are everywhere.

@@ -226,6 +226,9 @@ impl<'a> Resolver<'a> {
 
     /// The Services that stand before allowed pods.
     pub(super) fn services_of(&mut self, rule: &RuleName, pods: &Allowed) -> Vec<Grant> {
+        if pods.selected().is_empty() {
+            return Vec::new();
+        }
         let before = self.cluster.services_before(pods.selected());
         self.services_behind(rule, before, |address, protocol, port| pods.contains(address, protocol, port))
     }
@@ -265,7 +268,7 @@ impl<'a> Resolver<'a> {
                 format!("allows only some of the pods behind the Service {name}, so the Service itself is denied"),
             );
         }
-        if covered.is_empty() { Vec::new() } else { grant(Peers::Sockets(covered), Ports::all()) }
+        grant(Peers::Sockets(covered), Ports::all())
     }
 
     /// Ports where no pod can give a name its number.

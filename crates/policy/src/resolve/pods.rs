@@ -4,6 +4,7 @@ use super::peers::{Resolver, grant};
 use crate::index::lookup::{HostsByPorts, Own, PodQuery, Selected, Within};
 use crate::model::{Grant, Peers, RuleName};
 use crate::ports::Ports;
+use crate::resolve::resolve_ports;
 use crate::world::Subject;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sidewall_api::{LabelSelector, PolicyPort};
@@ -33,7 +34,7 @@ impl Resolver<'_> {
         let query = self.query(selectors, ports, own_counts);
         let selected = self.cluster.pods(&query);
         self.note_shared(rule, &selected);
-        self.reached(rule, selected, &query)
+        whoever_comes(self.reached(rule, selected, &query), ports)
     }
 
     /// Says where pods are selected that nobody can be told by.
@@ -153,6 +154,16 @@ impl Allowed {
         let all = sum(all.map(|(ports, hosts)| (come_to(&ports), hosts)));
         all.into_iter().flat_map(|(ports, hosts)| grant(Peers::Hosts(hosts), ports)).collect()
     }
+}
+
+/// With the ports that a rule has by number, also where nobody is selected: the grant is there before the first pod is, so
+/// that pods that come and go change addresses and nothing else.
+pub(super) fn whoever_comes(mut selected: Selected, ports: Option<&[PolicyPort]>) -> Selected {
+    let numbers = ports.map_or_else(Ports::all, |ports| resolve_ports(ports, &[]));
+    if !numbers.is_empty() {
+        selected.hosts.entry(numbers).or_default();
+    }
+    selected
 }
 
 /// Puts together what is at the same ports; what is at none is left out.

@@ -62,14 +62,14 @@ impl Builder<'_> {
         let bound = |grant: &Allowed<'_>| grant.reach == Reach::PodNetwork && !elsewhere.is_empty();
         let (bound, everywhere): (Vec<_>, Vec<_>) = grants.into_iter().partition(bound);
         let mut rest = end;
-        if !bound.is_empty() {
-            let (mut rules, _) = self.looked_up(asking, &asking.question.name, bound, deny);
+        if !elsewhere.is_empty() && (!bound.is_empty() || asking.waits) {
+            let (mut rules, _) = self.looked_up(asking, &asking.question.name, bound, asking.waits, deny);
             rules.splice(..0, elsewhere);
             rules.extend(rest);
             rest = rules;
             let name = format!("{}.everywhere", asking.question.name);
             let on = goto(&format!("{}.pod-network", asking.name));
-            let (mut rules, parted) = self.looked_up(asking, &name, everywhere, &on);
+            let (mut rules, parted) = self.looked_up(asking, &name, everywhere, false, &on);
             if parted {
                 // What finds nothing by its port goes on there.
                 self.chain(format!("{}.pod-network", asking.name), rest);
@@ -79,7 +79,7 @@ impl Builder<'_> {
             }
             return rules;
         }
-        let (mut rules, _) = self.looked_up(asking, &asking.question.name, everywhere, deny);
+        let (mut rules, _) = self.looked_up(asking, &asking.question.name, everywhere, asking.waits, deny);
         rules.extend(rest);
         rules
     }
@@ -91,19 +91,16 @@ impl Builder<'_> {
         asking: &Asking<'_, '_>,
         name: &str,
         grants: Vec<Allowed<'_>>,
+        waits: bool,
         miss: &Verdict,
     ) -> (Vec<Rule>, bool) {
         let Asking { question, isolated, answers, .. } = asking;
         let allow = &answers.allow;
         let mut rules = Vec::new();
         let mut open = Vec::new();
-        let mut sockets: Option<Vec<(&RuleName, IpAddr, Protocol, u16)>> = None;
+        let mut sockets: Option<Vec<(&RuleName, IpAddr, Protocol, u16)>> = waits.then(Vec::new);
         let mut groups: BTreeMap<Ports, Group<'_>> = BTreeMap::new();
         for Allowed { rule, peers, ports, .. } in grants {
-            // What selects pods allows the Services before them too, as they come and go.
-            if question.direction == Direction::Egress && matches!(peers, Peers::Hosts(_)) {
-                sockets.get_or_insert_default();
-            }
             match peers {
                 Peers::Anyone | Peers::Parties(_) => open.push((rule, ports)),
                 Peers::Sockets(all) => {
@@ -111,15 +108,19 @@ impl Builder<'_> {
                     let all = all.map(|(address, protocol, port)| (rule, *address, *protocol, *port));
                     sockets.get_or_insert_default().extend(all);
                 }
-                Peers::Hosts(hosts) => match few(&ports) {
-                    Some(ports) => {
+                Peers::Hosts(hosts) => {
+                    // A named port is a number more for some pods: that must be no other form.
+                    let (few, many) = few(&ports, isolated);
+                    if !few.is_empty() {
                         let sockets = sockets.get_or_insert_default();
-                        for (protocol, port) in ports {
+                        for (protocol, port) in few {
                             sockets.extend(hosts.iter().map(|host| (rule, *host, protocol, port)));
                         }
                     }
-                    None => groups.entry(ports).or_default().hosts.get_or_insert_default().push((rule, hosts)),
-                },
+                    if !many.is_empty() {
+                        groups.entry(many).or_default().hosts.get_or_insert_default().push((rule, hosts));
+                    }
+                }
                 Peers::Addresses(blocks) => groups.entry(ports).or_default().blocks.push((rule, blocks)),
             }
         }

@@ -8,6 +8,8 @@ use sidewall_flow::Protocol;
 
 /// The most ports of one range that become elements of a set instead of a range.
 const EXPANDED: u16 = 8;
+/// The most single ports for each of which an address has an element.
+const MOST_SINGLES: usize = 16;
 /// The longest text of ports that is used in a name.
 const LONGEST: usize = 40;
 
@@ -44,12 +46,19 @@ impl Builder<'_> {
     }
 }
 
-/// The ports one by one, where they are few.
-pub fn few(ports: &Ports) -> Option<Vec<(Protocol, u16)>> {
-    let all: usize = ports.iter().map(|(_, first, last)| usize::from(last - first) + 1).sum();
-    (all <= usize::from(EXPANDED)).then(|| {
-        ports.iter().flat_map(|(protocol, first, last)| (first..=last).map(move |port| (protocol, port))).collect()
-    })
+/// The ports that are looked up together with an address, one by one, and those that are too many for that. Where they are
+/// all that is asked about, no port need be looked at.
+pub fn few(ports: &Ports, asked: &Ports) -> (Vec<(Protocol, u16)>, Ports) {
+    let is_short = |range: &(Protocol, u16, u16)| range.2 - range.1 < EXPANDED;
+    let (short, long): (Vec<_>, Vec<_>) = ports.iter().partition(is_short);
+    let singles: Vec<_> = short
+        .into_iter()
+        .flat_map(|(protocol, first, last)| (first..=last).map(move |port| (protocol, port)))
+        .collect();
+    if ports == asked || singles.len() > MOST_SINGLES {
+        return (Vec::new(), ports.clone());
+    }
+    (singles, long.into_iter().collect())
 }
 
 /// The ways in which a packet can match ports, without any set.
