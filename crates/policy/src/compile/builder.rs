@@ -105,16 +105,20 @@ impl<'a> Builder<'a> {
         names.into_iter().find(|name| !self.chain_names.contains(name)).unwrap_or_default()
     }
 
-    /// Whether there is another set of this name.
-    pub fn has_set_unlike(&self, name: &str, set: &Set) -> bool {
-        self.sets.get(name).is_some_and(|other| other.elements != set.elements)
-    }
-
-    /// Adds a set, a verdict map or a map to counters, whichever its elements are; sets of one name are one set.
-    pub fn add_set(&mut self, set: Set) -> String {
+    /// Adds a set, a verdict map or a map to counters, whichever its elements are, and gives its name. Who adds the same
+    /// under the same name shares it; another one gets a number.
+    pub fn add_set(&mut self, mut set: Set) -> String {
+        let wanted = set.name.clone();
+        let mut number = 1u32;
+        while let Some(other) = self.sets.get(&set.name) {
+            if *other == set {
+                return set.name;
+            }
+            number += 1;
+            set.name = format!("{wanted}.{number}");
+        }
         let name = set.name.clone();
-        let before = self.sets.entry(name.clone()).or_insert_with(|| set.clone());
-        debug_assert!(*before == set, "two sets {name}");
+        self.sets.insert(name.clone(), set);
         name
     }
 

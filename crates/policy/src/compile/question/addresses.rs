@@ -192,7 +192,7 @@ impl Builder<'_> {
             })
             .collect();
         // Who asks the same with other answers has chains, and so a map, of his own.
-        let mut map = Set {
+        let map = Set {
             name: format!("{name}.ports-{text}"),
             key: vec![Kind::Port],
             interval: true,
@@ -201,8 +201,6 @@ impl Builder<'_> {
             grows: false,
             elements,
         };
-        let names = std::iter::once(map.name.clone()).chain((2u32..).map(|number| format!("{}.{number}", map.name)));
-        map.name = names.into_iter().find(|name| !self.has_set_unlike(name, &map)).unwrap_or_default();
         let map = self.add_set(map);
         let ports = dispatch([Field::CtOriginalDestinationPort], &map);
         rules.push(Rule { statements: vec![is(Field::Protocol, protocol.number().into()), ports], comment: None });
