@@ -36,6 +36,8 @@ pub struct Kernel {
     commits: u32,
     /// What stands in the tables, where nobody but us can have changed them.
     stands: Option<Stands>,
+    /// The number that was given last, and how many after it no flow bears.
+    free: Option<(Generation, u8)>,
 }
 
 /// A ruleset of ours in force.
@@ -102,7 +104,7 @@ impl Kernel {
     }
 
     fn with(netlink: Netlink) -> Self {
-        Self { netlink, flags: None, commits: 0, stands: None }
+        Self { netlink, flags: None, commits: 0, stands: None, free: None }
     }
 
     /// Puts the ruleset in force in the place of what stands in our tables, at one moment: no packet meets neither or half
@@ -154,6 +156,7 @@ impl Kernel {
     pub fn unload(&mut self) -> Result<(), LoadError> {
         let first = self.netlink.take_sequence(1);
         self.stands = None;
+        self.free = None;
         self.commit(&encode::encode_removal(first))?;
         self.flags = None;
         Ok(())
@@ -248,6 +251,27 @@ impl Kernel {
     /// [`NetlinkError`].
     pub fn retire_others(&mut self, kept: Generation) -> Result<usize, NetlinkError> {
         conntrack::retire(&mut self.netlink, Which::AllBut(kept))
+    }
+
+    /// The number for the ruleset that follows `current`, which is in force: the next one, of which no flow bears it. Other
+    /// numbers are taken from all flows when there is none left that is known to be free, which is at the first call and at
+    /// every thirtieth; it takes as long as reading all of conntrack does.
+    ///
+    /// It counts on being asked before each new generation of the namespace.
+    ///
+    /// # Errors
+    /// [`NetlinkError`].
+    pub fn next_generation(&mut self, current: Generation) -> Result<Generation, NetlinkError> {
+        let free = match self.free.take() {
+            Some((given, free)) if given == current && free > 0 => free,
+            _ => {
+                self.retire_others(current)?;
+                Generation::COUNT - 1
+            }
+        };
+        let next = current.next();
+        self.free = Some((next, free - 1));
+        Ok(next)
     }
 
     /// How many flows bear which generation.
