@@ -4,7 +4,7 @@
 //!   are still what was loaded, reads their counters, and clears generations from live flows.
 //! - [`Features`] tells what this kernel can do, by trying; [`degrade()`] makes of a ruleset what a lesser kernel can enforce.
 //! - [`nflog`] reads what the rules log.
-//! - [`encode`] and [`readback`] are the pure halves: a [`sidewall_policy::ruleset::Ruleset`] to bytes, and the kernel's
+//! - [`encode()`] and [`readback`] are the pure halves: a [`sidewall_policy::ruleset::Ruleset`] to bytes, and the kernel's
 //!   bytes to an image of its tables.
 //!
 //! The messages are written and read here, not through a library of message types: half of the expressions have no type
