@@ -34,6 +34,8 @@ pub struct Options {
 enum Bench {
     /// Loading rulesets, and what they cost connections, packets and throughput, beside iptables
     Walls,
+    /// A node of a large cluster: start, one pod's change, memory
+    Scale,
     /// (does not exist yet)
     Proxy,
     /// (does not exist yet)
@@ -82,6 +84,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<(), BenchError> {
     let name = options.name.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default();
     let needs = match options.name {
         Bench::Walls => packages::BENCH_WALLS,
+        Bench::Scale => &[],
         Bench::Proxy | Bench::Agent | Bench::Operator | Bench::Split => return Err(BenchError::NotYet(name)),
     };
     packages::ensure(needs)?;

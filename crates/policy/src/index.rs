@@ -410,7 +410,9 @@ impl Index {
             return BTreeSet::new();
         };
         let mut affected = BTreeSet::new();
-        let summed_up = !addresses.is_empty() && self.services.sum_up(&self.network);
+        // Most have theirs from the ranges, which are all known.
+        let beyond = addresses.iter().any(|address| !self.network.services.contains(*address));
+        let summed_up = beyond && self.services.sum_up(&self.network);
         if summed_up {
             let Network { nodes, this_node, .. } = &self.network;
             let mut others = addresses.iter();

@@ -37,7 +37,7 @@ pub(crate) fn resolve_in(cluster: &dyn Lookup, subject: &Subject) -> ResolvedPod
         .filter(|policy| selects_own(subject, policy.metadata.namespace.as_deref(), &policy.spec.pod_selector))
         .collect();
     // Names are unique in a cluster, but not in files.
-    policies.sort_by_cached_key(|policy| (&policy.metadata.name, format!("{:?}", policy.spec)));
+    in_order(&mut policies, |policy| &policy.metadata.name, |policy| format!("{:?}", policy.spec));
 
     let mut base = Layer::default();
     resolver.unreadable(&mut base);
@@ -81,6 +81,11 @@ pub(crate) fn resolve_in(cluster: &dyn Lookup, subject: &Subject) -> ResolvedPod
         audit,
         notes,
     }
+}
+
+/// Sorts policies by name; those of one name by what they say.
+fn in_order<T>(policies: &mut [&T], name: impl Fn(&T) -> &Option<String>, says: impl Fn(&T) -> String) {
+    policies.sort_by(|a, b| name(a).cmp(name(b)).then_with(|| says(a).cmp(&says(b))));
 }
 
 /// The default deny of a pod whose policies are not known yet: nothing passes but what the kernel itself needs. Its

@@ -3,11 +3,14 @@
 //! Planning and doing are apart: a [`Walls`] says what is to be loaded where, somebody with a kernel does it and says that
 //! it is done. Until then what stood before counts as standing, so a step that failed is planned again.
 
+mod follow;
+
 use super::{Change, Index, Named, SubjectId};
-use crate::compile::{Compiled, compile, compile_next};
+use crate::compile::{Compiled, compile};
 use crate::model::ResolvedPod;
 use crate::ruleset::{self, Generation};
 use crate::world::World;
+use follow::follow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -99,7 +102,7 @@ impl Walls {
             _ if stands.is_some_and(|stands| stands.resolved == resolved) => None,
             (None, true) => Some(Step::Load(Arc::new(compile(&resolved, Generation::FIRST)))),
             (Some(from), true) => {
-                let (to, change) = compile_next(&resolved, &from);
+                let (to, change) = follow(&resolved, &from);
                 // Counters may count something else without a rule being another.
                 if change.is_empty() && to.meanings == from.meanings {
                     self.stands.insert(id, Stands { resolved: resolved.clone(), compiled: Some(from) });

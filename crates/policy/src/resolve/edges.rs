@@ -6,7 +6,7 @@
 use super::networks::Claims;
 use super::peers::{Resolver, grant, resolve_ports};
 use super::pods::Allowed;
-use super::{errors, selects};
+use super::{errors, in_order, selects};
 use crate::addresses::Addresses;
 use crate::model::{
     Attached, AttachmentId, DeclaredPort, Grant, Isolation, Note, Peers, PolicyKind, PolicyName, Reach, Rule, RuleName,
@@ -93,7 +93,7 @@ impl<'a> Resolver<'a> {
                 selects(subject, namespace, &policy.spec.pod_selector, &SELECTOR_LIMITS)
             })
             .collect();
-        policies.sort_by_cached_key(|policy| (&policy.metadata.name, format!("{:?}", policy.spec)));
+        in_order(&mut policies, |policy| &policy.metadata.name, |policy| format!("{:?}", policy.spec));
         for policy in policies {
             let name = self.edge_name(PolicyKind::NetworkPolicy, policy.metadata.name.as_ref());
             let faults = errors(&policy.validate());
@@ -130,9 +130,8 @@ impl<'a> Resolver<'a> {
                 selects(subject, namespace, &policy.spec.pod_selector, &SELECTOR_LIMITS)
             })
             .collect();
-        policies.sort_by_cached_key(|policy| {
-            (&policy.metadata.name, format!("{:?} {:?}", policy.spec, policy.metadata.annotations))
-        });
+        let says = |policy: &MultiNetworkPolicy| format!("{:?} {:?}", policy.spec, policy.metadata.annotations);
+        in_order(&mut policies, |policy| &policy.metadata.name, says);
         for policy in policies {
             let name = self.edge_name(PolicyKind::MultiNetworkPolicy, policy.metadata.name.as_ref());
             let faults = errors(&policy.validate());
