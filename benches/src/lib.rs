@@ -44,7 +44,7 @@ impl Options {
 
     /// How many seconds one measurement should take.
     pub const fn seconds(&self) -> f64 {
-        if self.quick { 0.005 } else { 0.05 }
+        if self.quick { 0.005 } else { 0.03 }
     }
 
     /// Whether a row is wanted.

@@ -15,7 +15,7 @@ use sidewall_benches::report::Row;
 const GROWTH: f64 = 1.05;
 /// Ours at 20,000 peers may cost so much of no rules.
 const OVERHEAD: f64 = 1.25;
-/// So much longer a stream through ours may take.
+/// So much more a stream through ours may cost its busier end.
 const BULK: f64 = 1.03;
 
 /// The ways that flows take, by their names in rows.
@@ -41,13 +41,7 @@ pub fn run(options: &Options, together: &mut Together, tell: &mut dyn FnMut(Row)
             continue;
         }
         let rounds = Rounds::measure(options, plan.place, &[plan.ours, plan.peer], together)?;
-        let work = plan.place.work;
-        // Throughput is what gets through in a second of real time.
-        tell(if work == Work::Stream {
-            Row::rates(plan.name, "MiB per second", plan.target, &rounds.real_pairs(0, 1))
-        } else {
-            Row::rates(plan.name, work.unit(), plan.target, &rounds.pairs(0, 1))
-        });
+        tell(Row::rates(plan.name, plan.place.work.unit(), plan.target, &rounds.pairs(0, 1)));
     }
     Ok(())
 }

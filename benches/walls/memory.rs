@@ -85,7 +85,7 @@ pub fn run(options: &Options, tell: &mut dyn FnMut(Row)) -> Result<()> {
                 tell(Row::alone(format!("{name}, memory of the program"), "MiB", None, &of(|took| took.peak)));
             }
             // With fewer, what others do with the kernel's memory is more than ours.
-            if count >= 1_000 {
+            if count >= 10_000 {
                 tell(Row::alone(format!("{name}, memory of the kernel"), "MiB", None, &of(|took| took.kernel)));
             }
         }

@@ -58,12 +58,6 @@ impl Rounds {
     pub fn pairs(&self, ours: usize, peer: usize) -> Vec<(Sample, Sample)> {
         self.0[ours].iter().map(|timing| timing.sample).zip(self.0[peer].iter().map(|timing| timing.sample)).collect()
     }
-
-    /// The same in real time.
-    pub fn real_pairs(&self, ours: usize, peer: usize) -> Vec<(Sample, Sample)> {
-        let real = |timing: &Timing| Sample { count: timing.sample.count, seconds: timing.wall };
-        self.0[ours].iter().map(real).zip(self.0[peer].iter().map(real)).collect()
-    }
 }
 
 /// Real time and processor time of everything measured: where they differ, work was done elsewhere or others ran.

@@ -105,9 +105,7 @@ impl Scene {
         let (first, most) = self.work.counts();
         // The first fills caches.
         self.worker.measure(self.work, &self.to, first)?;
-        let Timing { sample: Sample { count, seconds: cpu }, wall } =
-            self.worker.measure(self.work, &self.to, first)?;
-        let (took, seconds) = if self.work == Work::Stream { (wall, 4.0 * seconds) } else { (cpu, seconds) };
+        let Sample { count, seconds: took } = self.worker.measure(self.work, &self.to, first)?.sample;
         // Between the first count and the most: a number below 2^32.
         self.count = ((seconds * count / took) as u32).clamp(first.div_ceil(2), most).next_multiple_of(4);
         Ok(())
