@@ -4,6 +4,7 @@ use crate::cluster::{Cluster, Replica};
 use crate::draw::Draw;
 use crate::policies;
 use sidewall_policy::index::{Change, Named};
+use sidewall_policy::model::PolicyKind;
 use std::collections::BTreeMap;
 
 /// A sort of happening.
@@ -21,7 +22,7 @@ pub enum Kind {
     Restarts,
     /// A pod starts on this node.
     StartsHere,
-    /// A policy of an application comes, or is another.
+    /// A policy of an application that runs here comes, or goes.
     Policy,
 }
 
@@ -37,7 +38,7 @@ impl Kind {
             Self::Labels => "a pod's labels change",
             Self::Restarts => "a container here restarts",
             Self::StartsHere => "a pod starts here",
-            Self::Policy => "a policy changes",
+            Self::Policy => "a policy comes or goes",
         }
     }
 }
@@ -54,6 +55,8 @@ pub struct Churn {
     draw: Draw,
     restarts: u64,
     policies: usize,
+    /// The policy that came last, and goes next: there are not more of them all the time.
+    last: Option<(PolicyKind, Named)>,
     by_workload: BTreeMap<usize, Vec<usize>>,
 }
 
@@ -63,37 +66,37 @@ impl Churn {
         for (index, replica) in cluster.replicas.iter().enumerate() {
             by_workload.entry(replica.workload).or_default().push(index);
         }
-        Self { draw: Draw::new(cluster.size.seed ^ 0xc4), restarts: 0, policies: 0, by_workload }
+        Self { draw: Draw::new(cluster.size.seed ^ 0xc4), restarts: 0, policies: 0, last: None, by_workload }
     }
 
-    /// The next happening of a sort.
-    pub fn next(&mut self, cluster: &mut Cluster, kind: Kind) -> Happening {
+    /// The next happening of a sort; none where there is nobody to whom it could happen.
+    pub fn next(&mut self, cluster: &mut Cluster, kind: Kind) -> Option<Happening> {
         let mut changes = Vec::new();
         let mut starts = None;
         match kind {
             Kind::Comes => {
                 let workload = self.some_workload();
-                let node = self.elsewhere(cluster);
+                let node = self.elsewhere(cluster)?;
                 self.come(cluster, workload, node, &mut changes);
             }
             Kind::Goes => {
-                let gone = self.take(cluster);
+                let gone = self.take(cluster)?;
                 changes.push(Change::PodGone(self.named(cluster, gone)));
                 changes.push(self.service(cluster, cluster.replicas[gone].workload));
             }
             Kind::Moves => {
-                let gone = self.take(cluster);
-                let node = self.elsewhere(cluster);
+                let gone = self.take(cluster)?;
+                let node = self.elsewhere(cluster)?;
                 self.come(cluster, cluster.replicas[gone].workload, node, &mut changes);
                 changes.push(Change::PodGone(self.named(cluster, gone)));
             }
             Kind::Labels => {
-                let index = self.some_replica(cluster, |replica| replica.node != 0);
+                let index = self.some_replica(cluster, |replica| replica.node != 0)?;
                 cluster.replicas[index].marked ^= true;
                 changes.push(Change::Pod(cluster.pod(&cluster.replicas[index])));
             }
             Kind::Restarts => {
-                let index = self.some_replica(cluster, |replica| replica.node == 0);
+                let index = self.some_replica(cluster, |replica| replica.node == 0)?;
                 self.restarts += 1;
                 changes.push(Change::Subject(cluster.subject(&cluster.replicas[index], self.restarts)));
             }
@@ -103,19 +106,26 @@ impl Churn {
                 starts = Some(self.named(cluster, index));
                 changes.push(Change::Subject(cluster.subject(&cluster.replicas[index], 0)));
             }
+            Kind::Policy if self.last.is_some() => {
+                changes.extend(self.last.take().map(|(kind, name)| Change::PolicyGone(kind, name)));
+            }
             Kind::Policy => {
-                let here = self.some_replica(cluster, |replica| replica.node == 0);
+                let here = self.some_replica(cluster, |replica| replica.node == 0)?;
                 let workload = cluster.replicas[here].workload;
-                changes.push(policies::of_application(
-                    cluster,
-                    &mut self.draw,
-                    workload,
-                    1_000_000 + self.policies % 4,
-                ));
+                let policy = policies::of_application(cluster, &mut self.draw, workload, 1_000_000 + self.policies);
+                let (kind, metadata) = match &policy {
+                    Change::NetworkPolicy(policy) => (PolicyKind::NetworkPolicy, Some(&policy.metadata)),
+                    Change::Policy(policy) => (PolicyKind::ContainerNetworkPolicy, Some(&policy.metadata)),
+                    _ => (PolicyKind::ContainerNetworkPolicy, None),
+                };
+                self.last = metadata.and_then(|metadata| {
+                    Some((kind, Named::new(metadata.namespace.as_ref()?, metadata.name.as_ref()?)))
+                });
+                changes.push(policy);
                 self.policies += 1;
             }
         }
-        Happening { changes, starts }
+        Some(Happening { changes, starts })
     }
 
     fn come(&mut self, cluster: &mut Cluster, workload: usize, node: usize, changes: &mut Vec<Change>) -> usize {
@@ -128,12 +138,12 @@ impl Churn {
     }
 
     /// A pod of another node that goes.
-    fn take(&mut self, cluster: &Cluster) -> usize {
-        let index = self.some_replica(cluster, |replica| replica.node != 0);
+    fn take(&mut self, cluster: &Cluster) -> Option<usize> {
+        let index = self.some_replica(cluster, |replica| replica.node != 0)?;
         if let Some(replicas) = self.by_workload.get_mut(&cluster.replicas[index].workload) {
             replicas.retain(|other| *other != index);
         }
-        index
+        Some(index)
     }
 
     fn named(&self, cluster: &Cluster, index: usize) -> Named {
@@ -154,13 +164,13 @@ impl Churn {
         *self.draw.pick(&all)
     }
 
-    fn some_replica(&mut self, cluster: &Cluster, wanted: impl Fn(&Replica) -> bool) -> usize {
+    fn some_replica(&mut self, cluster: &Cluster, wanted: impl Fn(&Replica) -> bool) -> Option<usize> {
         let all: Vec<usize> =
             self.by_workload.values().flatten().copied().filter(|index| wanted(&cluster.replicas[*index])).collect();
-        *self.draw.pick(&all)
+        (!all.is_empty()).then(|| *self.draw.pick(&all))
     }
 
-    fn elsewhere(&mut self, cluster: &Cluster) -> usize {
-        if cluster.nodes < 2 { 0 } else { 1 + self.draw.below(cluster.nodes - 1) }
+    fn elsewhere(&mut self, cluster: &Cluster) -> Option<usize> {
+        (cluster.nodes > 1).then(|| 1 + self.draw.below(cluster.nodes - 1))
     }
 }

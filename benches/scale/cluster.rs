@@ -162,11 +162,11 @@ impl Cluster {
         self.workloads.push(Workload {
             namespace,
             app,
-            tier: *draw.pick(&TIERS),
+            tier: TIERS[draw.below(TIERS.len())],
             version: 1 + draw.below(4) as u8,
             hash: draw.number() & 0xff_ffff_ffff,
             http: *draw.pick(&HTTP),
-            sidecars: *draw.pick(&SIDECARS),
+            sidecars: SIDECARS[draw.below(SIDECARS.len())],
         });
         self.workloads.len() - 1
     }

@@ -53,6 +53,9 @@ pub struct Arguments {
     /// Cluster sizes of the curve, in pods
     #[arg(long, value_delimiter = ',', default_value = "100,1000,3000,10000")]
     curve: Vec<usize>,
+    /// How many happenings there are before memory is told again
+    #[arg(long, default_value_t = 300)]
+    happenings: usize,
     /// Tells its memory only: the benchmark calls itself so
     #[arg(long, hide = true)]
     memory: bool,
@@ -303,7 +306,7 @@ fn churn(begun: &mut Begun, count: usize) -> Result<Vec<Measured>> {
     let mut measured = Vec::new();
     for _ in 0..count {
         for kind in Kind::ALL {
-            let Happening { changes, starts, .. } = churn.next(&mut begun.cluster, kind);
+            let Some(Happening { changes, starts }) = churn.next(&mut begun.cluster, kind) else { continue };
             let space = match &starts {
                 Some(_) => Some(begun.spaces.pop_front().ok_or("no network namespace is left")?),
                 None => None,

@@ -11,9 +11,6 @@ use std::collections::BTreeMap;
 use std::process::Command;
 
 const MIB: &str = "MiB";
-/// How many happenings there are before memory is told again: what churn leaves behind would show.
-const HAPPENINGS: usize = 300;
-
 /// Memory, in MiB.
 #[derive(Debug, Serialize, Deserialize)]
 struct Memory {
@@ -39,6 +36,7 @@ pub fn run(arguments: &Arguments, size: &Size, target: f64, tell: &mut dyn FnMut
         ("--namespaces", size.namespaces as u64),
         ("--local", size.local as u64),
         ("--seed", size.seed),
+        ("--happenings", arguments.happenings as u64),
     ] {
         command.arg(flag).arg(value.to_string());
     }
@@ -59,8 +57,8 @@ pub fn run(arguments: &Arguments, size: &Size, target: f64, tell: &mut dyn FnMut
     for (name, target, value) in [
         ("the most until all rules are in force", Some(target), memory.peak),
         ("when all rules are in force", None, memory.started),
-        ("after 300 changes", None, memory.later),
-        ("the most after 300 changes", Some(target), memory.later_peak),
+        ("after further changes", None, memory.later),
+        ("the most after further changes", Some(target), memory.later_peak),
         ("of these the program alone", None, memory.before),
     ] {
         let scraper = if size.scraper { ", with a Prometheus" } else { "" };
@@ -74,8 +72,9 @@ pub fn tell(arguments: &Arguments) -> Result<()> {
     let mut cluster = Cluster::new(&arguments.size);
     let mut churn = Churn::new(&cluster);
     let here: Vec<Replica> = cluster.replicas.iter().filter(|replica| replica.node == 0).cloned().collect();
-    let happenings = if arguments.options.quick { 20 } else { HAPPENINGS };
-    let mut spaces = node::spaces(here.len() + happenings)?;
+    // What churn leaves behind would show.
+    let happenings = if arguments.options.quick { 20 } else { arguments.happenings };
+    let mut spaces = node::spaces(here.len())?;
     let before = resident("VmRSS:")?;
     let mut node = Node::new(Walls::default(), arguments.threads);
     // An agent hears of one object after the other and holds none of them but in the index.
@@ -107,7 +106,8 @@ pub fn tell(arguments: &Arguments) -> Result<()> {
     node.settle()?;
     let (started, peak) = (resident("VmRSS:")?, resident("VmHWM:")?);
     for kind in Kind::ALL.into_iter().filter(|kind| *kind != Kind::StartsHere).cycle().take(happenings) {
-        for change in churn.next(&mut cluster, kind).changes {
+        let Some(happening) = churn.next(&mut cluster, kind) else { continue };
+        for change in happening.changes {
             node.walls.apply(change);
         }
         node.settle()?;

@@ -38,6 +38,9 @@ struct Door {
     used: u32,
 }
 
+/// What came of a plan: the pod's door again, and what was done or went wrong.
+type Outcome = (Named, Door, Planned, std::result::Result<Option<Changed>, String>);
+
 /// What was done at one time.
 #[derive(Clone, Debug, Default)]
 pub struct Done {
@@ -83,7 +86,7 @@ impl Node {
         }
         // One plans while the others load.
         let (walls, doors, threads) = (&mut self.walls, &mut self.doors, self.threads);
-        let mut outcomes: Vec<(Named, Door, Planned, std::result::Result<Option<Changed>, String>)> = Vec::new();
+        let mut outcomes: Vec<Outcome> = Vec::new();
         thread::scope(|scope| {
             let (back, returned) = mpsc::channel();
             let loaders: Vec<_> = (0..threads)
