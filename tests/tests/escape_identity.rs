@@ -6,7 +6,7 @@ use sidewall_netns::Capability;
 use sidewall_tests::lab::By;
 use sidewall_tests::scene::{
     APP, COLLECTORS, End, Flow, LOOPBACK, MALLORY, POD, PROXY, SHIPPER, Scene, TRANSPORTS, assert_silent, bound,
-    connect, heard, send_to, take_over,
+    connect, heard, send_to, take_left, take_over,
 };
 use sidewall_tests::sockets;
 use std::net::SocketAddr;
@@ -212,7 +212,7 @@ fn who_takes_anothers_old_udp_port_cannot_answer_its_client() {
                 scene.flow(End::Container(PROXY), End::Container(APP), Protocol::Udp, SocketAddr::new(address, 8080));
             let Flow { client, server, from, to, .. } = flow;
             drop(server);
-            let taken = take_over(scene.app(MALLORY), Protocol::Udp, to).unwrap();
+            let taken = take_left(scene.app(MALLORY), to).unwrap();
             scene.found_forged("an answer from the taken port", |_| {
                 let _ = send_to(&taken, b"forged", from);
             });
@@ -236,7 +236,7 @@ fn who_takes_anothers_old_udp_port_cannot_answer_its_client() {
             let to = SocketAddr::new(pod, 8443);
             let flow = scene.flow_from(End::Outside, End::Container(PROXY), Protocol::Udp, from, to);
             drop(flow.server);
-            let taken = take_over(scene.app(MALLORY), Protocol::Udp, to).unwrap();
+            let taken = take_left(scene.app(MALLORY), to).unwrap();
             scene.found_forged("an answer to the network from the taken port", |_| {
                 let _ = send_to(&taken, b"forged", from);
             });
@@ -350,7 +350,7 @@ fn a_sender_bound_to_any_local_address_is_still_itself() {
                 let to = SocketAddr::new(to.parse().unwrap(), 8080);
                 drop(scene.flow_from(End::Container(PROXY), End::Container(APP), protocol, from, to));
                 let from = SocketAddr::new(from.ip(), scene.port());
-                let listener = sockets::listen(scene.app(APP), protocol, to).unwrap();
+                let listener = take_over(scene.app(APP), protocol, to).unwrap();
                 let client = bound(scene.app(SHIPPER), protocol, from).unwrap();
                 scene.denied("the shipper to the proxy's port of the application", |_| {
                     let _ = connect(&client, to);

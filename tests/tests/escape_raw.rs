@@ -61,12 +61,13 @@ fn protocols_that_no_policy_names_stay_where_they_are() {
                 let code = |to: IpAddr| {
                     format!("throw(made({text}, SOCK_RAW, {protocol}), \"\\0\\0\\0\\x18{marker}xxxxxxxxxxxxxxx\", '{to}', 0)")
                 };
-                let network = [COLLECTORS[round.family]];
-                let everywhere = [LOOPBACK[round.family], POD[round.family], COLLECTORS[round.family]];
-                for to in if opened { &network[..] } else { &everywhere } {
-                    let sent = siege.mallory(round.arms).run(&code(*to));
-                    if round.arms == Arms::Plain {
-                        assert_eq!(sent.unwrap_err().errno(), EPERM, "{round:?} {protocol} to {to}");
+                for to in [LOOPBACK[round.family], POD[round.family], COLLECTORS[round.family]] {
+                    // More than once: without ports, a flow from an address to itself is its own reply.
+                    for _ in 0..3 {
+                        let sent = siege.mallory(round.arms).run(&code(to));
+                        if round.arms == Arms::Plain {
+                            assert_eq!(sent.unwrap_err().errno(), EPERM, "{round:?} {protocol} to {to}");
+                        }
                     }
                 }
                 if round.arms == Arms::Plain {
@@ -76,7 +77,7 @@ fn protocols_that_no_policy_names_stay_where_they_are() {
                     siege.outside.waits_for(marker.as_bytes()).unwrap_or_else(|_| panic!("{protocol} does not leave"));
                     let heard = drained(&ear).matches(&marker).count();
                     let skipped = round.family == 1 && headers.contains(&protocol);
-                    assert!(heard == 2 || skipped, "{protocol}, {round:?}: heard {heard} times without rules");
+                    assert!(heard == 6 || skipped, "{protocol}, {round:?}: heard {heard} times without rules");
                 } else {
                     siege.settle();
                     // SCTP to the world is what the second policy says.

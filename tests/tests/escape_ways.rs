@@ -1,12 +1,15 @@
 //! Ways to the same place: destinations that mean the pod itself, devices and sources chosen for one packet, routes in
 //! the packet, connections opened from both ends.
 
+use rustix::net::sockopt;
 use sidewall_flow::Protocol;
-use sidewall_tests::lab;
+use sidewall_netns::sysctl;
 use sidewall_tests::lab::attacker::Arms;
+use sidewall_tests::lab::{self, By};
 use sidewall_tests::raw;
 use sidewall_tests::scene::{
-    APP, COLLECTORS, LIMIT, LOOPBACK, MALLORY, POD, PROXY, assert_silent, bound, connect, heard, send_to, take_over,
+    APP, COLLECTORS, End, Flow, LIMIT, LOOPBACK, MALLORY, POD, PROXY, assert_silent, bound, connect, heard, send_to,
+    take_over,
 };
 use sidewall_tests::siege::{Siege, drained, hex};
 use sidewall_tests::sockets;
@@ -284,4 +287,74 @@ fn an_answer_from_another_port_is_no_answer() {
             }
         }
     });
+}
+
+/// A SYN with data onto a connection in TIME_WAIT, where servers take data without a cookie: the packet has no full socket
+/// yet, so nobody knows who will have the data.
+///
+/// A limit of identity by user: the receiver is known when it answers, and what is in the first segment to a port that
+/// another has taken is delivered, as a datagram would be.
+#[test]
+fn data_in_a_syn_onto_time_wait_is_not_handed_over_unjudged() {
+    let mut siege = Siege::new(PROGRAM);
+    sysctl::set(&siege.scene.lab.pod, "net.ipv4.tcp_fastopen", "1543").unwrap();
+    for by in [None, Some(By::Cgroup), Some(By::Uid)] {
+        if let Some(by) = by {
+            siege.scene.stand(by);
+        }
+        for family in [0, 1] {
+            // Mallory has taken the application's port, and the proxy calls; mallory has the proxy's, and calls.
+            for (server, client) in [(MALLORY, PROXY), (APP, MALLORY)] {
+                let (from, to) = leave_in_time_wait(&mut siege, family);
+                let listener = take_over(siege.scene.app(server), Protocol::Tcp, to).unwrap();
+                let marker = siege.marker();
+                let code = format!(
+                    "$keep{{s}} = bound(SOCK_STREAM, '{}', {}, options => [[SOL_SOCKET, SO_REUSEADDR, pack('i', 1)]]);
+                     defined(send($keep{{s}}, '{marker}', 0x20000000 | MSG_NOSIGNAL, address('{}', 8080))) or fail('send')",
+                    from.ip(),
+                    from.port(),
+                    to.ip()
+                );
+                let sent = siege.process(client, Arms::Plain).run(&code);
+                siege.settle();
+                let got = siege.scene.app(server).accept(&listener).map(|socket| drained(&socket));
+                let handed_over = matches!(&got, Ok(text) if text.contains(&marker));
+                let limit = by.is_none() || (by, server) == (Some(By::Uid), MALLORY);
+                assert_eq!(handed_over, limit, "{by:?}: from {client} to {server}: {got:?} {sent:?}");
+                siege.process(client, Arms::Plain).must("delete $keep{s}; 1");
+            }
+        }
+    }
+}
+
+/// Opens a connection from the proxy to the application and closes it, the application first.
+fn leave_in_time_wait(siege: &mut Siege, family: usize) -> (SocketAddr, SocketAddr) {
+    let to = SocketAddr::new(LOOPBACK[family], 8080);
+    let from = siege.scene.fresh(LOOPBACK[family]);
+    let flow = siege.scene.flow_from(End::Container(PROXY), End::Container(APP), Protocol::Tcp, from, to);
+    for end in [&flow.client, &flow.server] {
+        sockopt::set_socket_linger(end, None).unwrap();
+    }
+    let Flow { client, server, .. } = flow;
+    drop(server);
+    assert_eq!(heard(&client).unwrap().as_deref(), Some(&b""[..]));
+    drop(client);
+    let until = std::time::Instant::now() + LIMIT;
+    loop {
+        let read = || {
+            ["tcp", "tcp6"]
+                .map(|name| std::fs::read_to_string(format!("/proc/thread-self/net/{name}")).unwrap())
+                .concat()
+        };
+        let table = siege.scene.lab.pod.run(read).unwrap();
+        // TIME_WAIT is 06; the ports are written in hexadecimal.
+        let ports = (format!(":{:04X}", to.port()), format!(":{:04X}", from.port()));
+        let ours = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        let mut ours = ours.filter(|part| part.len() > 3 && part[1].ends_with(&ports.0) && part[2].ends_with(&ports.1));
+        if ours.any(|part| part[3] == "06") {
+            return (from, to);
+        }
+        assert!(std::time::Instant::now() < until, "{from} to {to} is not in TIME_WAIT: {table}");
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
 }

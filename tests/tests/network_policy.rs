@@ -112,11 +112,9 @@ impl Run {
         pairs(ends).flat_map(plan).filter(has_addresses).collect()
     }
 
-    /// An echo request between every pair of ends, in both families. What holds for the node's is not said anywhere, and
-    /// a pod that asks itself is no matter of its edge.
+    /// An echo request between every pair of ends, in both families. What holds for the node's is not said anywhere.
     fn echo(&mut self, ends: &[End]) -> Vec<Planned> {
         let pairs = pairs(ends).filter(|(from, to)| from.place != Place::Node && to.place != Place::Node);
-        let pairs = pairs.filter(|(from, to)| from.name != to.name);
         let plan = |(from, to): (&End, &End)| -> [Planned; 2] {
             [false, true].map(|v6| {
                 let probe = Probe { protocol: Protocol::Udp, port: 0, v6 };

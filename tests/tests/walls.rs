@@ -66,7 +66,14 @@ fn the_guard_denies_everything_and_no_policy_nothing() {
                     };
                     assert_eq!(lab.attempt(&trial), Ok(expected), "{by:?} {trial:?}");
                     let to = SocketAddr::new(source.parse().unwrap(), 8080);
-                    let trial = Trial { sender: Some(lab::container(1)), receiver: None, protocol, to, source: None, link: None };
+                    let trial = Trial {
+                        sender: Some(lab::container(1)),
+                        receiver: None,
+                        protocol,
+                        to,
+                        source: None,
+                        link: None,
+                    };
                     assert_eq!(lab.attempt(&trial), Ok(expected), "{by:?} {trial:?}");
                 }
             }

@@ -257,7 +257,7 @@ impl<'a> Body<'a> {
             | Field::RoutingHeader => (Some(abi::NFPROTO_IPV6), None),
             Field::IcmpType => (Some(abi::NFPROTO_IPV4), Some(ICMP)),
             Field::Icmpv6Type => (Some(abi::NFPROTO_IPV6), Some(ICMPV6)),
-            Field::TcpFlags => (None, Some(TCP)),
+            Field::TcpFlags | Field::TcpDataOffset => (None, Some(TCP)),
             _ => (None, None),
         };
         if network.is_some() && self.network != network {
@@ -399,6 +399,7 @@ impl<'a> Body<'a> {
             Field::SourcePort => transport(0),
             Field::DestinationPort => transport(2),
             Field::TcpFlags => transport(13),
+            Field::TcpDataOffset => transport(12),
             Field::LooseSourceRoute => present(abi::NFT_EXTHDR_OP_IPV4, abi::IPOPT_LSRR),
             Field::StrictSourceRoute => present(abi::NFT_EXTHDR_OP_IPV4, abi::IPOPT_SSRR),
             Field::RoutingHeader => present(abi::NFT_EXTHDR_OP_IPV6, abi::IPPROTO_ROUTING),

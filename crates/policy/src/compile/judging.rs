@@ -13,7 +13,9 @@ mod seen;
 use super::builder::{Builder, Size};
 use super::ends::{DENY_EGRESS, DENY_INGRESS, FORGED, IMPROPER, PROPER};
 use super::question::Answers;
-use super::statements::{LO, at_most, dispatch_mark, goto, is, is_not, mark, mark_not, rule, set_mark, state};
+use super::statements::{
+    IPV4, IPV6, LO, at_most, dispatch_mark, goto, in_set, is, is_not, mark, mark_not, rule, set_mark, state,
+};
 use crate::mark;
 use crate::ruleset::{Field, Kind, Rule, Statement, Verdict};
 use sidewall_flow::{Direction, Party, Place};
@@ -176,6 +178,16 @@ impl Builder<'_> {
         let bits = mark::GENERATION | mark::CLIENT;
         let passed = mark::generation(self.generation) | mark::CLIENT;
         rule([is(Field::InputDevice, LO), mark_not(bits, passed), goto(FORGED).into()])
+    }
+
+    /// The TCP segment carries no data. Its header's length is all that says where data begins, so each that there is has
+    /// an element; of the bits beside it only the one for ECN may be set (RFC 9768).
+    fn without_data(&mut self) -> Statement {
+        let keys = [(IPV4, 20), (IPV6, 40)].into_iter().flat_map(|(family, network)| {
+            (5..=15u128).flat_map(move |words| [0, 1].map(|ecn| vec![family, network + 4 * words, words << 4 | ecn]))
+        });
+        let set = self.set("without-data", vec![Kind::Byte, Kind::Number, Kind::Byte], keys);
+        in_set([Field::NfProtocol, Field::Length, Field::TcpDataOffset], &set)
     }
 
     fn in_reply_rest() -> Vec<Rule> {

@@ -10,6 +10,8 @@ pub const IPV4: u128 = 2;
 pub const IPV6: u128 = 10;
 /// TCP's protocol number.
 pub const TCP: u128 = 6;
+/// UDP's protocol number.
+pub const UDP: u128 = 17;
 /// ICMP's protocol number.
 pub const ICMP: u128 = 1;
 /// ICMPv6's protocol number.

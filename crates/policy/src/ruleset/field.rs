@@ -162,6 +162,8 @@ pub enum Field {
     DestinationPort,
     /// `tcp flags`.
     TcpFlags,
+    /// The byte of the TCP header whose upper half is its length in words (RFC 9293 §3.1).
+    TcpDataOffset,
     /// 1 where the IPv4 packet has the loose source route option (RFC 791), else 0.
     LooseSourceRoute,
     /// 1 where the IPv4 packet has the strict source route option (RFC 791), else 0.
@@ -213,6 +215,7 @@ impl Field {
             | Self::NetworkHeaderStart
             | Self::HopLimit
             | Self::TcpFlags
+            | Self::TcpDataOffset
             | Self::LooseSourceRoute
             | Self::StrictSourceRoute
             | Self::RoutingHeader => Kind::Byte,

@@ -187,6 +187,7 @@ fn field_name(field: Field) -> String {
         Field::SourcePort => "th sport",
         Field::DestinationPort => "th dport",
         Field::TcpFlags => "tcp flags",
+        Field::TcpDataOffset => "@th,96,8",
         Field::LooseSourceRoute => "ip option lsrr",
         Field::StrictSourceRoute => "ip option ssrr",
         Field::RoutingHeader => "exthdr rt",

@@ -5,7 +5,8 @@ use super::super::ends::{DENY_INGRESS, FORGED, IMPROPER, REFUSE, REFUSE_OWN};
 use super::super::hooks::{JUDGE_IN, JUDGE_OUT};
 use super::super::question::Answers;
 use super::super::statements::{
-    IPV4, IPV6, LO, NO_USER, TCP, at_most, bits, dispatch_mark, goto, is, is_not, mark, mark_not, rule,
+    ICMP, ICMPV6, LO, NO_USER, TCP, UDP, at_most, bits, dispatch_mark, goto, in_set, is, is_not, mark, mark_not,
+    not_in_set, rule,
 };
 use super::identify::into;
 use super::{ACK, FIN, HANDSHAKE, INGRESS_OF, RST, SYN, reply, server_passes, still_proper};
@@ -142,34 +143,29 @@ impl Builder<'_> {
         let full = || at_most(Field::SocketWildcard, 1);
         let mut rules = vec![rule([reply(), goto("in-reply").into()]), self.only_from_output()];
         rules.extend(self.identify("in", full(), &into("ingress")));
-        let flags = SYN | ACK | RST | FIN;
         let any_socket = || at_most(Field::SocketTransparent, 1);
         rules.push(rule([mark_not(mark::SERVER, 0), Verdict::Accept.into()]));
-        // A SYN onto a TIME_WAIT socket and the handshake that follows: there is no receiver yet, and no payload. It is
-        // judged at the first full socket.
-        rules.push(rule([
-            any_socket(),
-            is(Field::Protocol, TCP),
-            bits(Field::TcpFlags, flags, SYN),
-            at_most(Field::Length, HANDSHAKE),
-            Verdict::Accept.into(),
-        ]));
-        for (family, most) in [(IPV4, 52), (IPV6, 72)] {
-            rules.push(rule([
-                any_socket(),
-                is(Field::Protocol, TCP),
-                is(Field::NfProtocol, family),
-                at_most(Field::Length, most),
-                Verdict::Accept.into(),
-            ]));
-        }
+        // A SYN onto a TIME_WAIT socket and the handshake that follows: there is no receiver yet. It is judged at the
+        // first full socket, and until then nothing may be carried: with TCP Fast Open a SYN's data would be handed over.
+        rules.push(rule([any_socket(), is(Field::Protocol, TCP), self.without_data(), Verdict::Accept.into()]));
         rules.push(rule([dispatch_mark(mark::RECEIVER, INGRESS_OF)]));
+        // The kernel itself answers an echo, by a socket of its own, which is no container's.
+        let echoes = self.set("echoes", vec![Kind::Protocol], [ICMP, ICMPV6].map(|p| vec![p]));
+        rules.push(rule([in_set([Field::Protocol], &echoes), goto(&format!("ingress-{}", Party::Node)).into()]));
         rules.push(rule([goto(&format!("ingress-{}", Party::Unknown)).into()]));
         self.chain(JUDGE_IN, rules);
 
         // An answer to the network that was sent by way of lo.
         let mut rules = vec![rule([is(Field::InputDevice, LO), mark(mark::SENDER, 0), goto(FORGED).into()])];
         rules.extend(self.identify("hears", full(), &into("egress")));
+        // Without ports or identifiers, what an address sends itself is its own reply from the second packet on, and who
+        // receives it is known no better than for the first.
+        let told = self.set("told-from-replies", vec![Kind::Protocol], [ICMP, TCP, UDP, ICMPV6].map(|p| vec![p]));
+        rules.push(rule([
+            is(Field::InputDevice, LO),
+            not_in_set(Field::Protocol, &told),
+            goto(&format!("ingress-{}", Party::Unknown)).into(),
+        ]));
         rules.extend(Self::in_reply_rest());
         self.chain("in-reply", rules);
     }

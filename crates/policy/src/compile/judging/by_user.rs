@@ -4,11 +4,9 @@ use super::super::builder::{Builder, Size};
 use super::super::ends::{DENY_INGRESS, FORGED};
 use super::super::hooks::{JUDGE_IN, JUDGE_OUT};
 use super::super::question::Answers;
-use super::super::statements::{
-    LO, NO_USER, TCP, at_most, bits, dispatch, goto, is, is_not, mark, mark_not, rule, set_mark,
-};
+use super::super::statements::{LO, NO_USER, TCP, bits, dispatch, goto, is, is_not, mark, mark_not, rule, set_mark};
 use super::identify::into;
-use super::{ACK, FIN, HANDSHAKE, RST, SYN, reply, still_proper};
+use super::{ACK, FIN, RST, SYN, reply, still_proper};
 use crate::mark;
 use crate::model::Layer;
 use crate::ruleset::{Field, Kind, Rule, Statement, Verdict};
@@ -48,7 +46,7 @@ impl Builder<'_> {
             undeclared.push(rule([
                 is(Field::Protocol, TCP),
                 bits(Field::TcpFlags, SYN | ACK | RST | FIN, SYN),
-                at_most(Field::Length, HANDSHAKE),
+                self.without_data(),
                 own.into(),
             ]));
         }

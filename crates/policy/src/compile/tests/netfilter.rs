@@ -227,7 +227,18 @@ impl Packet<'_> {
             Field::OutputDevice => Some(if output { device } else { 0 }),
             Field::InputDeviceName => Some(if output { 0 } else { device_name(&name) }),
             Field::OutputDeviceName => Some(if output { device_name(&name) } else { 0 }),
-            Field::Length => Some(if self.shape == Shape::Data { 500 } else { 60 }),
+            Field::Length => Some(match self.shape {
+                Shape::Data => 500,
+                // With twenty bytes of options, as a SYN has.
+                Shape::Syn | Shape::SynAck => {
+                    if v4 {
+                        60
+                    } else {
+                        80
+                    }
+                }
+            }),
+            Field::TcpDataOffset => tcp.then_some(10 << 4),
             Field::PacketType => Some(0),
             Field::SocketUid if output => self.socket.map(|party| self.user(party, true)),
             Field::SocketGid if output => self.socket.map(|party| self.user(party, false)),
