@@ -49,23 +49,28 @@ fn run() -> Result<()> {
     pod::sweep()?;
     let mut rows: Vec<Row> = Vec::new();
     let mut together = Together::default();
-    let mut tell = |row: Row| {
+    let outcome = measure(&options, &mut together, &mut |row: Row| {
         println!("{row}");
         rows.push(row);
-    };
-    load::run(&options, &mut tell)?;
-    memory::run(&options, &mut tell)?;
-    flows::run(&options, &mut together, &mut tell)?;
+    });
+    together.tell();
+    // What was measured before something went wrong is worth keeping.
+    if let Some(out) = &options.out {
+        report::write(&rows, out)?;
+    }
+    outcome
+}
+
+fn measure(options: &Options, together: &mut Together, tell: &mut dyn FnMut(Row)) -> Result<()> {
+    load::run(options, tell)?;
+    memory::run(options, tell)?;
+    flows::run(options, together, tell)?;
     for axis in [Axis::Policies, Axis::Peers] {
-        let Some(figure) = curve::run(axis, &options, &mut together, &mut tell)? else { continue };
+        let Some(figure) = curve::run(axis, options, together, tell)? else { continue };
         if let Some(folder) = &options.plots {
             let svg = figure.svg().ok_or("a cost that is not above zero can't be drawn")?;
             std::fs::write(folder.join(axis.file()), svg)?;
         }
-    }
-    together.tell();
-    if let Some(out) = &options.out {
-        report::write(&rows, out)?;
     }
     Ok(())
 }

@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 pub const ARGUMENT: &str = "--loader";
 /// How long one row's measurements may take together, once there is one.
 const LIMIT: Duration = Duration::from_secs(8);
+/// How many tenths of a second are waited for the kernel's memory to come to rest; others may never let it.
+const SETTLE: u32 = 30;
 /// How long one loading may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// What the kernel's memory for rules is part of, by its names in `/proc/meminfo`.
@@ -120,6 +122,20 @@ fn once(walls: Walls) -> Result<Option<Took>> {
     Ok(Some(serde_json::from_slice(&output.stdout)?))
 }
 
+/// Waits until the kernel has given back what an earlier namespace took: it does so later, by and by.
+fn settle() -> Result<()> {
+    let mut before = kernel()?;
+    for _ in 0..SETTLE {
+        std::thread::sleep(Duration::from_millis(100));
+        let now = kernel()?;
+        if (now - before).abs() < 0.25 {
+            break;
+        }
+        before = now;
+    }
+    Ok(())
+}
+
 /// A loader's life.
 ///
 /// # Errors
@@ -137,6 +153,7 @@ pub fn serve(walls: &str) -> Result<()> {
         }
         _ => None,
     };
+    settle()?;
     let before = peak(true)?;
     let kernel_before = kernel()?;
     let begin = Instant::now();
