@@ -165,6 +165,9 @@ pub struct Run {
     /// How large that file may grow; then it is renamed to FILE.1, in the place of an older one, and begun anew
     #[arg(long, value_name = "MIB", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=65536), requires = "flow_log")]
     pub flow_log_size: u32,
+    /// Tell of each reload how the rules came into force: by elements, by chains, or as a whole
+    #[arg(long, short)]
+    pub verbose: bool,
     #[command(flatten)]
     pub state: StateDir,
 }

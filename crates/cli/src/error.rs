@@ -96,9 +96,6 @@ pub enum Error {
         "this kernel can't tell sockets apart by cgroup (CONFIG_NFT_SOCKET, `socket cgroupv2`): use --identity uid"
     )]
     NoCgroupMatch,
-    /// The kernel lacks what walls need.
-    #[error("this kernel lacks what walls need: {0}")]
-    Kernel(String),
     /// Not root.
     #[error("this makes network namespaces, cgroups and packet rules: run it as root")]
     NotRoot,
@@ -114,6 +111,14 @@ pub enum Error {
     /// Rules that the kernel did not take.
     #[error("the rules could not be loaded: {0}")]
     Load(#[from] sidewall_netfilter::LoadError),
+    /// Rules that this kernel can't enforce.
+    #[error("the rules can't be enforced here: {0}")]
+    Lacking(#[from] sidewall_netfilter::Unenforceable),
+    /// A flow log on a kernel that can't write one.
+    #[error(
+        "denials can't be logged: this kernel has no NFLOG (CONFIG_NFT_LOG, CONFIG_NETFILTER_NETLINK_LOG); run it without --flow-log"
+    )]
+    NoLog,
     /// A pod's log that can't be followed.
     #[error(transparent)]
     Follow(#[from] sidewall_flowlog::FollowError),

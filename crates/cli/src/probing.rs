@@ -74,7 +74,7 @@ impl ProbePod {
         match attach(state, &namespace, manifest.metadata.name.as_deref().unwrap_or_default()) {
             Ok(pod) => {
                 let identity = Identity::choose(choice, features)?;
-                let view = View::new(scene, pod.info(), identity, features)?;
+                let view = View::new(scene, pod.info(), identity)?;
                 Self::of(pod, view, None)
             }
             Err(sidewall_sandbox::Error::NoPod { .. }) => Self::make(scene, choice, state, remotes),

@@ -26,6 +26,8 @@ pub struct Standing {
     pub walls: Option<Walls>,
     /// What is in force.
     pub raised: Raised,
+    /// Whether this kernel can log what the rules deny.
+    pub logs: bool,
     /// What could be better, for the user.
     pub warnings: Vec<String>,
 }
@@ -50,12 +52,11 @@ impl View {
     ///
     /// # Errors
     /// The pod can't be walled off by that identity.
-    pub fn new(scene: &Scene, info: &PodInfo, identity: Identity, features: Features) -> Result<Self, Error> {
+    pub fn new(scene: &Scene, info: &PodInfo, identity: Identity) -> Result<Self, Error> {
         identity.check_made(&scene.manifest, &scene.loaded, info)?;
         let identities = identity.of(&scene.manifest, info)?;
         let mut subject = subject(&scene.manifest, info.addresses.clone(), identities)?;
-        // The device's rules are the second line; without the hook the first one stands alone.
-        subject.interface = features.device_egress.then(|| info.interface.clone());
+        subject.interface = Some(info.interface.clone());
         let network = Network { this_node: info.node_addresses.iter().copied().collect(), ..Network::default() };
         let world = scene.world(network.clone());
         let (resolved, names) = (resolve(&world, &subject), Arc::new(Names::of(&world)));
@@ -75,20 +76,15 @@ impl View {
     }
 }
 
-/// What this kernel can do, for a process that may use it.
+/// What this kernel can do, for a process that may use it. Whether it is enough turns out with the rules.
 ///
 /// # Errors
-/// [`Error::NotRoot`], [`Error::Kernel`], [`Error::Netlink`].
+/// [`Error::NotRoot`], [`Error::Netlink`].
 pub fn features() -> Result<Features, Error> {
     if !nix::unistd::geteuid().is_root() {
         return Err(Error::NotRoot);
     }
-    let features = Features::probe()?;
-    let needed = Features { socket_cgroup: false, owner_persist: false, device_egress: false, ..Features::ALL };
-    if features.masked(needed) != needed {
-        return Err(Error::Kernel(features.masked(needed).to_string()));
-    }
-    Ok(features)
+    Ok(Features::probe()?)
 }
 
 /// Makes a pod of `manifest` and raises the walls that the scene's policies ask for. `manifest` is the scene's own, but
@@ -103,7 +99,18 @@ pub fn prepare(
     walls: bool,
     options: &Options,
 ) -> Result<Standing, Error> {
-    let features = features()?;
+    prepare_with(scene, manifest, choice, walls, options, features()?)
+}
+
+/// The same with what a kernel can do.
+fn prepare_with(
+    scene: &Scene,
+    manifest: &Pod,
+    choice: IdentityChoice,
+    walls: bool,
+    options: &Options,
+    features: Features,
+) -> Result<Standing, Error> {
     let identity = Identity::choose(choice, features)?;
     let prepared = Sandbox::prepare(manifest, options)?;
     let mut warnings = Vec::new();
@@ -113,12 +120,9 @@ pub fn prepare(
     if identity == Identity::Cgroup {
         warnings.extend(Identity::shared_users(prepared.pod().info()));
     }
-    if walls && !features.device_egress {
-        warnings.push("this kernel has no egress hook for devices: packet sockets are not held off".to_owned());
-    }
-    let view = View::new(scene, prepared.pod().info(), identity, features)?;
+    let view = View::new(scene, prepared.pod().info(), identity)?;
     let (walls, raised) = if walls { raise(prepared.pod(), &view, features)? } else { (None, Raised::None) };
-    Ok(Standing { prepared, view, walls, raised, warnings })
+    Ok(Standing { prepared, view, walls, raised, logs: features.log, warnings })
 }
 
 fn raise(pod: &LivePod, view: &View, features: Features) -> Result<(Option<Walls>, Raised), Error> {
@@ -127,7 +131,7 @@ fn raise(pod: &LivePod, view: &View, features: Features) -> Result<(Option<Walls
         return Ok((Some(walls), Raised::None));
     }
     walls.guard(&view.subject)?;
-    let raised = walls.raise(&view.resolved)?;
+    let (raised, _) = walls.raise(&view.resolved)?;
     Ok((Some(walls), raised))
 }
 

@@ -1,10 +1,16 @@
 //! The rules of one pod in the kernel, through all their generations.
+//!
+//! A node's agent has many pods, and a cluster that tells it what changes one thing at a time: for that there is
+//! [`sidewall_policy::index::Walls`]. Here the files are read anew as a whole, for one pod, which has a guard before its
+//! rules and may have none between two rulesets, so that numbers must not begin anew. Both follow older rules in the same
+//! way: what stays is not written again, and where anything is taken away the generation is another.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sidewall_flow::Decision;
-use sidewall_netfilter::{Difference, Features, Kernel, LoadOptions, Standing};
-use sidewall_policy::{Generation, ResolvedPod, Ruleset, Subject, compile, guard};
+use sidewall_netfilter::{Because, Features, Kernel, LoadError, LoadOptions, Missing, Repaired, Way, degrade};
+use sidewall_policy::compile::compile_next;
+use sidewall_policy::{Compiled, Generation, ResolvedPod, Ruleset, Subject, compile, guard};
 use sidewall_sandbox::LivePod;
 
 use crate::error::Error;
@@ -12,16 +18,26 @@ use crate::error::Error;
 /// The walls of a pod.
 pub struct Walls {
     kernel: Kernel,
+    features: Features,
     options: LoadOptions,
-    /// The last generation that was loaded, and its rules while they are in force.
+    /// The number that was given last.
     last: Option<Generation>,
-    rules: Option<(ResolvedPod, Ruleset)>,
-    /// What conntrack entries may still bear.
-    used: BTreeSet<Generation>,
+    /// What is in force.
+    stands: Option<Stands>,
+    /// What this kernel could not do of all that was asked of it so far.
+    missing: BTreeSet<Missing>,
     /// What decisions were counted under rules that have been replaced.
     counted: u64,
     /// Netfilter's change counter when the rules were last seen whole.
     seen: Option<u32>,
+}
+
+/// Rules in force.
+struct Stands {
+    /// As the policies ask for them.
+    compiled: Compiled,
+    /// As this kernel has them.
+    rules: Ruleset,
 }
 
 /// What stands now.
@@ -33,6 +49,26 @@ pub enum Raised {
     None,
 }
 
+/// How what stands now came into force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// As a whole: nothing stood before, or for this reason.
+    Loaded(Option<Because>),
+    /// By what differs.
+    Amended {
+        /// How many elements were added.
+        added: usize,
+        /// How many elements were deleted.
+        deleted: usize,
+        /// How many chains were written anew.
+        chains: usize,
+    },
+    /// It stood there already.
+    Nothing,
+    /// The rules were taken away.
+    Unloaded,
+}
+
 impl Walls {
     /// Opens the kernel's side of a pod. Nothing is loaded.
     ///
@@ -41,10 +77,11 @@ impl Walls {
     pub fn open(pod: &LivePod, features: Features) -> Result<Self, Error> {
         Ok(Self {
             kernel: Kernel::open(pod.netns())?,
-            options: LoadOptions { owner: features.owner_persist },
+            features,
+            options: features.options(),
             last: None,
-            rules: None,
-            used: BTreeSet::new(),
+            stands: None,
+            missing: BTreeSet::new(),
             counted: 0,
             seen: None,
         })
@@ -53,53 +90,121 @@ impl Walls {
     /// Loads what stands while the pod's policies are being read: default deny.
     ///
     /// # Errors
-    /// [`Error::Load`].
+    /// As [`Walls::raise`].
     pub fn guard(&mut self, subject: &Subject) -> Result<(), Error> {
-        self.load(&guard(subject)).map(drop)
+        self.put(&guard(subject)).map(drop)
     }
 
-    /// Loads a pod's rules in the place of what stands. A pod that no policy selects has none.
+    /// Puts a pod's rules in the place of what stands, by what differs where that can be done. A pod that no policy selects
+    /// has none.
     ///
     /// # Errors
-    /// [`Error::Load`]; what stood before still does.
-    pub fn raise(&mut self, pod: &ResolvedPod) -> Result<Raised, Error> {
+    /// [`Error::Lacking`] where this kernel can't enforce them, [`Error::Load`]; what stood before still does.
+    pub fn raise(&mut self, pod: &ResolvedPod) -> Result<(Raised, Entry), Error> {
         if pod.is_selected() {
-            return self.load(pod).map(Raised::Rules);
+            return self.put(pod).map(|(generation, entry)| (Raised::Rules(generation), entry));
         }
-        self.counted = self.counted();
+        let entry = if self.stands.is_some() { Entry::Unloaded } else { Entry::Nothing };
+        let counters = self.decisions();
         self.kernel.unload()?;
-        self.rules = None;
-        Ok(Raised::None)
+        self.counted += counters.values().sum::<u64>();
+        self.stands = None;
+        Ok((Raised::None, entry))
     }
 
-    fn load(&mut self, pod: &ResolvedPod) -> Result<Generation, Error> {
-        let generation = self.last.map_or(Generation::FIRST, Generation::next);
-        let rules = compile(pod, generation).ruleset;
-        // The number comes round again: no flow may bear it from last time, or it would pass unjudged.
-        if self.used.contains(&generation) {
-            self.kernel.retire(generation)?;
-        }
-        // Before the load: whether it fails half-way or not, the number is not fresh any more.
-        self.used.insert(generation);
-        let counted = self.counted();
-        self.kernel.load(&rules, self.options)?;
-        self.counted = counted;
-        self.last = Some(generation);
+    fn put(&mut self, pod: &ResolvedPod) -> Result<(Generation, Entry), Error> {
+        let before = self.stands.take();
+        let done = match &before {
+            None => self.load(pod),
+            Some(before) => self.follow(pod, before),
+        };
+        let (compiled, rules, entry) = match done {
+            Ok(done) => done,
+            Err(error) => {
+                // What was in force before still is; the next look finds out whether anything of it is not.
+                (self.stands, self.seen) = (before, None);
+                return Err(error);
+            }
+        };
         self.seen = None;
-        self.rules = Some((pod.clone(), rules));
-        Ok(generation)
+        let generation = compiled.ruleset.generation;
+        self.last = Some(generation);
+        self.stands = Some(Stands { compiled, rules });
+        Ok((generation, entry))
+    }
+
+    /// Where nothing stands.
+    fn load(&mut self, pod: &ResolvedPod) -> Result<(Compiled, Ruleset, Entry), Error> {
+        // Flows may bear numbers from before the rules were taken away.
+        let generation = match self.last {
+            None => Generation::FIRST,
+            Some(last) => self.kernel.next_generation(last)?,
+        };
+        let compiled = compile(pod, generation);
+        let rules = self.lesser(&compiled.ruleset)?;
+        // Whether it fails half-way or not, the number is not fresh any more.
+        self.last = Some(generation);
+        self.kernel.load(&rules, self.options)?;
+        Ok((compiled, rules, Entry::Loaded(None)))
+    }
+
+    fn follow(&mut self, pod: &ResolvedPod, before: &Stands) -> Result<(Compiled, Ruleset, Entry), Error> {
+        let (mut compiled, _) = compile_next(pod, &before.compiled);
+        let current = before.rules.generation;
+        let mut rules = self.lesser(&compiled.ruleset)?;
+        if rules.generation != current {
+            // The compiler counts in the same way: what counts here is that no flow bears the number.
+            let next = self.kernel.next_generation(current)?;
+            if next != rules.generation {
+                compiled = compile(pod, next);
+                rules = self.lesser(&compiled.ruleset)?;
+            }
+        }
+        let counters = self.decisions();
+        let mut changed = self.kernel.change(&before.rules, &rules, self.options);
+        if matches!(changed, Err(LoadError::SameGeneration { .. })) {
+            // The compiler sees that all that passed still does, and the kernel's side does not.
+            compiled = compile(pod, self.kernel.next_generation(current)?);
+            rules = self.lesser(&compiled.ruleset)?;
+            changed = self.kernel.change(&before.rules, &rules, self.options);
+        }
+        let entry = match changed?.way {
+            Way::Nothing => Entry::Nothing,
+            Way::Amended { added, deleted, chains } => Entry::Amended { added, deleted, chains },
+            Way::Loaded(because) => Entry::Loaded(Some(because)),
+        };
+        let begins_anew = matches!(entry, Entry::Loaded(_));
+        let stays = |name: &str| rules.tables.iter().flat_map(|table| &table.counters).any(|one| one.name == name);
+        let gone = counters.iter().filter(|(name, _)| begins_anew || !stays(name));
+        self.counted += gone.map(|(_, packets)| packets).sum::<u64>();
+        Ok((compiled, rules, entry))
+    }
+
+    /// The rules as this kernel can enforce them.
+    fn lesser(&mut self, rules: &Ruleset) -> Result<Ruleset, Error> {
+        let (lesser, missing) = degrade(rules, self.features)?;
+        self.missing.extend(missing);
+        Ok(lesser)
+    }
+
+    /// What this kernel could not do of all that was asked of it so far.
+    pub const fn missing(&self) -> &BTreeSet<Missing> {
+        &self.missing
     }
 
     /// How many packets the rules have judged by a decision that is logged, since the first were loaded. It is a little
     /// less where rules were replaced or taken away meanwhile: what is counted in that very moment is not seen.
     pub fn counted(&mut self) -> u64 {
+        let now = if self.stands.is_some() { self.decisions() } else { BTreeMap::new() };
+        self.counted + now.values().sum::<u64>()
+    }
+
+    /// The packets that each logged decision was made of, by the rules in force.
+    fn decisions(&mut self) -> BTreeMap<String, u64> {
         let is_decision = |name: &str| format!("sw:{name}").parse::<Decision>().is_ok();
-        let now = match self.rules.is_some().then(|| self.kernel.counters()) {
-            Some(Ok(counters)) => counters.iter().filter(|(name, _)| is_decision(name)).map(|(_, c)| c.packets).sum(),
-            // They are not worth an error: they only tell how much the log leaves out.
-            Some(Err(_)) | None => 0,
-        };
-        self.counted + now
+        // They are not worth an error: they only tell how much the log leaves out.
+        let all = self.kernel.counters().unwrap_or_default();
+        all.into_iter().filter(|(name, _)| is_decision(name)).map(|(name, count)| (name, count.packets)).collect()
     }
 
     /// Looks whether the kernel still holds what was loaded, and loads it again where it does not.
@@ -108,24 +213,23 @@ impl Walls {
     ///
     /// # Errors
     /// [`Error::Netlink`], [`Error::Load`] where it can't be read or repaired.
-    pub fn repair(&mut self) -> Result<Option<Vec<Difference>>, Error> {
-        let Some((pod, rules)) = &self.rules else { return Ok(None) };
+    pub fn repair(&mut self) -> Result<Option<Repaired>, Error> {
+        let Some(stands) = &self.stands else { return Ok(None) };
         let now = self.kernel.nft_generation()?;
         if self.seen == Some(now) {
             return Ok(None);
         }
-        match self.kernel.verify(rules)? {
-            Standing::AsLoaded => {
-                self.seen = Some(now);
-                Ok(None)
-            }
-            Standing::Drifted(differences) => {
-                let pod = pod.clone();
-                // As a new generation: what passed while the rules were not whole is judged again.
-                self.load(&pod)?;
-                Ok(Some(differences))
-            }
+        let rules = stands.rules.clone();
+        let counters = self.decisions();
+        let repaired = self.kernel.repair(&rules, self.options)?;
+        if repaired.differences.is_empty() {
+            self.seen = Some(now);
+            return Ok(None);
         }
+        // They have begun anew, and the next look takes it from the beginning.
+        self.counted += counters.values().sum::<u64>();
+        self.seen = None;
+        Ok(Some(repaired))
     }
 }
 

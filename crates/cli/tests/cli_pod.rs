@@ -96,7 +96,8 @@ fn a_change_of_policy_ends_a_live_connection() {
 
     // The client is not allowed any more: the connection ends at its next packet, and no new one is made.
     std::fs::write(dir.path().join("policy.yaml"), closed()).unwrap();
-    up.event("reloaded", |event| event["generation"].is_u64());
+    let reloaded = up.event("reloaded", |event| event["generation"].is_u64());
+    assert!(reloaded["entry"]["by"].is_string(), "{reloaded}");
     let after = ask(&client, live);
     assert!(
         matches!(after, Outcome::Reset | Outcome::Refused | Outcome::Closed | Outcome::Prohibited { .. }),

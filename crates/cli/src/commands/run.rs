@@ -2,13 +2,14 @@
 
 mod tell;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
+use sidewall_netfilter::Missing;
 use sidewall_sandbox::{LogLine, Options, Phase, Published, Running, publish};
 
 use super::Answer;
@@ -88,7 +89,7 @@ pub fn run(options: &Run, screen: &Screen) -> Result<Answer, Error> {
     let signals = events.clone();
     signals::watch(move |count| drop(signals.send(Event::Signal(count))))?;
     let programs = Programs::find()?;
-    let up = Up::bring(&job, &programs, &events, Voice::new(screen))?;
+    let up = Up::bring(&job, &programs, &events, Voice::new(screen).verbose(options.verbose))?;
     // A signal that came meanwhile is among the first things to be read.
     let well = up.follow(&happened)?;
     Ok(if well { Answer::Yes } else { Answer::No })
@@ -108,6 +109,8 @@ pub struct Up {
     manifest: Pod,
     verified: Instant,
     states: BTreeMap<String, String>,
+    /// What was told that this kernel can't do.
+    missing: BTreeSet<Missing>,
     flows: Option<FlowLog>,
     /// Whether flow records are told with everything else.
     tell_flows: bool,
@@ -147,7 +150,10 @@ impl Up {
         let published = published?;
         // Before anything runs: the first denial may be the one that matters.
         let directory = sidewall_sandbox::directory(&job.state, &pod.info().namespace, &pod.info().name);
-        let flows = match job.walls {
+        if job.flow_log.is_some() && !standing.logs {
+            return Err(Error::NoLog);
+        }
+        let flows = match job.walls && standing.logs {
             true => Some(FlowLog::start(&pod, &standing.view, &directory, job.flow_log.as_ref())?),
             false => None,
         };
@@ -156,7 +162,7 @@ impl Up {
         let ports: Vec<(std::net::SocketAddr, u16)> =
             published.iter().zip(&job.publish).map(|(at, wanted)| (at.at(), wanted.port)).collect();
         voice.started(pod.info(), &view, walls.is_some().then_some(raised), &ports);
-        Ok(Self {
+        let mut up = Self {
             running,
             view,
             published,
@@ -166,10 +172,13 @@ impl Up {
             manifest: scene.manifest,
             verified: Instant::now(),
             states: BTreeMap::new(),
+            missing: BTreeSet::new(),
             flows,
             tell_flows: job.flow_log != Some(Output::Stdout),
             _watch: watch,
-        })
+        };
+        up.tell_missing();
+        Ok(up)
     }
 
     /// Follows the pod to its end and removes it. Says whether it ended well: by itself with success, or by a signal.
@@ -253,13 +262,23 @@ impl Up {
         }
         let view = self.view.under(&scene);
         match walls.raise(&view.resolved) {
-            Ok(raised) => {
+            Ok((raised, entry)) => {
                 self.view = view;
                 self.flows.iter().for_each(|flows| flows.update(&self.view));
                 self.voice.notes(&scene.notes(&self.view.resolved));
-                self.voice.tell(&Told::Reloaded { generation: generation(raised) });
+                self.voice.tell(&Told::Reloaded { generation: generation(raised), entry: entry.into() });
+                self.tell_missing();
             }
             Err(error) => self.voice.refused(&error),
+        }
+    }
+
+    /// Tells what this kernel can't do of what the rules ask for, each once.
+    fn tell_missing(&mut self) {
+        for missing in self.walls.iter().flat_map(Walls::missing) {
+            if self.missing.insert(missing.clone()) {
+                self.voice.missing(missing);
+            }
         }
     }
 
@@ -293,9 +312,9 @@ impl Up {
         let Some(walls) = &mut self.walls else { return };
         match walls.repair() {
             Ok(None) => {}
-            Ok(Some(differences)) => {
-                let differences: Vec<String> = differences.iter().map(ToString::to_string).collect();
-                self.voice.tell(&Told::Repaired { differences: &differences });
+            Ok(Some(repaired)) => {
+                let differences: Vec<String> = repaired.differences.iter().map(ToString::to_string).collect();
+                self.voice.tell(&Told::Repaired { differences: &differences, flows: repaired.flows });
             }
             Err(error) => self.voice.tell(&Told::Broken { message: &error.to_string() }),
         }

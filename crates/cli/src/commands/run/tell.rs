@@ -1,17 +1,19 @@
 //! What `run` tells: lines for people, JSON objects for programs.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 use sidewall_api::Diagnostic;
 use sidewall_flow::{FlowRecord, LossPlace, Record};
+use sidewall_netfilter::{Because, Missing};
 use sidewall_sandbox::{ContainerState, LogLine, Phase, PodInfo, PodStatus, Stream};
 
 use crate::error::Error;
 use crate::flow_line;
 use crate::screen::{Screen, visible};
 use crate::walled_pod::View;
-use crate::walls::Raised;
+use crate::walls::{Entry, Raised};
 
 /// Something that is told. As JSON, `event` says which.
 #[derive(Serialize)]
@@ -66,8 +68,20 @@ pub enum Told<'a> {
     },
     /// New policies are in force.
     Reloaded {
-        /// The rules' number; none where no policy selects the pod any more.
+        /// The rules' number; none where no policy selects the pod any more. It stays where nothing was taken away.
         generation: Option<u8>,
+        /// How they came into force.
+        entry: Entered,
+    },
+    /// This kernel can't do something that the rules ask for: they stand without it.
+    Missing {
+        /// What.
+        what: &'static str,
+        /// The device that it is about, if it is about one.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        device: Option<&'a str>,
+        /// What that means.
+        message: &'a str,
     },
     /// New policies were refused; the old ones are in force.
     Refused {
@@ -80,6 +94,8 @@ pub enum Told<'a> {
     Repaired {
         /// What was wrong.
         differences: &'a [String],
+        /// How many live flows are judged again, because they may owe their verdict to somebody else.
+        flows: usize,
     },
     /// The rules could not be compared or repaired.
     Broken {
@@ -103,6 +119,76 @@ pub enum Told<'a> {
     },
 }
 
+/// How rules came into force. As JSON, `by` says which.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "by", rename_all = "camelCase", rename_all_fields = "camelCase")]
+pub enum Entered {
+    /// They stood already.
+    Nothing,
+    /// By elements that were added to sets and deleted from them.
+    Elements {
+        /// How many were added.
+        added: usize,
+        /// How many were deleted.
+        deleted: usize,
+    },
+    /// By chains that were written anew, beside such elements.
+    Rules {
+        /// How many elements were added.
+        added: usize,
+        /// How many elements were deleted.
+        deleted: usize,
+        /// How many chains were written.
+        chains: usize,
+    },
+    /// As a whole.
+    Load {
+        /// Why, where others stood before.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        because: Option<String>,
+    },
+    /// All rules were taken away.
+    Removal,
+}
+
+impl From<Entry> for Entered {
+    fn from(entry: Entry) -> Self {
+        match entry {
+            Entry::Nothing => Self::Nothing,
+            Entry::Amended { added, deleted, chains: 0 } => Self::Elements { added, deleted },
+            Entry::Amended { added, deleted, chains } => Self::Rules { added, deleted, chains },
+            Entry::Loaded(because) => Self::Load { because: because.map(|because| reason(&because)) },
+            Entry::Unloaded => Self::Removal,
+        }
+    }
+}
+
+fn reason(because: &Because) -> String {
+    match because {
+        Because::Shape => "tables, chains or sets are others".to_owned(),
+        Because::RulesAndElements => "rules and the elements that they look for both differ".to_owned(),
+        Because::Unknown => "what stood there was not known".to_owned(),
+        Because::Moved => "somebody else changed tables meanwhile".to_owned(),
+        Because::Refused(place) => format!("the kernel refused a change of {place}"),
+        other => format!("{other:?}"),
+    }
+}
+
+impl fmt::Display for Entered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nothing => f.write_str("nothing to be changed in the kernel"),
+            Self::Elements { added, deleted } => write!(f, "changed by elements: {added} added, {deleted} deleted"),
+            Self::Rules { added, deleted, chains } => {
+                write!(f, "changed by rules: {chains} chains written, {added} elements added, {deleted} deleted")
+            }
+            Self::Load { because: Some(because) } => write!(f, "loaded as a whole: {because}"),
+            Self::Load { because: None } => f.write_str("loaded as a whole: there were none"),
+            Self::Removal => f.write_str("taken away"),
+        }
+    }
+}
+
 /// A container as it is started.
 #[derive(Serialize)]
 pub struct Container<'a> {
@@ -124,17 +210,24 @@ pub struct PublishedPort {
 pub struct Voice {
     screen: Screen,
     quiet: bool,
+    verbose: bool,
 }
 
 impl Voice {
     /// Tells everything.
     pub const fn new(screen: Screen) -> Self {
-        Self { screen, quiet: false }
+        Self { screen, quiet: false, verbose: false }
     }
 
     /// Tells nothing but trouble, on standard error: for a pod that is not what the command is about.
     pub const fn quiet(screen: Screen) -> Self {
-        Self { screen, quiet: true }
+        Self { screen, quiet: true, verbose: false }
+    }
+
+    /// The same, and whether lines for people tell how rules came into force. JSON always does.
+    #[must_use]
+    pub const fn verbose(self, verbose: bool) -> Self {
+        Self { verbose, ..self }
     }
 
     /// Tells something.
@@ -181,19 +274,26 @@ impl Voice {
             }
             // They have a form of their own, which `record` writes.
             Told::Flow { .. } | Told::Lost { .. } => {}
-            Told::Reloaded { generation: Some(generation) } => {
-                say(paint.good(&format!("policies reloaded: rules {generation} are in force")));
+            Told::Reloaded { generation, entry } => {
+                say(match generation {
+                    Some(generation) => paint.good(&format!("policies reloaded: rules {generation} are in force")),
+                    None => paint.warn("policies reloaded: none selects this pod, so there are no walls"),
+                });
+                if self.verbose {
+                    say(paint.faint(&format!("  {entry}")));
+                }
             }
-            Told::Reloaded { generation: None } => {
-                say(paint.warn("policies reloaded: none selects this pod any more, so there are no walls"));
-            }
+            Told::Missing { message, .. } => self.screen.warning(message),
             Told::Refused { message, diagnostics } => {
                 self.screen.diagnostics(diagnostics);
                 say(paint.bad(&format!("POLICIES REFUSED ({message}): the rules stay as they were")));
             }
-            Told::Repaired { differences } => {
+            Told::Repaired { differences, flows } => {
                 say(paint.bad("SOMEBODY CHANGED THE RULES; they have been loaded again:"));
                 differences.iter().for_each(|difference| say(format!("  {difference}")));
+                if *flows > 0 {
+                    say(format!("  {flows} live flows are judged again"));
+                }
             }
             Told::Broken { message } => say(paint.bad(&format!("THE RULES COULD NOT BE VERIFIED: {message}"))),
             Told::Warning { message } => self.screen.warning(message),
@@ -244,6 +344,18 @@ impl Voice {
             Record::Flow(flow) => self.tell(&Told::Flow { flow }),
             Record::Lost(lost) => self.tell(&Told::Lost { count: lost.count, place: lost.place }),
         }
+    }
+
+    /// Tells what the rules stand without.
+    pub fn missing(&self, missing: &Missing) {
+        let (what, device) = match missing {
+            Missing::Log => ("log", None),
+            Missing::Reject => ("reject", None),
+            Missing::SecondLine { device } => ("secondLine", Some(device.as_str())),
+            Missing::Ownership => ("ownership", None),
+            _ => ("other", None),
+        };
+        self.tell(&Told::Missing { what, device, message: &missing.to_string() });
     }
 
     /// Tells why new policies are not in force.
