@@ -8,10 +8,12 @@ pub mod attacker;
 use crate::party::Maker;
 use crate::sockets;
 use sidewall_flow::{ContainerId, Party, Protocol};
-use sidewall_netfilter::{Kernel, LoadOptions};
+use sidewall_netfilter::{Changed, Kernel, LoadError, LoadOptions};
 use sidewall_netns::{Capability, Cgroup, Cgroups, Launch, Links, NetNs, Process};
+use sidewall_policy::compile::{ENDED, compile_next};
 use sidewall_policy::model::{Identities, UserIdentities};
 use sidewall_policy::ruleset::{Generation, Ruleset};
+use sidewall_policy::{Compiled, ResolvedPod, compile};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -96,6 +98,7 @@ pub struct Lab {
     cgroups: Groups,
     processes: Vec<Process>,
     generation: Option<Generation>,
+    restarts: u32,
     last_port: u16,
 }
 
@@ -208,6 +211,7 @@ impl Lab {
             cgroups,
             processes: Vec::new(),
             generation: None,
+            restarts: 0,
             last_port: FIRST_PORT,
         };
         lab.outside = lab.start(maker, &lab.network.clone(), None, (0, 0), &[])?;
@@ -327,17 +331,57 @@ impl Lab {
         }
     }
 
-    /// The generation for the next ruleset; live flows that bear its number from an earlier round are cleared of it.
+    /// Ends a container's party and starts it again, in another cgroup.
+    ///
+    /// # Panics
+    /// Where it cannot be started.
+    pub fn restart(&mut self, maker: &Path, id: ContainerId) {
+        self.restarts += 1;
+        let again =
+            self.cgroups.pods.create(&format!("c{}-{}", id.get(), self.restarts)).expect("a cgroup can be made");
+        let before = self.cgroups.containers.insert(id, again).expect("a container has a cgroup");
+        before.remove_tree().expect("the old cgroup can be removed");
+        // Those that have ended, and their descriptors.
+        self.processes.retain_mut(|process| !matches!(process.try_wait(), Ok(Some(_))));
+        let party = self.container(maker, id, &[]).expect("a party can be started");
+        self.parties.insert(Party::Container(id), party);
+    }
+
+    /// The generation for the next ruleset, which no live flow bears.
     ///
     /// # Panics
     /// Where the kernel refuses.
     pub fn next_generation(&mut self) -> Generation {
-        let next = self.generation.map_or(Generation::FIRST, Generation::next);
-        if self.generation.is_some() {
-            self.kernel.retire(next).unwrap_or_else(|error| panic!("cannot clear generation {next}: {error}"));
-        }
+        let next = match self.generation {
+            None => Generation::FIRST,
+            Some(current) => {
+                let next = self.kernel.next_generation(current);
+                next.unwrap_or_else(|error| panic!("cannot clear the generation after {current}: {error}"))
+            }
+        };
         self.generation = Some(next);
         next
+    }
+
+    /// Puts a pod's rules in the place of `old`, which stand, by what differs.
+    ///
+    /// # Panics
+    /// Where the kernel refuses them.
+    pub fn follow(&mut self, pod: &ResolvedPod, old: &Compiled) -> (Compiled, Changed) {
+        let (mut to, _) = compile_next(pod, old);
+        if to.ruleset.generation != old.ruleset.generation {
+            assert_eq!(self.next_generation(), to.ruleset.generation, "the compiler and the kernel count alike");
+        }
+        let mut changed = self.kernel.change(&old.ruleset, &to.ruleset, LoadOptions::default());
+        if matches!(changed, Err(LoadError::SameGeneration { .. })) {
+            // The compiler keeps a generation where only counters are others; the kernel does not.
+            to = compile(pod, self.next_generation());
+            changed = self.kernel.change(&old.ruleset, &to.ruleset, LoadOptions::default());
+        }
+        match changed {
+            Ok(changed) => (to, changed),
+            Err(error) => panic!("cannot change the ruleset: {error}\n{}\nto\n{}", old.ruleset, to.ruleset),
+        }
     }
 
     /// Loads a ruleset.
@@ -461,7 +505,7 @@ impl Drop for Lab {
 
 fn denials(kernel: &mut Kernel) -> u64 {
     let counters = kernel.counters().expect("the counters can be read");
-    let denied = |name: &str| name.starts_with("deny/") || name == sidewall_policy::compile::ENDED;
+    let denied = |name: &str| name.starts_with("deny/") || name == ENDED;
     counters.iter().filter(|(name, _)| denied(name)).map(|(_, count)| count.packets).sum()
 }
 

@@ -4,14 +4,22 @@
 //! The pods have further networks, each a namespace of its own, and every kind of policy: on containers, at the pod's edge,
 //! on those networks.
 //!
+//! Rules come by a load or by a change of those of the pod before, and follow small changes of the world while flows are
+//! tried: pods come, go and move, policies lose rules, containers start again in other cgroups.
+//!
 //! `SIDEWALL_SEED` repeats a run, `SIDEWALL_FLOWS` sets the number of flows, `SIDEWALL_LONG=1` makes them 1,000,000. What
 //! disagrees is made as small as it can be, by real attempts, before it is printed.
 
+#[path = "differential/changes.rs"]
+mod changes;
+
+use changes::Changed;
 use sidewall_flow::{Action, Protocol};
-use sidewall_netfilter::Standing;
+use sidewall_netfilter::{Because, Standing, Way as Entry};
 use sidewall_policy::evaluate::{End, Flow};
+use sidewall_policy::model::Identities;
 use sidewall_policy::testing::{Case, Draw, Ground, Link};
-use sidewall_policy::{compile, evaluate, resolve};
+use sidewall_policy::{Compiled, compile, evaluate, resolve};
 use sidewall_tests::lab::{self, By, Lab, Outcome, Trial};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
@@ -22,8 +30,10 @@ const FLOWS: usize = 20_000;
 const LONG: usize = 1_000_000;
 /// The seed, where nothing else is said.
 const SEED: u64 = 20_261_122;
-/// How many flows each drawn pod tries.
-const FLOWS_OF_CASE: usize = 24;
+/// How many flows are tried between two changes of a drawn pod's world, and how many rounds of them each pod has.
+const SHAPE: (usize, usize) = (12, 2);
+/// The same in a run of more than [`FLOWS`] flows.
+const LONG_SHAPE: (usize, usize) = (16, 6);
 /// How many attempts making a case smaller may take.
 const SHRINKS: usize = 400;
 
@@ -56,35 +66,94 @@ fn agree(by: By) {
     };
     let flows = all.div_ceil(By::ALL.len());
     println!("{by:?}: {flows} flows, seed {seed}: SIDEWALL_SEED={seed} SIDEWALL_FLOWS={all} repeats them");
+    let (flows_of_round, rounds) = if all > FLOWS { LONG_SHAPE } else { SHAPE };
     let maker = Path::new(env!("CARGO_BIN_EXE_sidewall-party"));
     let mut lab = Lab::new(maker).with_links(maker);
     let ground = ground();
     let mut draw = Draw::new(seed ^ (by as u64) << 32);
     let (mut tried, mut passed, mut cases, mut attached) = (0, 0, 0, 0);
+    let mut entries = Entries::default();
+    let mut standing: Option<Compiled> = None;
     while tried < flows {
-        let case = draw_case(&mut draw, &ground, &lab, by);
+        let mut case = draw_case(&mut draw, &ground, &lab, by);
         cases += 1;
-        load(&mut lab, &case, true);
-        for flow in case.flows(&mut draw, FLOWS_OF_CASE) {
-            let (flow, way) = (flow, Way::draw(&mut draw));
-            attached += usize::from(link_of(&case, &flow).is_some());
-            match attempt(&mut lab, &case, &flow, way) {
-                Ok(None) => {}
-                Ok(Some(_)) => {
-                    let (case, disagreement) = smallest(&mut lab, case, &flow, way);
-                    panic!("seed {seed}, {by:?}, flow {tried}: {disagreement}\n{}", describe(&case, &flow, way));
+        let mut history = String::new();
+        for round in 0..rounds {
+            let before = standing.take().filter(|_| round > 0 || draw.chance(50));
+            if round > 0 {
+                let changed = changes::change(&mut draw, &mut case, smaller_cases);
+                if let Changed::Restarted(id) = changed {
+                    lab.restart(maker, id);
+                    case.subject.identities = identities(&case, &lab, by);
                 }
-                Err(error) => panic!("seed {seed}, {by:?}, flow {tried}: {error}\n{}", describe(&case, &flow, way)),
+                history.push_str(&format!("\n{changed:?}"));
             }
-            tried += 1;
-            passed += usize::from(evaluated(&case, &flow) == Outcome::Passed);
+            let now = match before {
+                Some(before) => {
+                    let (now, changed) = lab.follow(&resolve(&case.world, &case.subject), &before);
+                    verify(&mut lab, &now);
+                    entries.count(&changed.way);
+                    history.push_str(&format!("\nthe rules were changed ({:?}) from\n{}", changed.way, before.ruleset));
+                    now
+                }
+                None => {
+                    let now = load(&mut lab, &case);
+                    verify(&mut lab, &now);
+                    now
+                }
+            };
+            standing = Some(now);
+            for flow in case.flows(&mut draw, flows_of_round) {
+                let (flow, way) = (flow, Way::draw(&mut draw));
+                attached += usize::from(link_of(&case, &flow).is_some());
+                match attempt(&mut lab, &case, &flow, way) {
+                    Ok(None) => {}
+                    Ok(Some(_)) => {
+                        let (case, disagreement) = smallest(&mut lab, case, &flow, way);
+                        panic!(
+                            "seed {seed}, {by:?}, flow {tried}: {disagreement}\n{}{history}",
+                            describe(&case, &flow, way)
+                        );
+                    }
+                    Err(error) => {
+                        panic!("seed {seed}, {by:?}, flow {tried}: {error}\n{}{history}", describe(&case, &flow, way))
+                    }
+                }
+                tried += 1;
+                passed += usize::from(evaluated(&case, &flow) == Outcome::Passed);
+            }
         }
     }
     println!(
-        "{by:?}: {tried} flows of {cases} pods agree, {passed} of them passed, {attached} were on further networks"
+        "{by:?}: {tried} flows of {cases} pods agree, {passed} of them passed, {attached} were on further networks; {entries:?}"
     );
     // A test in which everything is denied would show nothing.
     assert!(passed > tried / 10 && passed < tried * 9 / 10, "{passed} of {tried} flows passed");
+    // Nor would one in which every change is a load.
+    assert!(cases < 20 || entries.amended > cases / 10, "{cases} pods, {entries:?}");
+}
+
+/// How often changed rules came into force which way.
+#[derive(Debug, Default)]
+struct Entries {
+    nothing: usize,
+    elements: usize,
+    amended: usize,
+    loaded: usize,
+}
+
+impl Entries {
+    fn count(&mut self, way: &Entry) {
+        match way {
+            Entry::Nothing => self.nothing += 1,
+            Entry::Amended { chains, .. } => {
+                self.amended += 1;
+                self.elements += usize::from(*chains == 0);
+            }
+            Entry::Loaded(Because::Shape | Because::RulesAndElements) => self.loaded += 1,
+            Entry::Loaded(because) => panic!("nobody but the test touches the tables, and yet: {because:?}"),
+        }
+    }
 }
 
 /// Addresses that the lab's network has, or has all of.
@@ -130,9 +199,13 @@ fn link_of(case: &Case, flow: &Flow) -> Option<usize> {
 
 fn draw_case(draw: &mut Draw, ground: &Ground, lab: &Lab, by: By) -> Case {
     let mut case = Case::draw(draw, ground);
-    let count = u8::try_from(case.subject.containers.len()).expect("few containers");
-    case.subject.identities = lab.identities(by, count);
+    case.subject.identities = identities(&case, lab, by);
     case
+}
+
+/// How the kernel tells a case's containers apart in the lab.
+fn identities(case: &Case, lab: &Lab, by: By) -> Identities {
+    lab.identities(by, u8::try_from(case.subject.containers.len()).expect("few containers"))
 }
 
 /// How a flow is tried where the evaluator does not distinguish.
@@ -150,14 +223,16 @@ impl Way {
     }
 }
 
-fn load(lab: &mut Lab, case: &Case, verify: bool) {
+fn load(lab: &mut Lab, case: &Case) -> Compiled {
     let generation = lab.next_generation();
     let compiled = compile(&resolve(&case.world, &case.subject), generation);
     lab.load(&compiled.ruleset);
-    if verify {
-        let standing = lab.kernel.verify(&compiled.ruleset).expect("the rules can be read back");
-        assert_eq!(standing, Standing::AsLoaded, "{}", compiled.ruleset);
-    }
+    compiled
+}
+
+fn verify(lab: &mut Lab, compiled: &Compiled) {
+    let standing = lab.kernel.verify(&compiled.ruleset).expect("the rules can be read back");
+    assert_eq!(standing, Standing::AsLoaded, "{}", compiled.ruleset);
 }
 
 fn evaluated(case: &Case, flow: &Flow) -> Outcome {
@@ -203,7 +278,7 @@ fn smallest(lab: &mut Lab, mut case: Case, flow: &Flow, way: Way) -> (Case, Stri
     let mut said = String::new();
     let mut left = SHRINKS;
     let mut disagrees = |lab: &mut Lab, case: &Case| {
-        load(lab, case, false);
+        load(lab, case);
         match attempt(lab, case, flow, way) {
             Ok(Some(observed)) => {
                 said = format!("the evaluator says {:?}, the kernel {observed:?}", evaluated(case, flow));
