@@ -81,6 +81,11 @@ impl Siege {
     pub fn new(program: &str) -> Self {
         let scene = Scene::bare(program);
         let outside = Sniffer::new(scene.outside()).expect("the network can be watched");
+        Self::over(scene, outside)
+    }
+
+    /// A pod that is there already, and what passes its network.
+    pub fn over(scene: Scene, outside: Sniffer) -> Self {
         Self { scene, outside, attackers: BTreeMap::new(), stage: None }
     }
 

@@ -87,14 +87,12 @@ impl Builder<'_> {
         let again = again.collect();
         self.chain(OUTPUT_AGAIN, again);
         let mut rules = Vec::new();
-        if self.has_several_networks() {
+        if let Some(which) = self.bound_to_device(Field::OutputDevice, Field::OutputDeviceName) {
             // What the kernel says by itself, such as a neighbour solicitation from no address, is neither.
-            rules.push(rule([
-                state(Field::CT_NEW | Field::CT_ESTABLISHED),
-                is_not(Field::OutputDevice, LO),
-                is_not(Field::FibSourceTypeOut, LOCAL),
-                goto(FORGED).into(),
-            ]));
+            let mut statements = vec![state(Field::CT_NEW | Field::CT_ESTABLISHED)];
+            statements.extend(which);
+            statements.extend([is_not(Field::FibSourceTypeOut, LOCAL), goto(FORGED).into()]);
+            rules.push(Rule { statements, comment: None });
         }
         if let Some(seen) = self.seen_out() {
             let established = vec![
@@ -167,13 +165,13 @@ impl Builder<'_> {
         let again = again.collect();
         self.chain(INPUT_AGAIN, again);
         let mut rules = Vec::new();
-        if self.has_several_networks() {
-            rules.push(rule([
-                is_not(Field::InputDevice, LO),
+        if let Some(mut statements) = self.bound_to_device(Field::InputDevice, Field::InputDeviceName) {
+            statements.extend([
                 is_not(Field::FibDestinationTypeIn, LOCAL),
                 is(Field::FibDestinationType, LOCAL),
                 goto(IMPROPER).into(),
-            ]));
+            ]);
+            rules.push(Rule { statements, comment: None });
         }
         if let Some(seen) = self.seen_in() {
             self.chain(INPUT_SEEN, vec![rule([seen]), rule([Verdict::Return.into()])]);

@@ -2,9 +2,9 @@
 
 use super::builder::{Builder, Size};
 use super::question::{Answers, Other, Question};
-use super::statements::{dispatch, in_set, is_not, rule};
-use crate::model::{Layer, Sides, Wire};
-use crate::ruleset::{Chain, Field, Hook, HookPoint, Kind, Rule, Verdict, device_name};
+use super::statements::{LO, dispatch, in_set, is_not, rule};
+use crate::model::{Layer, Reach, Sides, Wire};
+use crate::ruleset::{Chain, Field, Hook, HookPoint, Kind, Rule, Statement, Verdict, device_name};
 use sidewall_flow::{Direction, Party};
 
 /// The device that a packet of the network leaves by, and the one that it comes by: one of them is there.
@@ -18,10 +18,31 @@ const fn way(direction: Direction) -> &'static str {
 }
 
 impl Builder<'_> {
-    /// Whether a process's choice of the device matters: then nothing may leave or come by a device that has not the
-    /// address, so that a flow's mark carries no verdict from one network to another.
-    pub fn has_several_networks(&self) -> bool {
-        !self.pod.attached.is_empty() || self.pod.interface.is_some() && self.pod.elsewhere.isolate()
+    /// The packets that may pass only by the device that has their address, so that a flow's mark carries no verdict from
+    /// one network to another, for a process chooses its packets' device and a neighbour an address: those of every
+    /// network, or of no network that is known. `None` where all networks are alike. `number` and `name` are fields of the
+    /// device.
+    pub fn bound_to_device(&self, number: Field, name: Field) -> Option<Vec<Statement>> {
+        let mut which = vec![is_not(number, LO)];
+        if !self.pod.attached.is_empty() {
+            return Some(which);
+        }
+        let device = self.pod.interface.as_ref()?;
+        if self.pod.elsewhere.isolate() || self.pod.edge.isolate() {
+            return Some(which);
+        }
+        // What passes elsewhere passes on the pod network too, but not the other way round.
+        self.is_more_open_on_pod_network().then(|| {
+            which.push(is_not(name, device_name(device)));
+            which
+        })
+    }
+
+    /// Whether a container has a grant that holds on the pod network alone, or may get one when a pod comes.
+    fn is_more_open_on_pod_network(&self) -> bool {
+        let sides = |sides| [Direction::Ingress, Direction::Egress].map(|direction| Sides::side(sides, direction));
+        let mut rules = self.pod.enforced.parties.values().flat_map(sides).flat_map(|side| &side.rules);
+        rules.any(|rule| rule.grants.is_empty() || rule.grants.iter().any(|grant| grant.reach == Reach::PodNetwork))
     }
 
     /// The rules that deny what is not on the pod network; none where there is no telling.
