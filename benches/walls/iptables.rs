@@ -97,9 +97,19 @@ pub fn policies(way: Way, user: u32, transport: Transport, policies: impl Iterat
 
 /// Loads a script in a namespace.
 pub fn restore(ns: &NetNs, flavour: Flavour, script: &str) -> Result<()> {
+    // The host's lock is for the host's rules.
+    let lock = std::env::temp_dir().join(format!("sidewall-bench-{}.lock", std::process::id()));
+    let outcome = run(ns, flavour, script, &lock);
+    match std::fs::remove_file(&lock) {
+        // Not every program takes a lock.
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+        _ => outcome,
+    }
+}
+
+fn run(ns: &NetNs, flavour: Flavour, script: &str, lock: &Path) -> Result<()> {
     let mut process = Launch::new(flavour.restore())
-        // The host's lock is for the host's rules.
-        .env("XTABLES_LOCKFILE", format!("/tmp/sidewall-bench-{}.lock", std::process::id()))
+        .env("XTABLES_LOCKFILE", lock)
         .netns(ns)
         .privileged()
         .stdin(Stdio::piped())
