@@ -274,7 +274,7 @@ fn compose_set(set: &Set, names: &Names<'_>) -> Result<SetImage, EncodeProblem> 
 }
 
 fn follows(element: &Element, before: &Element) -> bool {
-    match (before.last, element.key.as_slice()) {
+    match (before.last, &*element.key) {
         (Some(last), [first]) => *first > last,
         _ => element.key > before.key,
     }
@@ -289,8 +289,8 @@ fn compose_element(
 ) -> Result<(), EncodeProblem> {
     let data = match (&element.verdict, &element.counter) {
         (Some(verdict), _) => Some(compose_verdict(verdict, names)?),
-        (None, Some(counter)) if names.counters.contains(counter.as_str()) => Some(Data::Counter(counter.clone())),
-        (None, Some(counter)) => return Err(EncodeProblem::NoCounter(counter.clone())),
+        (None, Some(counter)) if names.counters.contains(&**counter) => Some(Data::Counter(counter.to_string())),
+        (None, Some(counter)) => return Err(EncodeProblem::NoCounter(counter.to_string())),
         (None, None) => None,
     };
     elements.push(ElementImage {
@@ -299,7 +299,7 @@ fn compose_element(
         data,
         foreign: false,
     });
-    if let (true, [kind], [first]) = (set.interval, set.key.as_slice(), element.key.as_slice()) {
+    if let (true, [kind], [first]) = (set.interval, set.key.as_slice(), &*element.key) {
         let last = element.last.unwrap_or(*first);
         if last < *first {
             return Err(EncodeProblem::Element(index));

@@ -6,13 +6,16 @@
 
 mod change;
 mod field;
+mod key;
 mod text;
 
 pub use change::{Change, ChangeError, Changes, SetChange, TableChange};
 pub use field::{ByteOrder, Field, Kind, device_name};
+pub use key::Key;
 
 use sidewall_flow::Decision;
 use std::fmt;
+use std::sync::Arc;
 
 /// The number of a ruleset in its pod's life, 1 to 31; it is kept in the five highest bits of the conntrack mark.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -115,13 +118,13 @@ pub struct Set {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Element {
     /// The key, a value for each kind of the set's key; the range's first value in an interval set.
-    pub key: Vec<u128>,
+    pub key: Key,
     /// The range's last value, in an interval set.
     pub last: Option<u128>,
     /// The verdict, in a verdict map.
     pub verdict: Option<Verdict>,
     /// The counter's name, in a map to counters.
-    pub counter: Option<String>,
+    pub counter: Option<Arc<str>>,
 }
 
 /// A chain.

@@ -11,11 +11,11 @@ fn empty() -> Table {
 }
 
 fn set(name: &str, key: &[Kind], interval: bool, elements: Vec<Element>) -> Set {
-    Set { name: name.into(), key: key.to_vec(), interval, map: false, counts: false, grows: false, elements }
+    Set { name: name.into(), key: key.into(), interval, map: false, counts: false, grows: false, elements }
 }
 
 fn element(key: &[u128], last: Option<u128>) -> Element {
-    Element { key: key.to_vec(), last, verdict: None, counter: None }
+    Element { key: key.into(), last, verdict: None, counter: None }
 }
 
 fn problem(table: Table) -> EncodeProblem {

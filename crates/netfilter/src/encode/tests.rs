@@ -18,7 +18,7 @@ fn one_rule(statements: Vec<Statement>) -> Ruleset {
                 map: false,
                 counts: false,
                 grows: false,
-                elements: vec![Element { key: vec![80], last: Some(90), verdict: None, counter: None }],
+                elements: vec![Element { key: 80.into(), last: Some(90), verdict: None, counter: None }],
             }],
             chains: vec![Chain {
                 name: "out".into(),
@@ -126,7 +126,7 @@ fn no_attribute_is_longer_than_its_length_can_say() {
         grows: false,
         elements: (0..2000)
             .map(|i| Element {
-                key: vec![i * 2],
+                key: (i * 2).into(),
                 last: Some(i * 2),
                 verdict: Some(Verdict::Goto(chain.clone())),
                 counter: None,

@@ -17,7 +17,7 @@ fn ruleset() -> Ruleset {
         grows: false,
         elements: vec![element],
     };
-    let plain = Element { key: vec![1], last: None, verdict: None, counter: None };
+    let plain = Element { key: 1.into(), last: None, verdict: None, counter: None };
     Ruleset {
         generation: Generation::FIRST,
         tables: vec![Table {

@@ -20,7 +20,7 @@ fn ruleset(first: Vec<Statement>) -> Ruleset {
                 counts: false,
                 grows: false,
                 elements: vec![Element {
-                    key: vec![1],
+                    key: 1.into(),
                     last: None,
                     verdict: Some(Verdict::Goto("leaf".into())),
                     counter: None,

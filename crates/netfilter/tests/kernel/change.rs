@@ -281,7 +281,7 @@ fn maps_to_counters_change_with_their_counters() {
         let elements = numbers
             .iter()
             .zip(&names)
-            .map(|(number, name)| Element { counter: Some(name.clone()), ..element(&[key(*number)]) })
+            .map(|(number, name)| Element { counter: Some(name.as_str().into()), ..element(&[key(*number)]) })
             .collect();
         let counts = Set { counts: true, ..growing(set("counts", &[Kind::Ipv4], false, elements)) };
         let counting = rule([

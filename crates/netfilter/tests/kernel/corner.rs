@@ -97,7 +97,7 @@ fn a_verdict_map_of_adjacent_ranges_gives_each_its_own() {
         grows: false,
         elements: [(4000, 4009, "first"), (4010, 4019, "second"), (4030, 65535, "third")]
             .map(|(first, last, to): (u128, u128, &str)| Element {
-                key: vec![first],
+                key: first.into(),
                 last: Some(last),
                 verdict: Some(Verdict::Goto(to.into())),
                 counter: None,
@@ -134,7 +134,7 @@ fn a_verdict_map_of_adjacent_ranges_gives_each_its_own() {
 #[test]
 fn a_map_to_counters_counts_by_key_and_goes_on() {
     let element =
-        |first, last, to: &str| Element { key: vec![first], last, verdict: None, counter: Some(to.to_owned()) };
+        |first: u128, last, to: &str| Element { key: first.into(), last, verdict: None, counter: Some(to.into()) };
     let singles =
         set("singles", &[Kind::Port], false, vec![element(4000, None, "first"), element(4001, None, "second")]);
     let ranges = set(

@@ -65,7 +65,7 @@ pub fn base(name: &str, point: HookPoint, accept: bool, rules: impl Into<Vec<Rul
 pub fn set(name: &str, key: &[Kind], interval: bool, elements: Vec<Element>) -> Set {
     Set {
         name: name.to_owned(),
-        key: key.to_vec(),
+        key: key.into(),
         interval,
         map: elements.first().is_some_and(|element| element.verdict.is_some()),
         counts: elements.first().is_some_and(|element| element.counter.is_some()),
@@ -80,15 +80,15 @@ pub fn growing(set: Set) -> Set {
 }
 
 pub fn element(key: &[u128]) -> Element {
-    Element { key: key.to_vec(), last: None, verdict: None, counter: None }
+    Element { key: key.into(), last: None, verdict: None, counter: None }
 }
 
 pub fn range(first: u128, last: u128) -> Element {
-    Element { key: vec![first], last: Some(last), verdict: None, counter: None }
+    Element { key: first.into(), last: Some(last), verdict: None, counter: None }
 }
 
 pub fn to(key: &[u128], verdict: Verdict) -> Element {
-    Element { key: key.to_vec(), last: None, verdict: Some(verdict), counter: None }
+    Element { key: key.into(), last: None, verdict: Some(verdict), counter: None }
 }
 
 pub fn counter(name: &str) -> Counter {

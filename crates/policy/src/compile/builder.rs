@@ -12,6 +12,7 @@ use crate::ruleset::{
 };
 use sidewall_flow::{Decision, Party};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// A ruleset in the making.
 pub struct Builder<'a> {
@@ -24,7 +25,7 @@ pub struct Builder<'a> {
     chains_by_rules: HashMap<Vec<Rule>, String>,
     sets: BTreeMap<String, Set>,
     counters: BTreeMap<String, Meaning>,
-    rule_counters: BTreeMap<RuleName, String>,
+    rule_counters: BTreeMap<RuleName, Arc<str>>,
     /// Where questions about networks lead, by their chain and answers.
     pub networks_asked: HashMap<(String, Answers), Verdict>,
 }
@@ -54,7 +55,7 @@ impl<'a> Builder<'a> {
         for rule in rules {
             let name = counter_of_rule(rule, &counters);
             counters.insert(name.clone(), Meaning::Rule(rule.clone()));
-            rule_counters.insert(rule.clone(), name);
+            rule_counters.insert(rule.clone(), name.into());
         }
         Self {
             pod,
@@ -125,7 +126,8 @@ impl<'a> Builder<'a> {
     /// A set of single keys that stays as it is.
     pub fn set(&mut self, name: &str, key: Vec<Kind>, keys: impl IntoIterator<Item = Vec<u128>>) -> String {
         let keys: BTreeSet<Vec<u128>> = keys.into_iter().collect();
-        let elements = keys.into_iter().map(|key| Element { key, last: None, verdict: None, counter: None }).collect();
+        let elements =
+            keys.into_iter().map(|key| Element { key: key.into(), last: None, verdict: None, counter: None }).collect();
         let (interval, map, counts, grows) = (false, false, false, false);
         self.add_set(Set { name: name.to_owned(), key, interval, map, counts, grows, elements })
     }
@@ -141,15 +143,15 @@ impl<'a> Builder<'a> {
         let verdicts: BTreeMap<Vec<u128>, Verdict> = verdicts.into_iter().collect();
         let elements = verdicts
             .into_iter()
-            .map(|(key, verdict)| Element { key, last: None, verdict: Some(verdict), counter: None })
+            .map(|(key, verdict)| Element { key: key.into(), last: None, verdict: Some(verdict), counter: None })
             .collect();
         let (interval, map, counts, grows) = (false, true, false, size == Size::Grows);
         self.add_set(Set { name: name.to_owned(), key, interval, map, counts, grows, elements })
     }
 
     /// The counter of what a rule of a policy allows.
-    pub fn rule_counter(&self, rule: &RuleName) -> Option<&str> {
-        self.rule_counters.get(rule).map(String::as_str)
+    pub fn rule_counter(&self, rule: &RuleName) -> Option<&Arc<str>> {
+        self.rule_counters.get(rule)
     }
 
     /// Counts a decision.
@@ -180,13 +182,23 @@ impl<'a> Builder<'a> {
         let sets = self.sets.into_values().collect();
         let mut table = Table { family: Family::Inet, counters: Vec::new(), sets, chains: self.chains };
         prune(&mut table);
-        let counted: BTreeSet<&str> = statements(&table.chains)
+        let mut counted: BTreeSet<&str> = statements(&table.chains)
             .filter_map(|statement| match statement {
                 Statement::Count(name) => Some(name.as_str()),
                 _ => None,
             })
-            .chain(table.sets.iter().flat_map(|set| &set.elements).filter_map(|element| element.counter.as_deref()))
             .collect();
+        for set in table.sets.iter().filter(|set| set.counts) {
+            let counters = set.elements.iter().filter_map(|element| element.counter.as_ref());
+            // Thousands that follow one another have the same.
+            let mut before: Option<&Arc<str>> = None;
+            for counter in counters {
+                if !before.is_some_and(|before| Arc::ptr_eq(before, counter)) {
+                    counted.insert(counter);
+                }
+                before = Some(counter);
+            }
+        }
         let meanings: BTreeMap<String, Meaning> =
             self.counters.into_iter().filter(|(name, _)| counted.contains(name.as_str())).collect();
         table.counters = meanings.keys().map(|name| Counter { name: name.clone() }).collect();

@@ -23,10 +23,11 @@ use crate::addresses::Addresses;
 use crate::model::{Peers, Reach, RuleName};
 use crate::ports::Ports;
 use crate::ranges::Ranges;
-use crate::ruleset::{Element, Field, Kind, Rule, Set, Statement, Verdict};
+use crate::ruleset::{Element, Field, Key, Kind, Rule, Set, Statement, Verdict};
 use sidewall_flow::{Direction, Protocol};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// The hosts and blocks that rules allow for one set of ports.
 #[derive(Default)]
@@ -188,7 +189,7 @@ impl Builder<'_> {
                 }
                 held.push(finish(Vec::new(), miss.clone()));
                 let verdict = self.shared_chain(&format!("{}.{text}-{first}", asking.name), held);
-                Element { key: vec![first], last: Some(last), verdict: Some(verdict), counter: None }
+                Element { key: first.into(), last: Some(last), verdict: Some(verdict), counter: None }
             })
             .collect();
         // Who asks the same with other answers has chains, and so a map, of his own.
@@ -219,7 +220,7 @@ impl Builder<'_> {
             for (rule, ports) in open {
                 for mut statements in self.port_matches(&ports) {
                     if question.counted {
-                        statements.extend(self.rule_counter(rule).map(|name| Statement::Count(name.to_owned())));
+                        statements.extend(self.rule_counter(rule).map(|name| Statement::Count(name.to_string())));
                     }
                     let comment = question.counted.then(|| shortened(&rule.to_string()));
                     rules.push(Rule { comment, ..finish(statements, allow.clone()) });
@@ -231,7 +232,7 @@ impl Builder<'_> {
             let covers: Vec<&Ranges> = open.iter().map(|(_, ports)| ports.of_protocol(protocol)).collect();
             let elements: Vec<Element> = firsts(covers)
                 .into_iter()
-                .map(|(first, last, rule)| self.element(question, vec![first], Some(last), open[rule].0))
+                .map(|(first, last, rule)| self.range(question, first, last, open[rule].0))
                 .collect();
             if elements.is_empty() {
                 continue;
@@ -252,14 +253,11 @@ impl Builder<'_> {
         allow: &Verdict,
     ) {
         for (family, field) in families(question.direction) {
-            let mut first: BTreeMap<Vec<u128>, &RuleName> = BTreeMap::new();
-            for (rule, address, protocol, port) in &sockets {
-                if let Some(address) = number(field, *address) {
-                    first.entry(vec![address, protocol.number().into(), (*port).into()]).or_insert(rule);
-                }
-            }
-            let elements: Vec<Element> =
-                first.into_iter().map(|(key, rule)| self.element(question, key, None, rule)).collect();
+            let keys = sockets.iter().filter_map(|(rule, address, protocol, port)| {
+                let address = number(field, *address)?;
+                Some((Key::from([address, protocol.number().into(), (*port).into()]), *rule))
+            });
+            let elements = self.single(question, keys.collect());
             let fields = vec![field, Field::Protocol, Field::CtOriginalDestinationPort];
             let found = self.found(question, format!("{name}.sockets{family}"), fields, false, || elements);
             rules.push(finish(vec![found], allow.clone()));
@@ -271,14 +269,10 @@ impl Builder<'_> {
         let mut lookups = Vec::new();
         for (family, field) in families(question.direction) {
             let Some(hosts) = &group.hosts else { break };
-            let mut first: BTreeMap<u128, &RuleName> = BTreeMap::new();
-            for (rule, hosts) in hosts {
-                for host in hosts.iter().filter_map(|host| number(field, *host)) {
-                    first.entry(host).or_insert(rule);
-                }
-            }
-            let elements: Vec<Element> =
-                first.into_iter().map(|(key, rule)| self.element(question, vec![key], None, rule)).collect();
+            let keys = hosts.iter().flat_map(|(rule, hosts)| {
+                hosts.iter().filter_map(move |host| Some((Key::from(number(field, *host)?), *rule)))
+            });
+            let elements = self.single(question, keys.collect());
             lookups.push(self.found(question, format!("{name}.hosts{family}"), vec![field], false, || elements));
         }
         for (family, field) in families(question.direction) {
@@ -291,16 +285,36 @@ impl Builder<'_> {
             }
             let elements: Vec<Element> = firsts(&covers)
                 .into_iter()
-                .map(|(first, last, rule)| self.element(question, vec![first], Some(last), group.blocks[rule].0))
+                .map(|(first, last, rule)| self.range(question, first, last, group.blocks[rule].0))
                 .collect();
             lookups.push(self.found(question, format!("{name}.blocks{family}"), vec![field], true, || elements));
         }
         lookups
     }
 
-    fn element(&self, question: &Question<'_>, key: Vec<u128>, last: Option<u128>, rule: &RuleName) -> Element {
-        let counter = self.rule_counter(rule).filter(|_| question.counted).map(str::to_owned);
-        Element { key, last, verdict: None, counter }
+    /// The element of a range.
+    fn range(&self, question: &Question<'_>, first: u128, last: u128, rule: &RuleName) -> Element {
+        Element { key: first.into(), last: Some(last), verdict: None, counter: self.counter(question, rule) }
+    }
+
+    /// The elements of single keys; of several rules that have the same key, the first counts.
+    fn single(&self, question: &Question<'_>, mut keys: Vec<(Key, &RuleName)>) -> Vec<Element> {
+        // There are thousands, mostly of one rule and in order already; the sort keeps the order of the rules.
+        keys.sort_by(|(a, _), (b, _)| a.cmp(b));
+        keys.dedup_by(|(key, _), (kept, _)| key == kept);
+        let mut known: Option<(&RuleName, Option<Arc<str>>)> = None;
+        let elements = keys.into_iter().map(|(key, rule)| {
+            let counter = match &known {
+                Some((of, counter)) if std::ptr::eq(*of, rule) => counter.clone(),
+                _ => known.insert((rule, self.counter(question, rule))).1.clone(),
+            };
+            Element { key, last: None, verdict: None, counter }
+        });
+        elements.collect()
+    }
+
+    fn counter(&self, question: &Question<'_>, rule: &RuleName) -> Option<Arc<str>> {
+        self.rule_counter(rule).filter(|_| question.counted).cloned()
     }
 
     /// Goes on where the fields are among the elements, and counts where that is wanted.

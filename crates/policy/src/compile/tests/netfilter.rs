@@ -194,7 +194,7 @@ impl Packet<'_> {
                 Statement::CountBy { fields, map } => {
                     let key: Vec<u128> =
                         fields.iter().map(|field| masked(*mark, *field, None)).collect::<Option<_>>()?;
-                    counted.push(find(set(map), &key)?.counter.clone()?);
+                    counted.push(find(set(map), &key)?.counter.as_deref()?.to_owned());
                 }
                 Statement::Limit { .. } | Statement::Log(_) => {}
                 Statement::RejectTcpReset | Statement::RejectProhibited => return Some(Verdict::Drop),
@@ -323,6 +323,6 @@ impl Packet<'_> {
 fn find<'s>(set: &'s Set, key: &[u128]) -> Option<&'s Element> {
     set.elements.iter().find(|element| match element.last {
         Some(last) => element.key[0] <= key[0] && key[0] <= last,
-        None => element.key == key,
+        None => *element.key == *key,
     })
 }

@@ -133,7 +133,7 @@ fn check(ruleset: &Ruleset, meanings: &BTreeMap<String, Meaning>) {
             let ends = set
                 .elements
                 .iter()
-                .map(|element| (element.key.clone(), element.last.map_or(element.key.clone(), |last| vec![last])));
+                .map(|element| (element.key.clone(), element.last.map_or(element.key.clone(), Into::into)));
             let ends: Vec<_> = ends.collect();
             assert!(ends.windows(2).all(|pair| pair[0].1 < pair[1].0), "the elements of {} overlap", set.name);
         }

@@ -4,7 +4,7 @@ use super::*;
 use crate::ruleset::{Hook, HookPoint, Kind, Rule, Statement, Verdict};
 
 fn element(key: u128, counter: &str) -> Element {
-    Element { key: vec![key], last: None, verdict: None, counter: Some(counter.into()) }
+    Element { key: key.into(), last: None, verdict: None, counter: Some(counter.into()) }
 }
 
 fn range(first: u128, last: u128, counter: &str) -> Element {
@@ -23,7 +23,7 @@ fn ruleset(interval: bool, elements: Vec<Element>, verdict: Verdict) -> Ruleset 
         elements,
     };
     let counters: BTreeSet<Counter> =
-        elements.iter().filter_map(|element| Some(Counter { name: element.counter.clone()? })).collect();
+        elements.iter().filter_map(|element| Some(Counter { name: element.counter.as_deref()?.to_owned() })).collect();
     let first = elements.first().cloned().into_iter().collect();
     Ruleset {
         generation: Generation::FIRST,
