@@ -18,8 +18,10 @@ mod groups;
 pub(crate) mod lookup;
 mod namespaces;
 mod plain;
+mod pods;
 mod reader;
 mod services;
+mod surroundings;
 #[cfg(test)]
 mod tests;
 mod walls;
@@ -29,26 +31,26 @@ pub use change::{Change, Named};
 pub use walls::{Planned, Step, Walls};
 
 use crate::addresses::Addresses;
-use crate::model::{DeclaredPort, PolicyKind, ResolvedPod};
+use crate::model::{PolicyKind, ResolvedPod};
 use crate::resolve::{resolve_in, selects};
 use crate::world::objects::namespace;
-use crate::world::{Labels, Network, Pod, Service, Subject, Unreadable, World};
+use crate::world::{Network, Subject, Unreadable, World};
 use catalog::Catalog;
-use groups::{GroupId, Groups};
+use groups::Groups;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use namespaces::Namespaces;
 use reader::{Reader, Reads};
-use services::{Services, Touched};
+use services::Services;
 use sidewall_api::network::SELECTOR_LIMITS;
 use sidewall_api::{
-    Attachments, ContainerNetworkPolicy, LabelSelector, MultiNetworkPolicy, NetworkPolicy, SelectorLimits, SidecarProxy,
+    ContainerNetworkPolicy, LabelSelector, MultiNetworkPolicy, NetworkPolicy, SelectorLimits, SidecarProxy,
 };
 use slab::Slab;
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use workloads::{Before, Placed, Traits, WorkloadId, Workloads};
+use workloads::{Placed, Workloads};
 
 /// A subject's place in the index, as long as the subject is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -302,240 +304,6 @@ impl Index {
     fn lives(&self, address: IpAddr) -> bool {
         let mut bearers = self.workloads.bearers(address).iter();
         bearers.any(|pod| !self.workloads.workload(self.workloads.replica(*pod).workload).traits.ended)
-    }
-
-    fn put_pod(&mut self, pod: Pod) -> BTreeSet<SubjectId> {
-        let name = Named::new(&pod.namespace, &pod.name);
-        if self.workloads.is(&pod) {
-            return BTreeSet::new();
-        }
-        let now = Portrait::of(&pod);
-        let Placed { before, workload, is_new } = self.workloads.put(pod);
-        let traits = self.workloads.workload(workload).traits.clone();
-        if is_new {
-            self.groups.get_mut().add(workload, &traits, &self.namespaces.labels(&name.namespace));
-        }
-        let now = State { workload, traits, portrait: now };
-        let before = before.map(State::from);
-        let affected = self.pod_changed(before.as_ref(), Some(&now));
-        self.forget(before.map(|before| before.workload));
-        affected
-    }
-
-    fn remove_pod(&mut self, name: &Named) -> BTreeSet<SubjectId> {
-        let Some(before) = self.workloads.remove(&name.namespace, &name.name) else { return BTreeSet::new() };
-        let before = State::from(before);
-        let affected = self.pod_changed(Some(&before), None);
-        self.forget(Some(before.workload));
-        affected
-    }
-
-    /// A workload whose last pod has gone is in no group any more.
-    fn forget(&mut self, workload: Option<WorkloadId>) {
-        if let Some(workload) = workload
-            && self.workloads.forget(workload)
-        {
-            self.groups.get_mut().remove(workload);
-        }
-    }
-
-    /// Whom it concerns that a pod is otherwise.
-    fn pod_changed(&mut self, before: Option<&State>, now: Option<&State>) -> BTreeSet<SubjectId> {
-        let mut affected = BTreeSet::new();
-        let addresses =
-            |state: Option<&State>| state.map_or_else(BTreeSet::new, |state| state.portrait.addresses.clone());
-        let (had, has) = (addresses(before), addresses(now));
-        let attached = [before, now].iter().flatten().any(|state| state.portrait.attached);
-        if had.union(&has).any(|address| self.services.addresses().contains(*address)) {
-            self.contested.take();
-            affected.extend(self.everyone());
-        }
-        let others = before.map(|before| before.workload) != now.map(|now| now.workload);
-        let namespace = before.or(now).map(|state| state.traits.namespace.clone()).unwrap_or_default();
-        affected.extend(self.readers(|reads| {
-            (attached && reads.attached)
-                || (others && reads.peopled.contains(&*namespace))
-                || had.union(&has).any(|address| reads.borne.contains(address))
-        }));
-        let Network { pods, nodes, .. } = &self.network;
-        // One that another pod bears too neither came nor went.
-        let strayed = had
-            .symmetric_difference(&has)
-            .filter(|address| !pods.contains(**address) && !nodes.contains(**address))
-            .any(|address| self.workloads.bearers(*address).len() <= usize::from(has.contains(address)));
-        if strayed {
-            self.strays.take();
-            affected.extend(self.readers(|reads| reads.stray_pods));
-        }
-        let groups = self.groups.get_mut();
-        let groups_of =
-            |state: Option<&State>| state.map_or_else(BTreeSet::new, |state| groups.of_workload(state.workload));
-        let (left, joined) = (groups_of(before), groups_of(now));
-        let changed: Vec<GroupId> = left
-            .union(&joined)
-            .filter(|id| {
-                let brought = before.filter(|_| left.contains(id)).and_then(State::brings);
-                let brings = now.filter(|_| joined.contains(id)).and_then(State::brings);
-                brought != brings
-            })
-            .copied()
-            .collect();
-        for id in changed {
-            groups.changed(id);
-            affected.extend(groups.readers(id));
-        }
-        affected
-    }
-
-    fn put_namespace(&mut self, name: &str, labels: Option<Labels>) -> BTreeSet<SubjectId> {
-        if !self.namespaces.put(name, labels) {
-            return BTreeSet::new();
-        }
-        let other_names = self.services.other_names().any(|service| service.namespace == name);
-        let mut affected = self.readers(|reads| reads.attached || (other_names && reads.other_names));
-        let labels = self.namespaces.labels(name);
-        let groups = self.groups.get_mut();
-        for id in self.workloads.of_namespace(name) {
-            let traits = &self.workloads.workload(id).traits;
-            for group in groups.revise(id, traits, &labels) {
-                groups.changed(group);
-                affected.extend(groups.readers(group));
-            }
-        }
-        affected
-    }
-
-    fn put_service(&mut self, name: &Named, service: Option<Service>) -> BTreeSet<SubjectId> {
-        let Some(Touched { endpoints, addresses, other_name }) = self.services.put(name, service) else {
-            return BTreeSet::new();
-        };
-        let mut affected = BTreeSet::new();
-        // Most have theirs from the ranges, which are all known.
-        let beyond = addresses.iter().any(|address| !self.network.services.contains(*address));
-        let summed_up = beyond && self.services.sum_up(&self.network);
-        if summed_up {
-            let Network { nodes, this_node, .. } = &self.network;
-            let mut others = addresses.iter();
-            if others.any(|a| nodes.contains(*a) || this_node.contains(a) || !self.workloads.bearers(*a).is_empty()) {
-                self.contested.take();
-                return self.everyone();
-            }
-            let own = |subject: &Subject| subject.addresses.iter().any(|address| addresses.contains(address));
-            let contested = self.subjects.iter().filter(|(_, local)| own(&local.subject));
-            affected.extend(contested.map(|(id, _)| SubjectId(id)));
-        }
-        let groups = self.groups.get_mut();
-        let mut before = BTreeSet::new();
-        for pod in endpoints.iter().flat_map(|address| self.workloads.bearers(*address)) {
-            before.extend(groups.of_workload(self.workloads.replica(*pod).workload));
-        }
-        affected.extend(self.readers(|reads| {
-            reads.services
-                || reads.named.contains(name)
-                || (summed_up && reads.service_addresses)
-                || (other_name && reads.other_names)
-        }));
-        for id in before {
-            let readers = self.groups.get_mut().readers(id).clone();
-            affected.extend(readers.into_iter().filter(|subject| self.subjects[subject.0].reads.before.contains(&id)));
-        }
-        affected
-    }
-
-    fn put_unreadable(&mut self, policies: Vec<Unreadable>) -> BTreeSet<SubjectId> {
-        let before = std::mem::replace(&mut self.unreadable, policies);
-        let only = |these: &[Unreadable], those: &[Unreadable]| -> Vec<Option<String>> {
-            these.iter().filter(|policy| !those.contains(policy)).map(|policy| policy.namespace.clone()).collect()
-        };
-        let mut namespaces = only(&before, &self.unreadable);
-        namespaces.extend(only(&self.unreadable, &before));
-        if before.len() != self.unreadable.len() && namespaces.is_empty() {
-            return self.everyone();
-        }
-        let mut affected = BTreeSet::new();
-        for namespace in namespaces {
-            match namespace {
-                None => return self.everyone(),
-                Some(namespace) => affected.extend(self.in_namespace(&namespace)),
-            }
-        }
-        affected
-    }
-
-    fn put_network(&mut self, network: Network) -> BTreeSet<SubjectId> {
-        if self.network == network {
-            return BTreeSet::new();
-        }
-        self.network = network;
-        self.services.sum_up(&self.network);
-        self.strays.take();
-        self.contested.take();
-        self.everyone()
-    }
-
-    fn put_subject(&mut self, subject: Subject) -> BTreeSet<SubjectId> {
-        let name = Named::new(&subject.namespace, &subject.name);
-        let id = match self.by_name.get(&name) {
-            Some(id) => {
-                let local = &mut self.subjects[id.0];
-                if local.subject == subject {
-                    return BTreeSet::new();
-                }
-                local.subject = subject;
-                *id
-            }
-            None => {
-                let id = SubjectId(self.subjects.insert(Local { subject, reads: Reads::default() }));
-                self.by_name.insert(name, id);
-                id
-            }
-        };
-        BTreeSet::from([id])
-    }
-
-    fn remove_subject(&mut self, name: &Named) -> BTreeSet<SubjectId> {
-        let Some(id) = self.by_name.remove(name) else { return BTreeSet::new() };
-        let Local { reads, .. } = self.subjects.remove(id.0);
-        self.groups.get_mut().read(id, &BTreeSet::new(), &reads.groups);
-        BTreeSet::from([id])
-    }
-}
-
-/// What of a pod is its own and can concern others.
-struct Portrait {
-    addresses: BTreeSet<IpAddr>,
-    attached: bool,
-}
-
-/// A pod at one moment.
-struct State {
-    workload: WorkloadId,
-    traits: Arc<Traits>,
-    portrait: Portrait,
-}
-
-impl Portrait {
-    fn of(pod: &Pod) -> Self {
-        Self { addresses: pod.addresses.iter().copied().collect(), attached: pod.networks != Attachments::default() }
-    }
-}
-
-impl From<Before> for State {
-    fn from(Before { traits, workload, addresses, networks }: Before) -> Self {
-        let portrait = Portrait { addresses: addresses.iter().copied().collect(), attached: networks.is_some() };
-        Self { workload, traits, portrait }
-    }
-}
-
-impl State {
-    /// What it brings into a group: its addresses at its ports, and whether they are its node's; nothing where it has none.
-    fn brings(&self) -> Option<(bool, &[DeclaredPort], &BTreeSet<IpAddr>)> {
-        let Self { traits, portrait, .. } = self;
-        (traits.host_network || !portrait.addresses.is_empty()).then_some((
-            traits.host_network,
-            &traits.ports,
-            &portrait.addresses,
-        ))
     }
 }
 
