@@ -8,7 +8,8 @@ use sidewall_policy::ruleset::{Element, Family, Generation, Kind, Ruleset, Set, 
 const TINY: usize = 1;
 
 fn hosts(count: u128) -> Ruleset {
-    let elements = (0..count).map(|key| Element { key: key.into(), last: None, verdict: None, counter: None }).collect();
+    let elements =
+        (0..count).map(|key| Element { key: key.into(), last: None, verdict: None, counter: None }).collect();
     let set = Set {
         name: "hosts".into(),
         key: vec![Kind::Ipv4],
