@@ -13,8 +13,10 @@ impl Builder<'_> {
         let map = format!("{name}-map");
         match &self.pod.identities {
             Identities::Cgroup { level, containers, .. } => {
+                // A socket of what is no container of the pod any more is an unknown one's.
                 let verdicts: Vec<_> = containers
                     .iter()
+                    .filter(|(id, _)| self.pod.containers.contains_key(id))
                     .flat_map(|(id, cgroups)| {
                         cgroups.iter().map(move |cgroup| (vec![u128::from(*cgroup)], to(Party::Container(*id))))
                     })
@@ -28,7 +30,8 @@ impl Builder<'_> {
                     Identities::Uid(_) => (Field::SocketUid, Kind::Uid),
                     _ => (Field::SocketGid, Kind::Gid),
                 };
-                let containers = users.containers.iter().map(|(id, user)| (*user, Party::Container(*id)));
+                let containers = users.containers.iter().filter(|(id, _)| self.pod.containers.contains_key(id));
+                let containers = containers.map(|(id, user)| (*user, Party::Container(*id)));
                 let nodes = users.node.iter().map(|user| (*user, Party::Node));
                 let verdicts: Vec<_> =
                     containers.chain(nodes).map(|(user, party)| (vec![u128::from(user)], to(party))).collect();
