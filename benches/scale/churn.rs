@@ -1,10 +1,10 @@
 //! What happens in a cluster all day: pods come, go, move and change.
 
 use crate::cluster::{Cluster, Replica};
-use crate::draw::Draw;
 use crate::policies;
 use sidewall_policy::index::{Change, Named};
 use sidewall_policy::model::PolicyKind;
+use sidewall_policy::testing::Draw;
 use std::collections::BTreeMap;
 
 /// A sort of happening.

@@ -3,9 +3,9 @@
 //! Only what tells objects apart is held here; the objects are made when they are asked for, so that a process that
 //! measures its memory holds nothing but what it measures.
 
-use crate::draw::Draw;
 use sidewall_flow::{ContainerId, Protocol};
 use sidewall_policy::model::{DeclaredPort, Identities};
+use sidewall_policy::testing::Draw;
 use sidewall_policy::world::{Labels, Network, Pod, Service, ServicePort, Subject, SubjectContainer};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

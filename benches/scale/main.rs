@@ -4,7 +4,6 @@
 
 mod churn;
 mod cluster;
-mod draw;
 mod memory;
 mod node;
 mod policies;

@@ -1,7 +1,6 @@
 //! The policies of the cluster, in the mix in which people write them.
 
 use crate::cluster::{COMMON, Cluster, MONITORING, STAGES, TIERS};
-use crate::draw::Draw;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sidewall_api::{
     ContainerNetworkPolicy, ContainerNetworkPolicySpec, EgressRule, Entity, IngressRule, IpBlock, LabelSelector,
@@ -9,6 +8,7 @@ use sidewall_api::{
     PolicyType, PortProtocol, Requirement,
 };
 use sidewall_policy::index::Change;
+use sidewall_policy::testing::Draw;
 use sidewall_policy::world::NAMESPACE_NAME_LABEL;
 
 /// Every policy of a cluster: those that each namespace has, then those of applications, as many as are wanted.
