@@ -24,23 +24,26 @@ impl Client {
     /// [`ClientError`].
     pub fn connect(directory: &Path, follow: bool) -> Result<Self, ClientError> {
         let path = directory.join(SOCKET);
-        let fault = |source: io::Error| match source.kind() {
-            ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::Nobody(path.clone()),
-            ErrorKind::PermissionDenied => ClientError::NotAllowed(path.clone()),
-            _ => ClientError::Socket { path: path.clone(), source },
-        };
-        let directory = Directory::open(directory).map_err(fault)?;
-        let mut stream = UnixStream::connect(directory.file(SOCKET)).map_err(fault)?;
+        let directory = Directory::open(directory).map_err(|source| fault(&path, source))?;
+        let stream = UnixStream::connect(directory.file(SOCKET)).map_err(|source| fault(&path, source))?;
+        Self::ask(stream, &path, follow)
+    }
+
+    pub(crate) fn ask(mut stream: UnixStream, path: &Path, follow: bool) -> Result<Self, ClientError> {
         let request = Request { version: Version, follow };
-        let line = serde_json::to_string(&request).map_err(|error| fault(error.into()))?;
-        stream.write_all(format!("{line}\n").as_bytes()).map_err(fault)?;
-        let mut client = Self { path: path.clone(), stream: BufReader::new(stream), kept: 0 };
+        let line = serde_json::to_string(&request).map_err(|error| fault(path, error.into()))?;
+        match stream.write_all(format!("{line}\n").as_bytes()) {
+            // One connection too many is refused, and closed, before anything is read of it: what it was told is there.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            written => written.map_err(|source| fault(path, source))?,
+        }
+        let mut client = Self { path: path.to_owned(), stream: BufReader::new(stream), kept: 0 };
         // It closes without a word on somebody who may not read.
-        let reply = client.line()?.ok_or_else(|| ClientError::NotAllowed(path.clone()))?;
+        let reply = client.line()?.ok_or_else(|| ClientError::NotAllowed(path.to_owned()))?;
         let reply: Reply = serde_json::from_str(&reply)
-            .map_err(|error| ClientError::Record { path: path.clone(), source: ReadRecordError::Form(error) })?;
+            .map_err(|error| ClientError::Record { path: path.to_owned(), source: ReadRecordError::Form(error) })?;
         match reply.refused {
-            Some(reason) => Err(ClientError::Refused { path, reason }),
+            Some(reason) => Err(ClientError::Refused { path: path.to_owned(), reason }),
             None => Ok(Self { kept: reply.kept, ..client }),
         }
     }
@@ -57,6 +60,14 @@ impl Client {
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(None),
             read => read.map_err(|source| ClientError::Socket { path: self.path.clone(), source }),
         }
+    }
+}
+
+fn fault(path: &Path, source: io::Error) -> ClientError {
+    match source.kind() {
+        ErrorKind::NotFound | ErrorKind::ConnectionRefused => ClientError::Nobody(path.to_owned()),
+        ErrorKind::PermissionDenied => ClientError::NotAllowed(path.to_owned()),
+        _ => ClientError::Socket { path: path.to_owned(), source },
     }
 }
 

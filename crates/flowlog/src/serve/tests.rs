@@ -80,6 +80,22 @@ fn connections_are_limited_and_those_that_go_leave_their_place() {
 }
 
 #[test]
+fn a_refusal_is_read_also_where_the_connection_was_closed_first() {
+    let dir = tempfile::tempdir().unwrap();
+    let listener = listen(dir.path()).unwrap();
+    let refuses = thread::spawn(move || {
+        assert!(readable(&listener, Duration::from_secs(20)));
+        let (stream, _) = listener.accept().unwrap();
+        say(&mut &stream, &Reply { version: Version, kept: 0, refused: Some("one too many".to_owned()) }).unwrap();
+    });
+    let directory = Directory::open(dir.path()).unwrap();
+    let stream = UnixStream::connect(directory.file(SOCKET)).unwrap();
+    refuses.join().unwrap();
+    let refused = Client::ask(stream, &dir.path().join(SOCKET), true);
+    assert!(matches!(&refused, Err(ClientError::Refused { reason, .. }) if reason == "one too many"), "{refused:?}");
+}
+
+#[test]
 fn other_requests_are_refused_with_a_reason() {
     let (_offered, at) = offered();
     let directory = Directory::open(&at).unwrap();
