@@ -134,6 +134,7 @@ pub trait Handler: Send + Sync + 'static {
         }
     }
 
-    /// A session has ended, and the next one is tried after so long. Told by [`crate::run`] only.
+    /// A session has ended, or none could be had, and the next one is tried after so long. Told by [`crate::run`] only, and
+    /// often: while nobody listens, after every attempt.
     fn ended(&self, _end: &End, _again_in: Duration) {}
 }

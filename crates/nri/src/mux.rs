@@ -15,9 +15,6 @@ pub(crate) const RUNTIME: u32 = 2;
 /// The most bytes that we put into a frame. The runtime's reader hands a frame over as a whole, to a buffer that may have no
 /// more than these, and gives the connection up where it doesn't fit.
 pub(crate) const OUTGOING_MAX: usize = 4096;
-/// The most bytes that the runtime puts into a frame: its largest message with the header.
-pub(crate) const INCOMING_MAX: usize = crate::ttrpc::HEADER + crate::ttrpc::MESSAGE_MAX;
-
 const HEADER: usize = 8;
 
 /// Puts `bytes` into as many frames as they need. Nothing makes no frame.
@@ -31,15 +28,21 @@ pub(crate) fn encode(connection: u32, bytes: &[u8], into: &mut Vec<u8>) {
 }
 
 /// Takes frames apart. Holds no more than it was given and has not given out.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Demux {
     pending: BytesMut,
+    /// The most bytes of a frame that are taken. A runtime may put a whole message into one.
+    most: usize,
     /// The frame that has begun: its connection, and how many of its bytes are still to come.
     frame: Option<(u32, usize)>,
 }
 
 impl Demux {
-    /// Takes what was read. The cursor is a buffer that may be read into directly.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { pending: BytesMut::new(), most, frame: None }
+    }
+
+    /// Where to put what is read.
     pub(crate) fn buffer(&mut self) -> &mut BytesMut {
         &mut self.pending
     }
@@ -54,8 +57,8 @@ impl Demux {
                     let connection = self.pending.get_u32();
                     let length = self.pending.get_u32();
                     let length = usize::try_from(length).unwrap_or(usize::MAX);
-                    if length > INCOMING_MAX {
-                        return Err(Violation::Frame { length, most: INCOMING_MAX });
+                    if length > self.most {
+                        return Err(Violation::Frame { length, most: self.most });
                     }
                     (connection, length)
                 }

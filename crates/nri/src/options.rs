@@ -23,7 +23,9 @@ pub struct Options {
     /// How long connecting, registering and being told what there is may take. 30 s unless said otherwise: a runtime that
     /// has just started does other things first.
     pub synchronise_within: Duration,
-    /// How many bytes all that the runtime tells at the beginning may have. 64 MiB unless said otherwise.
+    /// How many bytes all that the runtime tells at the beginning may have, in one message or in many. 64 MiB unless said
+    /// otherwise: what 250 pods have if each has all the annotations that Kubernetes allows. It should not be less than what
+    /// a node's pods can come to, since their authors could shut the plugin out then.
     pub synchronise_most: usize,
     /// How long the runtime may take to read an answer. 1 s unless said otherwise.
     pub read_within: Duration,
@@ -46,7 +48,11 @@ impl Options {
             synchronise_most: 64 << 20,
             read_within: Duration::from_secs(1),
             callbacks_most: 64,
-            retry: Retry { first: Duration::from_millis(100), most: Duration::from_secs(2) },
+            retry: Retry {
+                absent: Duration::from_millis(100),
+                first: Duration::from_millis(100),
+                most: Duration::from_secs(2),
+            },
         }
     }
 }
@@ -75,18 +81,23 @@ impl std::fmt::Display for PluginIndex {
     }
 }
 
-/// How long to wait before connecting again: `first`, then twice as long each time, and never more than `most`. After a
-/// session that held for `most` it begins anew.
+/// How long to wait before connecting again.
+///
+/// While nobody listens it is always the same and short: what a runtime starts before the plugin is back, the plugin is not
+/// asked about. After a session that could not be held it is `first`, then twice as long each time, and never more than
+/// `most`; after one that held for `most` it begins anew.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retry {
-    /// After the first end.
+    /// While nobody listens.
+    pub absent: Duration,
+    /// After the first session that could not be held.
     pub first: Duration,
     /// At most.
     pub most: Duration,
 }
 
 impl Retry {
-    /// How long to wait after so many ends in a row (0 for the first).
+    /// How long to wait after so many sessions in a row that could not be held (0 for the first).
     pub fn after(self, ends: u32) -> Duration {
         self.first.saturating_mul(2_u32.saturating_pow(ends)).min(self.most)
     }
@@ -98,7 +109,7 @@ mod tests {
 
     #[test]
     fn waiting_doubles_up_to_its_bound() {
-        let retry = Retry { first: Duration::from_millis(100), most: Duration::from_secs(2) };
+        let retry = Options::new("sidewall").retry;
         let waits: Vec<_> = [0, 1, 4, 5, 31, 32, u32::MAX].map(|ends| retry.after(ends).as_millis()).into();
         assert_eq!(waits, [100, 200, 1600, 2000, 2000, 2000, 2000]);
     }

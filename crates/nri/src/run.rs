@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::time::{Instant, sleep};
 
+use crate::end::End;
 use crate::handler::Handler;
 use crate::options::Options;
 use crate::session::serve;
@@ -21,9 +22,14 @@ pub async fn run<H: Handler>(options: &Options, handler: &Arc<H>, stop: impl Fut
             if began.elapsed() >= options.retry.most && end.had_session() {
                 ends = 0;
             }
-            let wait = options.retry.after(ends);
+            let wait = match end {
+                End::NotThere { .. } => options.retry.absent,
+                _ => {
+                    ends = ends.saturating_add(1);
+                    options.retry.after(ends - 1)
+                }
+            };
             handler.ended(&end, wait);
-            ends = ends.saturating_add(1);
             sleep(wait).await;
         }
     };

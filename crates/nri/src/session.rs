@@ -73,15 +73,16 @@ impl<'a, H: Handler> Session<'a, H> {
         let connected = timeout(options.synchronise_within, UnixStream::connect(&options.socket)).await;
         let stream = connected.map_err(|_| End::NotSynchronised(options.synchronise_within))?;
         let (input, output) = stream.map_err(|error| not_connected(options, error))?.into_split();
+        let most = options.synchronise_most.max(ttrpc::MESSAGE_MAX);
         let (reply, replies) = mpsc::channel(options.callbacks_most.max(1));
         let mut session = Self {
             options,
             handler,
             input,
             output,
-            demux: Demux::default(),
-            asked: Assembler::default(),
-            answered: Assembler::default(),
+            demux: Demux::new(ttrpc::HEADER + most),
+            asked: Assembler::new(most),
+            answered: Assembler::new(ttrpc::MESSAGE_MAX),
             request_timeout: REQUEST_TIMEOUT,
             there_is: Synchronize { pods: Vec::new(), containers: Vec::new(), more: false },
             there_is_bytes: 0,

@@ -2,8 +2,10 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::{Demux, INCOMING_MAX, OUTGOING_MAX, encode};
+use super::{Demux, OUTGOING_MAX, encode};
 use crate::end::Violation;
+
+const MOST: usize = 10_000;
 
 fn frame(connection: u32, bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).unwrap();
@@ -36,21 +38,21 @@ fn a_long_message_goes_out_in_frames_that_the_other_side_can_take() {
 
 #[test]
 fn a_frame_that_is_too_long_is_refused_by_its_header_alone() {
-    for length in [INCOMING_MAX + 1, 0xffff_ffff] {
-        let mut demux = Demux::default();
+    for length in [MOST + 1, 0xffff_ffff] {
+        let mut demux = Demux::new(MOST);
         demux.buffer().extend_from_slice(&1_u32.to_be_bytes());
         demux.buffer().extend_from_slice(&u32::try_from(length).unwrap().to_be_bytes());
-        assert_eq!(demux.next(), Err(Violation::Frame { length, most: INCOMING_MAX }));
+        assert_eq!(demux.next(), Err(Violation::Frame { length, most: MOST }));
     }
-    let mut demux = Demux::default();
+    let mut demux = Demux::new(MOST);
     demux.buffer().extend_from_slice(&1_u32.to_be_bytes());
-    demux.buffer().extend_from_slice(&u32::try_from(INCOMING_MAX).unwrap().to_be_bytes());
+    demux.buffer().extend_from_slice(&u32::try_from(MOST).unwrap().to_be_bytes());
     assert_eq!(demux.next(), Ok(None));
 }
 
 #[test]
 fn empty_frames_mean_nothing() {
-    let mut demux = Demux::default();
+    let mut demux = Demux::new(MOST);
     demux.buffer().extend_from_slice(&[frame(1, b""), frame(2, b""), frame(2, b"x"), frame(1, b"")].concat());
     let mut found = BTreeMap::new();
     drain(&mut demux, &mut found);
@@ -74,7 +76,7 @@ proptest! {
                 expected.entry(*connection).or_default().extend(message);
             }
         }
-        let (mut demux, mut found, mut rest) = (Demux::default(), BTreeMap::new(), &bytes[..]);
+        let (mut demux, mut found, mut rest) = (Demux::new(MOST), BTreeMap::new(), &bytes[..]);
         for size in pieces.iter().cycle() {
             let (now, later) = rest.split_at((*size).min(rest.len()));
             demux.buffer().extend_from_slice(now);
@@ -91,7 +93,7 @@ proptest! {
     /// Any bytes at all are either frames or refused; nothing panics, nothing runs for ever.
     #[test]
     fn any_bytes_are_taken_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let mut demux = Demux::default();
+        let mut demux = Demux::new(MOST);
         demux.buffer().extend_from_slice(&bytes);
         while let Ok(Some(_)) = demux.next() {}
     }

@@ -196,7 +196,7 @@ async fn a_large_message_in_many_frames_between_others_is_understood() {
     let recorder = Recorder::new(Do::Accept);
     let mut runtime = RuntimeSide::registered(|options| options, &recorder).await;
     let mut large = pod("p1");
-    large.annotations.insert("note".into(), "x".repeat(3 << 20));
+    large.annotations.insert("note".into(), "x".repeat(6 << 20));
     let all = nri::SynchronizeRequest { pods: vec![large], containers: vec![], more: false };
     assert!(runtime.ask_torn("Synchronize", &all).await.is_ok());
     assert_eq!(recorder.said()[1..], ["synchronize p1; "]);
@@ -204,10 +204,11 @@ async fn a_large_message_in_many_frames_between_others_is_understood() {
 
 #[tokio::test]
 async fn what_the_protocol_forbids_ends_the_session() {
-    let long_frame = [&1_u32.to_be_bytes()[..], &(5_u32 << 20).to_be_bytes()].concat();
-    let long_message = frame(1, &[&(5_u32 << 20).to_be_bytes()[..], &[0, 0, 0, 1, 1, 0]].concat());
+    let long_frame = [&1_u32.to_be_bytes()[..], &(65_u32 << 20).to_be_bytes()].concat();
+    let long_message = frame(1, &[&(65_u32 << 20).to_be_bytes()[..], &[0, 0, 0, 1, 1, 0]].concat());
+    let long_answer = frame(2, &[&(5_u32 << 20).to_be_bytes()[..], &[0, 0, 0, 1, 2, 0]].concat());
     let garbage = frame(1, &[0, 0, 0, 2, 0, 0, 0, 1, 1, 0, 0xff, 0xff]);
-    for bytes in [long_frame, long_message, garbage] {
+    for bytes in [long_frame, long_message, long_answer, garbage] {
         let recorder = Recorder::new(Do::Accept);
         let mut runtime = RuntimeSide::synchronised(|options| options, &recorder).await;
         runtime.raw(&bytes).await;
@@ -258,7 +259,8 @@ async fn a_runtime_that_does_not_read_is_left() {
 #[tokio::test]
 async fn run_connects_again_until_it_is_told_to_stop() {
     let recorder = Recorder::new(Do::Accept);
-    let retry = Retry { first: Duration::from_millis(20), most: Duration::from_millis(80) };
+    let [absent, first, most] = [30, 20, 80].map(Duration::from_millis);
+    let retry = Retry { absent, first, most };
     let mut listener = RuntimeSide::listen();
     let options = Options { socket: listener.socket(), retry, ..Options::new("sidewall") };
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
@@ -277,10 +279,10 @@ async fn run_connects_again_until_it_is_told_to_stop() {
         drop(runtime.close());
         recorder.until_count("ended Closed { synchronised: true }", round).await;
     }
-    // Nobody listens for a while: it waits longer and longer, but not too long.
+    // Nobody listens for a while: it keeps looking.
     let path = listener.socket();
     drop(listener);
-    recorder.until_count("ended NotThere, again in 80ms", 3).await;
+    recorder.until_count("ended NotThere, again in 30ms", 3).await;
     let mut listener = RuntimeSide::listen_at(path);
     let mut runtime = listener.accept().await;
     runtime.registration().await;
