@@ -111,11 +111,17 @@ fn recorder(by_user: bool) -> Recorder {
         false => Identities::Cgroup { level: 2, containers: BTreeMap::new(), pods_level: 1, pods: 1 },
     };
     let edge = sides(PolicyKind::MultiNetworkPolicy, 1);
-    let attached = Attached { network: "shop/storage".into(), device: "net1".into(), edge };
+    let attached = Attached {
+        network: "shop/storage".into(),
+        device: "net1".into(),
+        addresses: BTreeSet::new(),
+        edge,
+    };
     let pod = ResolvedPod {
         namespace: "shop".into(),
         name: "web".into(),
         interface: Some("eth0".into()),
+        addresses: BTreeSet::new(),
         edge: sides(PolicyKind::NetworkPolicy, 0),
         attached: BTreeMap::from([(AttachmentId(0), attached)]),
         elsewhere: Sides::default(),

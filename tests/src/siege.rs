@@ -4,6 +4,8 @@
 //! An attack counts as stopped when its victims have received nothing although something that is allowed, and was sent
 //! after it on the same way, has arrived.
 
+pub mod networks;
+
 use crate::lab::attacker::{Arms, Attacker};
 use crate::lab::{self, By};
 use crate::raw::Sniffer;

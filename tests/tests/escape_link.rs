@@ -113,6 +113,52 @@ fn packet_sockets_send_nothing_while_the_devices_hook_stands() {
     });
 }
 
+/// Frames that are no IP: tagged ones, of LLC, PPPoE, for experiments and of a loop test; and frames whose header the
+/// kernel writes.
+#[test]
+fn frames_of_no_kind_leave_by_packet_sockets() {
+    let mut siege = Siege::new(PROGRAM);
+    let index = siege.device();
+    siege.rounds(|siege, round| {
+        for (what, kind, between) in [
+            ("a tag", 0x8100u16, &[0u8, 5, 8, 0][..]),
+            ("two tags", 0x88a8, &[0, 5, 0x81, 0, 0, 6, 8, 0]),
+            ("LLC", 0x0060, &[0xaa, 0xaa, 3, 0, 0, 0, 8, 0]),
+            ("PPPoE", 0x8864, &[0x11, 0, 0, 1, 0, 0x60, 0, 0x21]),
+            ("an experiment's", 0x88b5, &[]),
+            ("a loop test's", 0x9000, &[0, 0]),
+            ("MPLS", 0x8847, &[0, 1, 1, 64]),
+            ("cooked", 0, &[]),
+        ] {
+            let marker = siege.marker();
+            let plain = frame(siege, round.family, &marker);
+            let code = if kind == 0 {
+                let mac = hex(&[plain[..6].to_vec()]);
+                let family = u16::from_be_bytes([plain[12], plain[13]]);
+                format!(
+                    "my $s = made(17, SOCK_DGRAM, 0);
+                     defined(send($s, pack('H*', '{}'), 0, pack('S n i S C C H16', 17, {family}, {index}, 0, 0, 6, '{mac}0000')))
+                         or fail('send')",
+                    hex(&[plain[14..].to_vec()])
+                )
+            } else {
+                let framed = [&plain[..12], &kind.to_be_bytes(), between, &plain[14..]].concat();
+                plainly(index, &framed, false)
+            };
+            let sent = siege.mallory(round.arms).run(&code);
+            if !round.arms.raw() {
+                assert_eq!(sent.unwrap_err().errno(), EPERM);
+            } else if round.control() {
+                sent.unwrap_or_else(|error| panic!("{what}: {error}"));
+                siege.outside.waits_for(marker.as_bytes()).unwrap_or_else(|_| panic!("{what} does not leave"));
+            } else {
+                siege.settle();
+                assert!(!siege.left(&marker), "{round:?}: {what}: a frame has left");
+            }
+        }
+    });
+}
+
 /// A limit: without the device's table (an older kernel, an administrator who took it away) a packet socket passes every
 /// other rule.
 #[test]

@@ -6,7 +6,7 @@ use sidewall_flow::Protocol;
 use sidewall_tests::lab::{self, By};
 use sidewall_tests::scene::{
     APP, CLIENTS, COLLECTORS, End, Flow, LIMIT, LOOPBACK, MALLORY, POD, PROXY, Scene, TRANSPORTS, assert_silent, bound,
-    carries, connect, heard, take_over, walls,
+    carries, connect, heard, policy, take_over, walls,
 };
 use sidewall_tests::sockets;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -314,6 +314,41 @@ fn a_new_flow_inherits_nothing_from_the_last_one_on_its_tuple() {
             });
             std::thread::sleep(Duration::from_millis(2));
             assert!(scene.outside().accept(&listener).is_err(), "{by:?}: mallory at {to}");
+        }
+    }
+}
+
+/// What was held back (`MSG_MORE`) while it was allowed, and let go when it is not any more.
+#[test]
+fn what_was_corked_before_a_revocation_stays() {
+    use sidewall_tests::lab::attacker::Arms;
+    for by in By::ALL {
+        let mut scene = Scene::bare(PROGRAM);
+        let mut mallory = scene.lab.attacker(sidewall_tests::scene::id(MALLORY), Arms::Plain);
+        let app = policy("app", serde_json::json!({"containers": ["app"], "policyTypes": ["Egress"]}));
+        for revoked in [false, true] {
+            for to in [LOOPBACK[0], LOOPBACK[1], COLLECTORS[0], COLLECTORS[1]] {
+                scene.by = by;
+                scene.enforce(std::slice::from_ref(&app));
+                let outside = COLLECTORS.contains(&to);
+                let at = SocketAddr::new(to, if outside { 7000 } else { 8080 });
+                let ear = take_over(if outside { scene.outside() } else { scene.app(APP) }, Protocol::Udp, at).unwrap();
+                mallory.must(&format!(
+                    "$keep{{s}} = made(family('{to}'), SOCK_DGRAM);
+                     connect($keep{{s}}, address('{to}', {})) or fail('connect');
+                     defined(send($keep{{s}}, 'held back', 0x8000 | MSG_NOSIGNAL)) or fail('send')",
+                    at.port()
+                ));
+                let let_go = "defined(send($keep{s}, '', MSG_NOSIGNAL)) or fail('send')";
+                if revoked {
+                    scene.stand(by);
+                    let sent = scene.denied("what was held back", |_| mallory.run(let_go));
+                    assert_silent(&ear, &format!("{by:?}: held back, to {at}: {sent:?}"));
+                } else {
+                    mallory.must(let_go);
+                    assert_eq!(heard(&ear).unwrap().as_deref(), Some(&b"held back"[..]), "{by:?} {at}");
+                }
+            }
         }
     }
 }

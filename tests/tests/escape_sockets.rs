@@ -88,6 +88,30 @@ fn sending_in_unusual_ways_is_sending() {
              defined(send($s, '{text}', 0x4000000, address('{address}', {port}))) or fail('send')",
         ),
         (
+            "UDP_SEGMENT: several datagrams at once",
+            "my $s = made(family('{any}'), SOCK_DGRAM); option($s, 17, 103, pack('i', length '{text}'));
+             throw($s, '{text}' x 3, '{address}', {port})",
+        ),
+        (
+            "splice",
+            "my $s = made(family('{any}'), SOCK_DGRAM); connect($s, address('{address}', {port})) or fail('connect');
+             pipe(my $out, my $in); syswrite($in, '{text}');
+             call('splice', fileno($out), 0, fileno($s), 0, length '{text}', 0)",
+        ),
+        (
+            "sendfile",
+            "my $s = made(family('{any}'), SOCK_DGRAM); connect($s, address('{address}', {port})) or fail('connect');
+             my $name = \"text\\0\"; my $fd = call('memfd_create', $name, 0);
+             open(my $file, '+<&=', $fd) or fail('fdopen'); syswrite($file, '{text}'); sysseek($file, 0, 0);
+             call('sendfile', fileno($s), $fd, 0, length '{text}')",
+        ),
+        (
+            "a traffic class, and in IPv6 a flow label",
+            "my $s = made(family('{any}'), SOCK_DGRAM); my @v6 = ([41, 67, 0xb8], [41, 70, 1]);
+             option($s, @$_[0, 1], pack('i', $$_[2])) for '{any}' eq '::' ? @v6 : [0, 1, 0xb8];
+             throw($s, '{text}', '{address}', {port})",
+        ),
+        (
             "connected elsewhere before",
             "my $s = made(family('{any}'), SOCK_DGRAM);
              connect($s, address('{any}' eq '::' ? 'fd77::2' : '10.77.0.2', 9100)) or fail('connect');

@@ -295,3 +295,100 @@ fn what_belongs_to_no_flow_does_not_pass() {
         }
     }
 }
+
+/// Sends from the attacker to itself under many source addresses, there and back: entries that the tracker does not give up
+/// for others (it calls them assured when they are used again after two seconds).
+const FILLS: &str = "
+    sub fill {
+        my ($first, $count, $answered) = @_;
+        my $to = address('127.0.0.1', 9101);
+        my $sent = 0;
+        for my $number ($first .. $first + $count - 1) {
+            my $from = pack('C4', 127, 100 + ($number >> 16), $number >> 8 & 255, $number & 255);
+            my $source = control(0, 8, pack('i a4 x4', 0, $from));
+            # Whoever finds no place is told so, or not.
+            eval { message($keep{from}, 'x', $to, $source); $sent++ };
+            next unless $answered;
+            recv($keep{to}, my $data, 16, MSG_DONTWAIT) // next;
+            send($keep{to}, 'y', MSG_NOSIGNAL, pack_sockaddr_in(9100, $from));
+            recv($keep{from}, $data, 16, MSG_DONTWAIT);
+        }
+        1 while defined(recv($keep{to}, my $data, 16, MSG_DONTWAIT));
+        return $sent;
+    }
+    $keep{from} = bound(SOCK_DGRAM, '0.0.0.0', 9100); $keep{to} = bound(SOCK_DGRAM, '127.0.0.1', 9101); 1";
+
+/// A limit: a container without any capability fills its pod's table by talking to itself. Then nothing new passes, allowed
+/// or not; what has its entry goes on, and other pods have tables of their own. How large a table is can be said by the
+/// machine's own namespace alone: all of it is filled here.
+#[test]
+fn a_full_tracker_lets_nothing_new_pass_a_documented_limit() {
+    const MOST: usize = 300_000;
+    let mut siege = Siege::new(PROGRAM);
+    let file = "/proc/sys/net/netfilter/nf_conntrack_max";
+    let (most, fixed) = siege
+        .scene
+        .lab
+        .pod
+        .run(|| {
+            let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(file).unwrap().permissions());
+            (std::fs::read_to_string(file).unwrap().trim().parse::<usize>().unwrap(), mode & 0o222 == 0)
+        })
+        .unwrap();
+    assert!(fixed, "a pod's namespace can set the limit of its own table: lower it here");
+    if most > MOST {
+        eprintln!("a table of this machine has {most} entries, more than are filled here: nothing is tried");
+        return;
+    }
+    for key in ["nf_conntrack_udp_timeout", "nf_conntrack_udp_timeout_stream"] {
+        sidewall_netns::sysctl::set(&siege.scene.lab.pod, &format!("net.netfilter.{key}"), "900").unwrap();
+    }
+    siege.scene.stand(By::Cgroup);
+    let other = Scene::new(PROGRAM);
+    let to = SocketAddr::new(LOOPBACK[0], 8080);
+    let live = siege.scene.flow(End::Container(PROXY), End::Container(APP), Protocol::Udp, to);
+    let out = SocketAddr::new(COLLECTORS[0], 7000);
+    let live_out = siege.scene.flow(End::Container(APP), End::Outside, Protocol::Tcp, out);
+    siege.mallory(Arms::Plain).must(FILLS);
+    // Batches, each within the time that an attacker's request may take; the second time makes them assured.
+    let batches = || (0..most + 5000).step_by(5000);
+    for answered in [true, false] {
+        for first in batches() {
+            siege.mallory(Arms::Plain).must(&format!("fill({first}, 5000, {})", u8::from(answered)));
+        }
+    }
+    // What has taken the last places by pushing others out, and the places that are left.
+    for answered in [true, false] {
+        std::thread::sleep(std::time::Duration::from_millis(2200));
+        siege.mallory(Arms::Plain).must(&format!("fill({}, 5000, {})", most + 5000, u8::from(answered)));
+    }
+    let full = tracked(&siege.scene);
+    assert!(full >= most - 100 && full <= most + 100, "{full} of {most} entries are taken");
+    // Mallory gains nothing by it.
+    let round = Round { by: Some(By::Cgroup), arms: Arms::Plain, family: 0 };
+    for ear in siege.ears(round) {
+        let (marker, at) = (siege.marker(), ear.at);
+        let code = format!("throw(made(AF_INET, SOCK_DGRAM), '{marker}', '{}', {})", at.ip(), at.port());
+        for _ in 0..20 {
+            let _ = siege.mallory(Arms::Plain).run(&code);
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        let got = sidewall_tests::siege::drained(&ear.socket);
+        assert!(!got.contains(&marker) && !siege.left(&marker), "a full table lets {at} be reached");
+    }
+    // Nor does anybody else get much through that is new.
+    let ear = take_over(siege.scene.app(APP), Protocol::Udp, SocketAddr::new(LOOPBACK[1], 8080)).unwrap();
+    for _ in 0..60 {
+        let client = bound(siege.scene.app(PROXY), Protocol::Udp, siege.scene.fresh(LOOPBACK[1])).unwrap();
+        let _ = send_to(&client, b"new", SocketAddr::new(LOOPBACK[1], 8080));
+    }
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    let passed = sidewall_tests::siege::drained(&ear).matches("new").count();
+    assert!(passed < 40, "{passed} of 60 new flows find a place in a full table: this limit is gone, tell SECURITY.md");
+    live.works().unwrap();
+    live_out.works().unwrap();
+    // Another pod does not notice.
+    let mut other = other;
+    drop(other.flow(End::Container(PROXY), End::Container(APP), Protocol::Udp, to));
+    drop(other.flow(End::Container(APP), End::Outside, Protocol::Tcp, out));
+}

@@ -358,3 +358,48 @@ fn leave_in_time_wait(siege: &mut Siege, family: usize) -> (SocketAddr, SocketAd
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
 }
+
+/// A pod that forwards answers to its subnets' anycast address (RFC 4291 §2.6.1), which is no address of its own in the
+/// routing tables.
+#[test]
+fn an_anycast_address_is_no_way_in() {
+    let mut siege = Siege::new(PROGRAM);
+    sysctl::set(&siege.scene.lab.pod, "net.ipv6.conf.all.forwarding", "1").unwrap();
+    let mut neighbour = siege.scene.lab.neighbour();
+    let ear = take_over(siege.scene.app(APP), Protocol::Udp, "[::]:8080".parse().unwrap()).unwrap();
+    let says = |text: &str| format!("throw(made(AF_INET6, SOCK_DGRAM), '{text}', 'fd77::', 8080)");
+    for (by, arms) in [
+        (None, Arms::Plain),
+        (Some(By::Cgroup), Arms::Plain),
+        (Some(By::Cgroup), Arms::Root),
+        (Some(By::Uid), Arms::Raw),
+    ] {
+        if let Some(by) = by {
+            siege.scene.stand(by);
+        }
+        for from_network in [false, true] {
+            let marker = siege.marker();
+            let code = says(&marker);
+            if by.is_none() {
+                if from_network {
+                    neighbour.must(&code)
+                } else {
+                    siege.mallory(arms).must(&code)
+                };
+                assert_eq!(heard(&ear).unwrap().as_deref(), Some(marker.as_bytes()), "from the network {from_network}");
+                continue;
+            }
+            let mut mallory = siege.scene.lab.attacker(sidewall_tests::scene::id(MALLORY), arms);
+            siege
+                .scene
+                .denied(
+                    "to the anycast address",
+                    |_| {
+                        if from_network { neighbour.run(&code) } else { mallory.run(&code) }
+                    },
+                )
+                .ok();
+            assert_silent(&ear, &format!("{by:?}, {arms:?}: from the network {from_network}"));
+        }
+    }
+}

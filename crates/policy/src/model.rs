@@ -22,6 +22,8 @@ pub struct ResolvedPod {
     pub name: String,
     /// The device that leads to the pod network; none where it is not known.
     pub interface: Option<String>,
+    /// Its addresses on the pod network, as far as they are known.
+    pub addresses: BTreeSet<IpAddr>,
     /// What holds on the pod network for the pod as a whole, whichever container it is: its NetworkPolicies. A flow must
     /// pass here *and* with its container, so that neither kind of policy opens what the other closes.
     pub edge: Sides,
@@ -53,6 +55,8 @@ pub struct Attached {
     pub network: String,
     /// The device that leads there.
     pub device: String,
+    /// The pod's addresses there, as its author tells of them.
+    pub addresses: BTreeSet<IpAddr>,
     /// What holds there for the pod as a whole: its MultiNetworkPolicies.
     pub edge: Sides,
 }

@@ -68,6 +68,7 @@ pub(crate) fn resolve_in(cluster: &dyn Lookup, subject: &Subject) -> ResolvedPod
         namespace: subject.namespace.clone(),
         name: subject.name.clone(),
         interface: subject.interface.clone(),
+        addresses: subject.addresses.iter().copied().collect(),
         edge: edges.edge,
         attached: edges.attached,
         elsewhere: edges.elsewhere,

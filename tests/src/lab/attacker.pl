@@ -11,8 +11,8 @@ our %number = do {
     my (undef, undef, undef, undef, $machine) = POSIX::uname();
     # The newer calls have one number everywhere.
     my %common = (pidfd_open => 434, clone3 => 435, pidfd_getfd => 438, io_uring_setup => 425, io_uring_enter => 426);
-    my %x86 = (sendmsg => 46, recvmsg => 47, read => 0, mmap => 9, prctl => 157, unshare => 272, setns => 308, capset => 126, close => 3);
-    my %arm = (sendmsg => 211, recvmsg => 212, read => 63, mmap => 222, prctl => 167, unshare => 97, setns => 268, capset => 91, close => 57);
+    my %x86 = (splice => 275, sendfile => 40, memfd_create => 319, bpf => 321, sendmsg => 46, recvmsg => 47, read => 0, mmap => 9, prctl => 157, unshare => 272, setns => 308, capset => 126, close => 3);
+    my %arm = (splice => 76, sendfile => 71, memfd_create => 279, bpf => 280, sendmsg => 211, recvmsg => 212, read => 63, mmap => 222, prctl => 167, unshare => 97, setns => 268, capset => 91, close => 57);
     (%common, $machine eq 'x86_64' ? %x86 : %arm);
 };
 

@@ -91,6 +91,8 @@ impl Builder<'_> {
             // What the kernel says by itself, such as a neighbour solicitation from no address, is neither.
             let mut statements = vec![state(Field::CT_NEW | Field::CT_ESTABLISHED)];
             statements.extend(which);
+            let sources = [Field::Ipv4Source, Field::Ipv6Source];
+            rules.extend(self.foreign_addresses(&statements, Field::OutputDeviceName, sources, &goto(FORGED)));
             statements.extend([is_not(Field::FibSourceTypeOut, LOCAL), goto(FORGED).into()]);
             rules.push(Rule { statements, comment: None });
         }
@@ -166,6 +168,8 @@ impl Builder<'_> {
         self.chain(INPUT_AGAIN, again);
         let mut rules = Vec::new();
         if let Some(mut statements) = self.bound_to_device(Field::InputDevice, Field::InputDeviceName) {
+            let own = [Field::Ipv4Destination, Field::Ipv6Destination];
+            rules.extend(self.foreign_addresses(&statements, Field::InputDeviceName, own, &goto(IMPROPER)));
             statements.extend([
                 is_not(Field::FibDestinationTypeIn, LOCAL),
                 is(Field::FibDestinationType, LOCAL),

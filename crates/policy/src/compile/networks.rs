@@ -2,13 +2,22 @@
 
 use super::builder::{Builder, Size};
 use super::question::{Answers, Other, Question};
-use super::statements::{LO, dispatch, in_set, is_not, rule};
+use super::statements::{IPV4, IPV6, LO, dispatch, in_set, is, is_not, not_in_set, rule};
 use crate::model::{Layer, Reach, Sides, Wire};
 use crate::ruleset::{Chain, Field, Hook, HookPoint, Kind, Rule, Statement, Verdict, device_name};
 use sidewall_flow::{Direction, Party};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// The device that a packet of the network leaves by, and the one that it comes by: one of them is there.
 const DEVICES: [Field; 2] = [Field::OutputDeviceName, Field::InputDeviceName];
+
+fn bits_of(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(address) => address.to_bits().into(),
+        IpAddr::V6(address) => address.to_bits(),
+    }
+}
 
 const fn way(direction: Direction) -> &'static str {
     match direction {
@@ -36,6 +45,72 @@ impl Builder<'_> {
             which.push(is_not(name, device_name(device)));
             which
         })
+    }
+
+    /// The rules for packets that go by, or for, an address that is another device's, where two devices may have it: the
+    /// kernel takes such an address for either's, and a flow could be moved from one to the other. An address is the pod
+    /// network's before it is a further network's, and of these the first one's. `which` are the packets that
+    /// [`Builder::bound_to_device`] gives, `name` the field of their device, `addresses` those of their addresses.
+    pub fn foreign_addresses(
+        &mut self,
+        which: &[Statement],
+        name: Field,
+        addresses: [Field; 2],
+        deny: &Verdict,
+    ) -> Vec<Rule> {
+        let pod = self.pod;
+        let mut owners: BTreeMap<IpAddr, Option<&str>> =
+            pod.addresses.iter().map(|address| (*address, pod.interface.as_deref())).collect();
+        for attached in pod.attached.values() {
+            for address in &attached.addresses {
+                owners.entry(*address).or_insert(Some(&attached.device));
+            }
+        }
+        let further = pod.attached.values().map(|attached| attached.device.as_str());
+        let devices: Vec<&str> = pod.interface.as_deref().into_iter().chain(further).collect();
+        let mut rules = Vec::new();
+        for (field, (family, kind, suffix)) in
+            addresses.into_iter().zip([(IPV4, Kind::Ipv4, "ipv4"), (IPV6, Kind::Ipv6, "ipv6")])
+        {
+            let ours: Vec<(u128, Option<&str>)> = owners
+                .iter()
+                .filter(|(address, _)| address.is_ipv4() == (family == IPV4))
+                .map(|(address, owner)| (bits_of(*address), *owner))
+                .collect();
+            let mut drop = |mut more: Vec<Statement>, looked_up: Statement| {
+                let mut statements = which.to_vec();
+                statements.push(is(Field::NfProtocol, family));
+                statements.append(&mut more);
+                statements.extend([looked_up, deny.clone().into()]);
+                rules.push(Rule { statements, comment: None });
+            };
+            let pairs: Vec<Vec<u128>> = devices
+                .iter()
+                .flat_map(|device| {
+                    let others = ours.iter().filter(move |(_, owner)| *owner != Some(*device));
+                    others.map(move |(address, _)| vec![device_name(device), *address])
+                })
+                .collect();
+            if !pairs.is_empty() {
+                let set = self.set(&format!("foreign-{suffix}"), vec![Kind::DeviceName, kind], pairs);
+                drop(Vec::new(), in_set([name, field], &set));
+            }
+            // Without the pod network's device there is no telling which one is unknown.
+            let Some(device) = &pod.interface else { continue };
+            if !ours.is_empty() {
+                let set =
+                    self.set(&format!("own-{suffix}"), vec![kind], ours.iter().map(|(address, _)| vec![*address]));
+                let elsewhere = is_not(name, device_name(device));
+                let mut unknown = if which.contains(&elsewhere) { Vec::new() } else { vec![elsewhere] };
+                if !pod.attached.is_empty() {
+                    let names = devices.iter().map(|device| vec![device_name(device)]);
+                    let known = self.set("known-devices", vec![Kind::DeviceName], names);
+                    unknown.push(not_in_set(name, &known));
+                }
+                drop(unknown, in_set([field], &set));
+            }
+        }
+        rules
     }
 
     /// Whether a container has a grant that holds on the pod network alone, or may get one when a pod comes.

@@ -241,7 +241,10 @@ fn the_edge_is_told_from_the_container() {
     };
     pod.edge = sides(PolicyKind::NetworkPolicy, "fence");
     let edge = sides(PolicyKind::MultiNetworkPolicy, "far");
-    pod.attached.insert(AttachmentId(0), Attached { network: "shop/storage".into(), device: "net1".into(), edge });
+    pod.attached.insert(
+        AttachmentId(0),
+        Attached { network: "shop/storage".into(), device: "net1".into(), addresses: Default::default(), edge },
+    );
     let recorder = Recorder::new(pod, Arc::new(Names::of(&fixture.world)));
     let denied = Decision::denied(Place::Egress(container(2)));
     let at = |device| recorder.record(&logged(denied, OUT, device, "10.1.0.9:40000", "10.1.0.7:5432"));

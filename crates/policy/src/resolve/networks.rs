@@ -84,6 +84,9 @@ impl Resolver<'_> {
             by_device.entry(&attachment.device).or_default().push(attachment);
         }
         let mut attached = BTreeMap::new();
+        let pod_network = subject.interface.as_deref().unwrap_or("the pod network's");
+        let mut owners: BTreeMap<IpAddr, &str> = subject.addresses.iter().map(|own| (*own, pod_network)).collect();
+        let mut shared = Vec::new();
         for (device, attachments) in by_device {
             let [only] = attachments[..] else {
                 faults.push(format!("names the device {device:?} more than once: no entry is believed"));
@@ -101,7 +104,19 @@ impl Resolver<'_> {
                 }
             };
             let network = only.network.to_string();
-            attached.insert(id, Attached { network, device: device.to_owned(), edge: Sides::default() });
+            for address in &only.addresses {
+                let owner = *owners.entry(*address).or_insert(device);
+                if owner != device {
+                    shared.push(format!(
+                        "the pod has the address {address} on two devices, {owner} and {device}: on {device} nothing passes under it"
+                    ));
+                }
+            }
+            let addresses = only.addresses.iter().copied().collect();
+            attached.insert(id, Attached { network, device: device.to_owned(), addresses, edge: Sides::default() });
+        }
+        for note in shared {
+            self.note(None, note);
         }
         for fault in faults {
             self.note(

@@ -23,16 +23,20 @@ fn drawn(seed: u64) -> (Draw, Case) {
     (draw, case)
 }
 
-/// The pod's address in a flow: on loopback any of its own.
-fn own(draw: &mut Draw, case: &Case, flow: &Flow) -> IpAddr {
-    let loopback: [IpAddr; 2] = ["127.0.0.1".parse().unwrap(), "::1".parse().unwrap()];
-    let fits = |address: &&IpAddr| match (flow.sender, flow.receiver) {
-        (End::Remote(other) | End::Attached(_, other), _) | (_, End::Remote(other) | End::Attached(_, other)) => {
-            address.is_ipv4() == other.is_ipv4() && !address.is_loopback()
+/// The pod's address in a flow: on loopback any of its own, on a further network one of those there, or one that nobody
+/// tells of.
+fn own(draw: &mut Draw, pod: &ResolvedPod, flow: &Flow) -> IpAddr {
+    let parsed = |addresses: [&str; 2]| addresses.map(|address| address.parse::<IpAddr>().unwrap());
+    let (all, other): (Vec<IpAddr>, _) = match (flow.sender, flow.receiver) {
+        (End::Attached(id, other), _) | (_, End::Attached(id, other)) => {
+            let there = pod.attached.get(&id).into_iter().flat_map(|attached| attached.addresses.iter().copied());
+            (there.chain(parsed(["10.99.99.9", "fd99::9"])).collect(), Some(other))
         }
-        _ => true,
+        (End::Remote(other), _) | (_, End::Remote(other)) => (pod.addresses.iter().copied().collect(), Some(other)),
+        _ => (parsed(["127.0.0.1", "::1"]).into_iter().chain(pod.addresses.iter().copied()).collect(), None),
     };
-    let all: Vec<IpAddr> = loopback.iter().chain(&case.subject.addresses).filter(fits).copied().collect();
+    let fits = |address: &IpAddr| other.is_none_or(|other| address.is_ipv4() == other.is_ipv4());
+    let all: Vec<IpAddr> = all.into_iter().filter(fits).collect();
     *draw.pick(&all)
 }
 
@@ -77,7 +81,7 @@ proptest! {
         let pod = resolve(&case.world, &case.subject);
         let compiled = compile(&pod, Generation::FIRST);
         for flow in case.flows(&mut draw, FLOWS) {
-            let own = own(&mut draw, &case, &flow);
+            let own = own(&mut draw, &pod, &flow);
             let mut connection = Connection::new(&pod, flow, own);
             let passed = connection.opens(&compiled.ruleset);
             let verdict = evaluate(&pod, &flow);
@@ -94,7 +98,7 @@ proptest! {
         let pod = resolve(&case.world, &case.subject);
         let compiled = compile(&pod, Generation::FIRST);
         for flow in case.flows(&mut draw, FLOWS) {
-            let own = own(&mut draw, &case, &flow);
+            let own = own(&mut draw, &pod, &flow);
             let mut connection = Connection::new(&pod, flow, own);
             connection.opens(&compiled.ruleset);
             let verdict = evaluate(&pod, &flow);
@@ -126,7 +130,7 @@ proptest! {
         }
         let compiled = compile(&pod, Generation::FIRST);
         for flow in case.flows(&mut draw, FLOWS) {
-            let own = own(&mut draw, &case, &flow);
+            let own = own(&mut draw, &pod, &flow);
             let mut connection = Connection::new(&pod, flow, own);
             if !connection.opens(&compiled.ruleset) {
                 continue;
@@ -158,7 +162,7 @@ proptest! {
         let second = compile(&after, Generation::FIRST.next());
         let third = compile(&before, Generation::FIRST.next().next());
         for flow in case.flows(&mut draw, FLOWS) {
-            let own = own(&mut draw, &case, &flow);
+            let own = own(&mut draw, &before, &flow);
             for ways in [[Way::Original, Way::Reply], [Way::Reply, Way::Original]] {
                 let mut connection = Connection::new(&before, flow, own);
                 if !connection.opens(&first.ruleset) {
@@ -187,7 +191,7 @@ proptest! {
         let again = compile(&pod, Generation::FIRST.next()).ruleset;
         for flow in case.flows(&mut draw, FLOWS) {
             let (End::Local(sender), End::Local(receiver)) = (flow.sender, flow.receiver) else { continue };
-            let own = own(&mut draw, &case, &flow);
+            let own = own(&mut draw, &pod, &flow);
             let mut connection = Connection::new(&pod, flow, own);
             if !connection.opens(&rules) {
                 continue;
@@ -215,7 +219,7 @@ fn both_verdicts_come_up() {
         let pod = resolve(&case.world, &case.subject);
         let rules = compile(&pod, Generation::FIRST).ruleset;
         for flow in case.flows(&mut draw, 20) {
-            let own = own(&mut draw, &case, &flow);
+            let own = own(&mut draw, &pod, &flow);
             if Connection::new(&pod, flow, own).opens(&rules) { passed += 1 } else { failed += 1 }
         }
     }
