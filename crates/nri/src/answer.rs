@@ -14,9 +14,18 @@ use crate::ttrpc::code;
 #[derive(Debug)]
 pub(crate) struct Reply {
     pub(crate) stream: u32,
-    pub(crate) answer: Result<Vec<u8>, Status>,
-    /// Whether with this the plugin knows what there is.
-    pub(crate) synchronised: bool,
+    pub(crate) event: Event,
+    pub(crate) decision: Result<(), Veto>,
+}
+
+impl Reply {
+    /// The decision as ttrpc has it. Every answer that we give is a message without fields.
+    pub(crate) fn answer(&self) -> Result<Vec<u8>, Status> {
+        match &self.decision {
+            Ok(()) => Ok(Vec::new()),
+            Err(veto) => Err((code::FAILED_PRECONDITION, format!("sidewall: {veto}"))),
+        }
+    }
 }
 
 /// How to answer one request.
@@ -71,13 +80,7 @@ impl Answering {
     }
 
     async fn reply(&self, decision: Result<(), Veto>) {
-        let synchronised = self.event == Event::Synchronize && decision.is_ok();
-        let answer = match decision {
-            // Every answer that we give is a message without fields.
-            Ok(()) => Ok(Vec::new()),
-            Err(veto) => Err((code::FAILED_PRECONDITION, format!("sidewall: {veto}"))),
-        };
         // Nobody hears it where the session has ended; then nobody waits for it either.
-        let _ = self.replies.send(Reply { stream: self.stream, answer, synchronised }).await;
+        let _ = self.replies.send(Reply { stream: self.stream, event: self.event, decision }).await;
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::handler::Veto;
+
 /// Why a session ended. Every one but [`End::Refused`] may pass by itself: connect again ([`crate::run`] does).
 #[derive(Debug, Error)]
 pub enum End {
@@ -47,6 +49,9 @@ pub enum End {
     /// The runtime has accepted the connection but has not said what there is.
     #[error("the container runtime has not registered and synchronised the plugin within {0:?}")]
     NotSynchronised(Duration),
+    /// [`crate::Handler::synchronize`] refused what there is, or panicked.
+    #[error("what the container runtime has told was not taken: {0}")]
+    NotTaken(Veto),
     /// The runtime closed the connection: it has ended, or the plugin was too slow for it.
     #[error("the container runtime closed the connection{}", if *synchronised { "" } else { " before it synchronised" })]
     Closed {
@@ -110,7 +115,8 @@ impl End {
             | Self::NotPermitted { .. }
             | Self::Io { .. }
             | Self::Refused { .. }
-            | Self::NotSynchronised(_) => false,
+            | Self::NotSynchronised(_)
+            | Self::NotTaken(_) => false,
         }
     }
 }

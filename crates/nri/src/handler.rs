@@ -80,8 +80,8 @@ pub struct LateCallback {
 pub enum Late {
     /// Refuse in its stead. The callback is dropped where it waits. The start fails, and the kubelet tries again.
     Veto,
-    /// Answer that all is well, and let the callback go on beside. Only for who knows that what it would have done is
-    /// harmless when it is late.
+    /// Answer that all is well, and let the callback go on beside; what it returns then is not looked at. Only for who knows
+    /// that what it would have done is harmless when it is late.
     Accept,
 }
 

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::answer::{Answering, Reply};
 use crate::ask::{self, Ask, Status, Synchronize};
 use crate::end::{End, Violation};
-use crate::handler::{Event, Handler};
+use crate::handler::{Event, Handler, Veto};
 use crate::model::{Container, Pod, RuntimeInfo};
 use crate::mux::{self, Demux};
 use crate::options::Options;
@@ -61,9 +61,9 @@ struct Session<'a, H> {
     /// Until when all of it must be answered.
     there_is_until: Option<Instant>,
     synchronised: bool,
-    /// The callbacks under way, and the stream of each.
+    /// The callbacks under way, and what those that are not answered yet are about.
     callbacks: JoinSet<()>,
-    streams: BTreeMap<Id, u32>,
+    streams: BTreeMap<Id, (u32, Event)>,
     replies: mpsc::Receiver<Reply>,
     reply: mpsc::Sender<Reply>,
 }
@@ -207,7 +207,7 @@ impl<'a, H: Handler> Session<'a, H> {
         let containers = std::mem::take(&mut self.there_is.containers);
         let answering = Answering { until, ..self.answering(stream, Event::Synchronize, None, limit) };
         let handler = Arc::clone(self.handler);
-        self.spawn(stream, async move {
+        self.spawn(stream, Event::Synchronize, async move {
             answering.decide(handler.synchronize(pods, containers), |late| handler.late(late)).await;
         })
     }
@@ -215,7 +215,7 @@ impl<'a, H: Handler> Session<'a, H> {
     fn pod(&mut self, stream: u32, limit: Duration, event: Event, pod: Pod) -> Result<(), End> {
         let answering = self.answering(stream, event, Some(pod.id.to_string()), limit);
         let handler = Arc::clone(self.handler);
-        self.spawn(stream, async move {
+        self.spawn(stream, event, async move {
             match event {
                 Event::RunPod => answering.decide(handler.run_pod(pod), |late| handler.late(late)).await,
                 Event::RemovePod => answering.tell(handler.pod_removed(pod)).await,
@@ -234,7 +234,7 @@ impl<'a, H: Handler> Session<'a, H> {
     ) -> Result<(), End> {
         let answering = self.answering(stream, event, Some(container.id.to_string()), limit);
         let handler = Arc::clone(self.handler);
-        self.spawn(stream, async move {
+        self.spawn(stream, event, async move {
             let late = |late: &_| handler.late(late);
             match event {
                 Event::StartContainer => answering.decide(handler.start_container(pod, container), late).await,
@@ -249,19 +249,30 @@ impl<'a, H: Handler> Session<'a, H> {
         Answering { stream, event, id, limit, until: Instant::now() + limit, replies: self.reply.clone() }
     }
 
-    fn spawn(&mut self, stream: u32, callback: impl Future<Output = ()> + Send + 'static) -> Result<(), End> {
+    fn spawn(
+        &mut self,
+        stream: u32,
+        event: Event,
+        callback: impl Future<Output = ()> + Send + 'static,
+    ) -> Result<(), End> {
         if self.callbacks.len() >= self.options.callbacks_most {
             return Err(End::Overloaded { most: self.options.callbacks_most });
         }
         let task = self.callbacks.spawn(callback);
-        self.streams.insert(task.id(), stream);
+        self.streams.insert(task.id(), (stream, event));
         Ok(())
     }
 
     async fn answer(&mut self, reply: Reply) -> Result<(), End> {
-        self.synchronised |= reply.synchronised;
-        self.streams.retain(|_, stream| *stream != reply.stream);
-        self.respond(reply.stream, reply.answer).await
+        self.streams.retain(|_, (stream, _)| *stream != reply.stream);
+        self.respond(reply.stream, reply.answer()).await?;
+        match (reply.event, reply.decision) {
+            (Event::Synchronize, Ok(())) => self.synchronised = true,
+            // containerd 1.7 would go on with a plugin that does not know what there is.
+            (Event::Synchronize, Err(veto)) => return Err(End::NotTaken(veto)),
+            _ => {}
+        }
+        Ok(())
     }
 
     /// A callback has come to its end. One that panicked has not been answered, and silence would let the container start.
@@ -274,9 +285,9 @@ impl<'a, H: Handler> Session<'a, H> {
             Err(error) => error.id(),
         };
         match self.streams.remove(&id) {
-            Some(stream) => {
-                let message = "sidewall: the plugin failed; its own log says why".into();
-                self.respond(stream, Err((code::FAILED_PRECONDITION, message))).await
+            Some((stream, event)) => {
+                let decision = Err(Veto::new("the plugin failed; its own log says why"));
+                self.answer(Reply { stream, event, decision }).await
             }
             None => Ok(()),
         }

@@ -78,6 +78,19 @@ async fn what_there_is_is_bounded() {
 }
 
 #[tokio::test]
+async fn a_session_ends_where_what_there_is_was_not_taken() {
+    for (what, reason) in [(Do::Refuse, "no guard"), (Do::Panic, "the plugin failed; its own log says why")] {
+        let recorder = Recorder::new(what);
+        let mut runtime = RuntimeSide::registered(|options| options, &recorder).await;
+        let all = nri::SynchronizeRequest { pods: vec![pod("refused")], ..Default::default() };
+        let (code, message) = runtime.ask("Synchronize", &all).await.unwrap_err();
+        assert_eq!((code, message), (9, format!("sidewall: {reason}")));
+        let end = recorder.end().await;
+        assert!(matches!(&end, End::NotTaken(veto) if veto.reason() == reason), "{end:?}");
+    }
+}
+
+#[tokio::test]
 async fn events_are_understood_in_both_forms() {
     let recorder = Recorder::new(Do::Accept);
     let mut runtime = RuntimeSide::synchronised(|options| options, &recorder).await;

@@ -120,7 +120,11 @@ impl Handler for Recorder {
         };
         let containers: Vec<_> = containers.iter().map(container).collect();
         self.say(format!("synchronize {}; {}", pods.join(", "), containers.join(", ")));
-        Ok(())
+        match self.what {
+            Do::Refuse if pods == ["refused"] => Err(Veto::new("no guard")),
+            Do::Panic if pods == ["refused"] => panic!("as the test wants it"),
+            _ => Ok(()),
+        }
     }
 
     async fn run_pod(&self, pod: Pod) -> Result<(), Veto> {
