@@ -11,6 +11,7 @@ mod demo;
 mod deny;
 mod lint;
 mod packages;
+mod parts;
 mod privileges;
 mod report;
 mod test;
@@ -41,6 +42,8 @@ enum Chore {
     Lint,
     /// Write deploy/crds/*.yaml from the types of sidewall-api
     Crds,
+    /// Set up containerd, etcd and Kubernetes for tests that are run by hand; prints a line for the shell
+    Parts,
     /// Run a side-by-side benchmark: prints a table, writes target/bench/NAME.json
     Bench(bench::Options),
 }
@@ -63,6 +66,7 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
         Chore::Test(options) => return Ok(test::run(&workspace, &options)?),
         Chore::Lint => lint::run(&workspace)?,
         Chore::Crds => crds::write(&workspace)?,
+        Chore::Parts => parts::print(&workspace)?,
         Chore::Bench(options) => bench::run(&workspace, &options)?,
     }
     Ok(ExitCode::SUCCESS)

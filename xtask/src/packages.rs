@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::Stdio;
 
 use thiserror::Error;
@@ -33,6 +34,9 @@ const fn need(program: &'static str, package: &'static str) -> Need {
 /// For the tests that work in network namespaces. `nft` is the oracle that rules are compared with; Sidewall itself
 /// runs no such program.
 pub const KERNEL: &[Need] = &[need("nft", "nftables"), need("ip", "iproute2"), need("nsenter", "util-linux")];
+
+/// For the tests with nodes and clusters; the programs of nodes and clusters themselves are [`crate::parts`].
+pub const NODE: &[Need] = KERNEL;
 
 /// For the proxy's tests: other programs' password hashes and certificates.
 pub const PROXY: &[Need] = &[need("openssl", "openssl"), need("htpasswd", "apache2-utils")];
@@ -143,7 +147,10 @@ impl Missing {
 
 /// Whether an executable file of that name is in one of the searched folders.
 fn on_path(program: &str) -> bool {
-    command::search_path().iter().any(|folder| {
-        folder.join(program).metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
-    })
+    command::search_path().iter().any(|folder| is_program(&folder.join(program)))
+}
+
+/// Whether an executable file is there.
+pub fn is_program(path: &Path) -> bool {
+    path.metadata().is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
 }

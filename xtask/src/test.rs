@@ -4,6 +4,7 @@ mod summary;
 mod tier;
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io::{self, BufReader, Write};
 use std::process::{ExitCode, Stdio};
 use std::time::Instant;
@@ -12,6 +13,7 @@ use thiserror::Error;
 
 use crate::command::{self, CommandError};
 use crate::packages::{self, PackageError};
+use crate::parts::{self, PartsError};
 use crate::privileges::{self, PrivilegeError};
 use crate::report;
 use crate::workspace::Workspace;
@@ -37,6 +39,8 @@ enum TierError {
     Plan(#[from] PlanError),
     #[error("{0}")]
     Packages(#[from] PackageError),
+    #[error("{0}")]
+    Parts(#[from] PartsError),
     #[error("{0}")]
     Privileges(#[from] PrivilegeError),
     #[error("failed: {0}")]
@@ -91,13 +95,14 @@ fn run_tier(workspace: &Workspace, tier: Tier, long: bool, sum: &mut Summary) ->
         privileges::require_root()?;
     }
     packages::ensure(tier.needs())?;
+    let parts = parts::ensure(workspace, tier.parts())?;
     let mut result = Ok(());
     for run in runs {
         match run {
             // Without the programs that they start, the tests of the tier mean nothing.
             Run::Build(arguments) => command::run(workspace.cargo().args(arguments))?,
             Run::Test(arguments) => {
-                let (counted, outcome) = run_tests(workspace, &arguments, long)?;
+                let (counted, outcome) = run_tests(workspace, &arguments, long, &parts)?;
                 *sum += counted;
                 if outcome.is_err() {
                     result = outcome;
@@ -114,9 +119,10 @@ fn run_tests(
     workspace: &Workspace,
     arguments: &[String],
     long: bool,
+    parts: &OsStr,
 ) -> Result<(Summary, Result<(), CommandError>), CommandError> {
     let mut cargo = workspace.cargo();
-    cargo.args(arguments).stdout(Stdio::piped());
+    cargo.args(arguments).env(parts::VARIABLE, parts).stdout(Stdio::piped());
     if long {
         cargo.env("SIDEWALL_LONG", "1");
     }

@@ -35,7 +35,7 @@ fn the_installer_is_a_valid_script() {
 }
 
 /// Runs the installer in a folder of its own, with an `apt-get` that notes its arguments and what the policy answers.
-fn install_in(folder: &std::path::Path, ending: &str) -> (std::process::ExitStatus, String) {
+fn install_in(folder: &Path, ending: &str) -> (std::process::ExitStatus, String) {
     let apt = folder.join("apt-get");
     let policy = folder.join("policy-rc.d");
     let log = folder.join("log");

@@ -6,6 +6,7 @@ use clap::ValueEnum;
 use thiserror::Error;
 
 use crate::packages::{self, Need};
+use crate::parts::Parts;
 use crate::workspace::Workspace;
 
 #[cfg(test)]
@@ -20,9 +21,9 @@ pub enum Tier {
     Kernel,
     /// The front proxy, over real connections
     Proxy,
-    /// (does not exist yet)
+    /// Nodes with a real containerd (needs root)
     Node,
-    /// (does not exist yet)
+    /// Clusters with a real API server, kubelets and controllers (needs root)
     Cluster,
     /// (does not exist yet)
     Split,
@@ -55,7 +56,7 @@ pub enum PlanError {
 
 impl Tier {
     /// The tiers that can run today, in the order in which they run.
-    pub const EXISTING: [Self; 3] = [Self::Unit, Self::Kernel, Self::Proxy];
+    pub const EXISTING: [Self; 5] = [Self::Unit, Self::Kernel, Self::Proxy, Self::Node, Self::Cluster];
 
     /// The name on the command line.
     pub fn name(self) -> &'static str {
@@ -75,18 +76,31 @@ impl Tier {
         match self {
             Self::Kernel => packages::KERNEL,
             Self::Proxy => packages::PROXY,
-            Self::Unit | Self::Node | Self::Cluster | Self::Split | Self::Web => &[],
+            Self::Node | Self::Cluster => packages::NODE,
+            Self::Unit | Self::Split | Self::Web => &[],
+        }
+    }
+
+    /// Third parties' programs that the tier's tests run nodes and clusters of.
+    pub fn parts(self) -> Parts {
+        match self {
+            Self::Node => Parts::Node,
+            Self::Cluster => Parts::Cluster,
+            Self::Unit | Self::Kernel | Self::Proxy | Self::Split | Self::Web => Parts::None,
         }
     }
 
     /// Whether the tier's tests make namespaces and load rules.
     pub fn needs_root(self) -> bool {
-        self == Self::Kernel
+        matches!(self, Self::Kernel | Self::Node | Self::Cluster)
     }
 
-    /// The tier of a package's integration tests.
-    fn of_package(package: &str) -> Self {
+    /// The tier of a package's integration test target.
+    fn of_target(package: &str, target: &str) -> Self {
         match package {
+            // One package, since they share nodes; what needs an API server says so by its name.
+            "sidewall-node-tests" if target.starts_with("cluster") => Self::Cluster,
+            "sidewall-node-tests" => Self::Node,
             "sidewall-netns" | "sidewall-netfilter" | "sidewall-flowlog" | "sidewall-sandbox" | "sidewall-tests"
             | "sidewall-cli" => Self::Kernel,
             "sidewall-proxy" | "sidewall-proxy-config" => Self::Proxy,
@@ -112,8 +126,8 @@ impl Tier {
                 runs.push(Run::test(&["--workspace", "--lib", "--bins"], &BTreeSet::new()));
                 runs.push(Run::test(&["--workspace", "--doc"], &BTreeSet::new()));
             }
-            // Tests of whole pods start the programs as they are built beside each other.
-            Self::Kernel => runs.push(Run::build(&["--workspace", "--bins"], &targets)),
+            // Tests of whole pods and nodes start the programs as they are built beside each other.
+            Self::Kernel | Self::Node | Self::Cluster => runs.push(Run::build(&["--workspace", "--bins"], &targets)),
             _ => {}
         }
         if !targets.is_empty() {
@@ -128,10 +142,10 @@ impl Tier {
     fn targets(self, workspace: &Workspace) -> Result<BTreeSet<&str>, PlanError> {
         let mut owners: BTreeMap<&str, &str> = BTreeMap::new();
         let all = || workspace.tests.iter().flat_map(|(package, names)| names.iter().map(move |name| (package, name)));
-        for (package, name) in all().filter(|(package, _)| Self::of_package(package) == self) {
+        for (package, name) in all().filter(|(package, name)| Self::of_target(package, name) == self) {
             owners.insert(name, package);
         }
-        for (package, name) in all().filter(|(package, _)| Self::of_package(package) != self) {
+        for (package, name) in all().filter(|(package, name)| Self::of_target(package, name) != self) {
             if let Some(here) = owners.get(name.as_str()) {
                 return Err(PlanError::SharedName {
                     target: name.clone(),

@@ -27,10 +27,11 @@ fn every_test_target_runs_in_exactly_one_tier() {
         ("sidewall-netfilter", &["load"]),
         ("sidewall-proxy", &["basic"]),
         ("sidewall-fuzz", &["htpasswd"]),
+        ("sidewall-node-tests", &["bed", "cluster_bed"]),
         ("sidewall-of-tomorrow", &["something"]),
     ]);
     let all: Vec<String> = Tier::EXISTING.iter().flat_map(|tier| lines(*tier, &workspace)).collect();
-    for name in ["load", "basic", "htpasswd", "something"] {
+    for name in ["load", "basic", "htpasswd", "bed", "cluster_bed", "something"] {
         let wanted = format!("--test {name}");
         let count = all.iter().filter(|line| line.starts_with("test") && line.contains(&wanted)).count();
         assert_eq!(count, 1, "{name}: {all:?}");
@@ -50,6 +51,14 @@ fn the_kernel_tier_builds_the_programs_before_it_runs_them() {
 }
 
 #[test]
+fn what_needs_an_api_server_says_so_by_its_name() {
+    let workspace = workspace(&[("sidewall-node-tests", &["bed", "cluster_bed", "runtime"])]);
+    assert_eq!(lines(Tier::Cluster, &workspace)[1], "test --no-fail-fast --workspace --test cluster_bed");
+    assert_eq!(lines(Tier::Node, &workspace)[1], "test --no-fail-fast --workspace --test bed --test runtime");
+    assert_eq!((Tier::Node.parts(), Tier::Cluster.parts()), (Parts::Node, Parts::Cluster));
+}
+
+#[test]
 fn the_unit_tier_needs_no_test_target() {
     assert_eq!(
         lines(Tier::Unit, &workspace(&[])),
@@ -59,7 +68,7 @@ fn the_unit_tier_needs_no_test_target() {
 
 #[test]
 fn a_tier_without_tests_is_an_error() {
-    for tier in [Tier::Kernel, Tier::Proxy] {
+    for tier in [Tier::Kernel, Tier::Proxy, Tier::Node, Tier::Cluster] {
         let error = tier.plan(&workspace(&[("sidewall-fuzz", &["x"])])).unwrap_err();
         assert!(matches!(error, PlanError::Empty(_)), "{error}");
     }
@@ -67,7 +76,7 @@ fn a_tier_without_tests_is_an_error() {
 
 #[test]
 fn later_tiers_are_known_and_do_not_exist() {
-    for tier in [Tier::Node, Tier::Cluster, Tier::Split, Tier::Web] {
+    for tier in [Tier::Split, Tier::Web] {
         assert_eq!(tier.plan(&workspace(&[])), Err(PlanError::NotYet));
     }
 }
