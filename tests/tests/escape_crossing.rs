@@ -2,11 +2,12 @@
 
 use rustix::fd::OwnedFd;
 use sidewall_flow::Protocol;
+use sidewall_tests::lab::attacker::Arms;
 use sidewall_tests::lab::{self, By};
 use sidewall_tests::raw::{self, Device, flags};
-use sidewall_tests::scene::{CLIENTS, COLLECTORS, Flow, MALLORY, assert_silent, heard};
+use sidewall_tests::scene::{CLIENTS, COLLECTORS, Flow, MALLORY, assert_silent, heard, id, send_to, take_over};
 use sidewall_tests::siege::networks::{DEVICES, ETH0, MAY, NET1, NET2, Pod, STRAY0, own, ways};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sidewall-party");
 /// What must not arrive.
@@ -136,5 +137,41 @@ fn arrives_only_without_rules(pod: &mut Pod, by: Option<By>, away: usize, packet
         let neighbour = &pod.neighbours[away];
         pod.siege.scene.denied(what, |_| neighbour.put(Device::Link, packet).unwrap());
         assert_silent(ear, what);
+    }
+}
+
+/// A limit, in IPv6 (IPv4 counts an address for the device that had it first): an address that two devices have and that
+/// nobody tells of. What a flow may is asked when it begins, and by its address alone the next packet's device is as good
+/// as the first one's.
+#[test]
+fn an_address_that_nobody_tells_of_moves_a_flow_a_documented_limit() {
+    let mut pod = Pod::new(PROGRAM);
+    let own: IpAddr = "fd77::99".parse().unwrap();
+    for device in [ETH0, NET1] {
+        let added = format!("-6 addr add {own}/128 dev {} nodad", DEVICES[device]);
+        lab::ip(&pod.siege.scene.lab.pod, &added).unwrap();
+    }
+    for by in [By::Cgroup, By::Uid] {
+        pod.enforce(by, &sidewall_tests::siege::networks::world(), 2);
+        let to = SocketAddr::new(COLLECTORS[1], 7000);
+        let ear = take_over(pod.network(ETH0), Protocol::Udp, to).unwrap();
+        let (marker, port) = (pod.siege.marker(), pod.siege.scene.port());
+        let mut mallory = pod.siege.scene.lab.attacker(id(MALLORY), Arms::Plain);
+        let throws = |text: &str| format!("throw($keep{{f}}, '{text}', '{}', 7000)", to.ip());
+        mallory.must(&format!("$keep{{f}} = bound(SOCK_DGRAM, '{own}', {port}); {}", throws("hello")));
+        assert_eq!(heard(&ear).unwrap().as_deref(), Some(&b"hello"[..]), "{by:?}");
+        // It is a live flow when it has an answer.
+        send_to(&ear, b"welcome", SocketAddr::new(own, port)).unwrap();
+        let hears =
+            "my $set = ''; vec($set, fileno($keep{f}), 1) = 1; select($set, undef, undef, 5); waiting($keep{f})";
+        assert_eq!(mallory.must(hears), "got welcome", "{by:?}");
+        mallory.must(&format!("option($keep{{f}}, 1, 25, 'net1'); {}", throws(&marker)));
+        pod.spies[NET1].waits_for(marker.as_bytes()).expect("this limit is gone: tell SECURITY.md");
+        // A flow of its own has no such luck.
+        let marker = pod.siege.marker();
+        let begins =
+            format!("$keep{{f}} = bound(SOCK_DGRAM, '{own}', 0, options => [[1, 25, 'net1']]); {}", throws(&marker));
+        let sent = pod.siege.scene.denied("a flow of net1", |_| mallory.run(&begins));
+        assert_eq!(pod.left(&marker), None, "{by:?}: {sent:?}");
     }
 }

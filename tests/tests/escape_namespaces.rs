@@ -202,3 +202,107 @@ fn confined(scene: &Scene, prepare: &str, namespaces: &str) -> Attacker {
     let launch = launch.netns(&scene.lab.pod).cgroup(scene.lab.cgroup_of(id(MALLORY))).privileged();
     Attacker::start(launch).expect("a confined attacker can be started")
 }
+
+/// Settings of the namespace (`/proc/sys/net`) are root's without any capability, where a runtime has not mounted them
+/// read-only. The rules stand on none of them.
+const SETTINGS: [(&str, &str); 19] = [
+    ("ipv4/tcp_syncookies", "2"),
+    ("ipv4/tcp_fastopen", "1543"),
+    ("ipv4/tcp_tw_reuse", "1"),
+    ("ipv4/ip_nonlocal_bind", "1"),
+    ("ipv6/ip_nonlocal_bind", "1"),
+    ("ipv4/ip_early_demux", "0"),
+    ("ipv4/udp_early_demux", "0"),
+    ("ipv4/tcp_early_demux", "0"),
+    ("ipv4/fwmark_reflect", "1"),
+    ("ipv4/tcp_fwmark_accept", "1"),
+    ("ipv4/ip_unprivileged_port_start", "0"),
+    ("ipv4/ping_group_range", "0 2147483647"),
+    ("ipv4/conf/all/route_localnet", "1"),
+    ("ipv4/conf/all/accept_local", "1"),
+    ("ipv4/conf/all/rp_filter", "0"),
+    ("ipv4/conf/all/accept_source_route", "1"),
+    ("netfilter/nf_conntrack_tcp_be_liberal", "1"),
+    ("netfilter/nf_conntrack_tcp_loose", "1"),
+    ("netfilter/nf_conntrack_checksum", "0"),
+];
+
+#[test]
+fn settings_that_root_may_change_open_nothing() {
+    use sidewall_tests::scene::{COLLECTORS, End, POD};
+    let mut siege = Siege::new(PROGRAM);
+    siege.scene.stand(By::Cgroup);
+    let sets = |(name, value): (&str, &str)| {
+        format!(
+            "open(my $f, '>', '/proc/sys/net/{name}') or fail('open'); syswrite($f, '{value}') // fail('write'); close($f);
+             open($f, '<', '/proc/sys/net/{name}') or fail('open'); my $now = <$f>; $now =~ s/\\s+/ /g; $now"
+        )
+    };
+    for setting in SETTINGS {
+        assert_eq!(siege.mallory(Arms::Plain).run(&sets(setting)).unwrap_err().errno(), EACCES, "{setting:?}");
+        assert_eq!(siege.mallory(Arms::Root).must(&sets(setting)).trim(), setting.1, "{setting:?}");
+    }
+    for family in [0, 1] {
+        for (server, to) in [
+            (Some(APP), SocketAddr::new(LOOPBACK[family], 8080)),
+            (Some(APP), SocketAddr::new(POD[family], 8080)),
+            (None, SocketAddr::new(COLLECTORS[family], 7000)),
+        ] {
+            for protocol in [Protocol::Udp, Protocol::Tcp] {
+                let maker = server.map_or(siege.scene.outside(), |number| siege.scene.app(number));
+                let ear = take_over(maker, protocol, to).unwrap();
+                let kind = if protocol == Protocol::Udp { "SOCK_DGRAM" } else { "SOCK_STREAM" };
+                for source in ["", "198.51.100.99", "2001:db8:2::5"] {
+                    let marker = siege.marker();
+                    let socket = match source {
+                        "" => format!("made(family('{}'), {kind})", to.ip()),
+                        source if source.contains(':') == (family == 1) => format!("bound({kind}, '{source}', 0)"),
+                        _ => continue,
+                    };
+                    let code = format!("my $s = {socket}; dial($s, '{marker}', '{}', {})", to.ip(), to.port());
+                    let sent = siege.scene.lab.attacker(id(MALLORY), Arms::Plain).run(&code);
+                    siege.settle();
+                    let heard = if protocol == Protocol::Udp {
+                        sidewall_tests::siege::drained(&ear)
+                    } else {
+                        let maker = server.map_or(siege.scene.outside(), |number| siege.scene.app(number));
+                        maker.accept(&ear).map_or(String::new(), |socket| sidewall_tests::siege::drained(&socket))
+                    };
+                    assert_eq!(heard, "", "{protocol} to {to} from {source:?}: {sent:?}");
+                    assert!(!siege.left(&marker), "{protocol} to {to} from {source:?} has left: {sent:?}");
+                }
+                drop(ear);
+                // Who may, may still.
+                let (client, server) = match server {
+                    Some(number) => (PROXY, End::Container(number)),
+                    None => (APP, End::Outside),
+                };
+                siege.scene.flow(End::Container(client), server, protocol, to).works().unwrap();
+            }
+        }
+    }
+}
+
+/// A limit: the kernel tells who asks which sockets there are in the namespace, and root also which flows. They are read, and
+/// can't be changed.
+#[test]
+fn others_sockets_are_seen_a_documented_limit() {
+    let mut siege = Siege::new(PROGRAM);
+    for by in [By::Cgroup, By::Uid] {
+        siege.scene.stand(by);
+        let to = SocketAddr::new(LOOPBACK[0], 8080);
+        let flow = siege.scene.flow(
+            sidewall_tests::scene::End::Container(PROXY),
+            sidewall_tests::scene::End::Container(APP),
+            Protocol::Tcp,
+            to,
+        );
+        let reads = |name: &str| format!("open(my $f, '<', '/proc/self/net/{name}') or fail('open'); local $/; <$f>");
+        let table = siege.mallory(Arms::Plain).must(&reads("tcp"));
+        let client = format!(":{:04X} 0100007F:1F90 01", flow.from.port());
+        assert!(table.contains(&client), "this limit is gone: tell SECURITY.md: {table}");
+        let flows = siege.mallory(Arms::Plain).run(&reads("nf_conntrack"));
+        assert!([EACCES, ENOENT].contains(&flows.unwrap_err().errno()), "{by:?}");
+        flow.works().unwrap();
+    }
+}

@@ -338,6 +338,46 @@ fn extension_headers_hide_no_datagram() {
     });
 }
 
+/// The same headers before what somebody on the network sends: to a port that is open, and to one that is not.
+#[test]
+fn extension_headers_hide_no_datagram_from_the_network_either() {
+    let mut siege = Siege::new(PROGRAM);
+    let mut neighbour = siege.scene.lab.neighbour();
+    let padding = || vec![0, 1, 4, 0, 0, 0, 0];
+    // A home address (RFC 6275), which the kernel takes for the source where it is told of such nodes.
+    let home = [&[2, 1, 2, 0, 0, 201, 16][..], &[0xfd, 0x77, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2]].concat();
+    let chains: Vec<Chain> = vec![
+        ("hop by hop", vec![(0, padding())], true),
+        ("destination options", vec![(60, padding())], true),
+        ("both", vec![(0, padding()), (60, padding())], true),
+        ("routing, type 0", vec![(43, vec![0, 0, 0, 0, 0, 0, 0])], true),
+        ("a home address", vec![(60, home)], false),
+        ("authentication", vec![(51, vec![1, 0, 0, 0, 0, 0, 1, 0, 0, 0, 1])], false),
+    ];
+    for by in [None, Some(By::Cgroup), Some(By::Uid)] {
+        if let Some(by) = by {
+            siege.scene.stand(by);
+        }
+        for (number, port, open) in [(PROXY, 8443, true), (APP, 8080, by.is_none())] {
+            let to = SocketAddr::new(POD[1], port);
+            let ear = take_over(siege.scene.app(number), Protocol::Udp, to).unwrap();
+            for (name, chain, understood) in &chains {
+                let plain = raw::udp(siege.scene.fresh(CLIENTS[1]), to, b"SECRET-SECRET");
+                let code = format!("whole('{}', '{}')", to.ip(), hex(&[raw::extended(&plain, chain)]));
+                let what = format!("{by:?}: {name} to {to}");
+                neighbour.must(&code);
+                if open && *understood {
+                    let got = sidewall_tests::scene::heard(&ear).unwrap();
+                    assert_eq!(got.as_deref(), Some(&b"SECRET-SECRET"[..]), "{what}");
+                } else {
+                    siege.settle();
+                    assert_silent(&ear, &what);
+                }
+            }
+        }
+    }
+}
+
 /// A source address that is not the pod's: with IP_TRANSPARENT (NET_RAW suffices for it); and in IPv6 a process may
 /// bind any address and send under it, without a capability.
 #[test]
