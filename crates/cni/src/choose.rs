@@ -1,7 +1,7 @@
 //! Which file of a configuration directory the runtimes take.
 //!
-//! The specification does not say. containerd and CRI-O take the first by name of all `.conf`, `.conflist` and `.json` files,
-//! compared by octets. Where it can't be loaded, containerd has no network and CRI-O goes on to the next one.
+//! The specification does not say. containerd and CRI-O take the first by name of all `.conf`, `.conflist` and `.json`
+//! files, compared by octets. Where it can't be loaded, containerd has no network and CRI-O goes on to the next one.
 
 /// What the names of network configurations end with.
 pub const ENDINGS: [&str; 3] = [".conf", ".conflist", ".json"];
@@ -28,15 +28,15 @@ pub fn in_order<'a>(names: impl IntoIterator<Item = &'a str>) -> Vec<&'a str> {
     found
 }
 
-/// What a list is called that is made from the single configuration `name`, so that the runtimes take it instead: it comes before that
-/// one, and behind all that came before it.
+/// What a list is called that is made from the single configuration `name`, so that the runtimes take it instead: it
+/// comes before that one, and behind all that came before it.
 pub fn list_beside(name: &str) -> String {
     let stem = name.strip_suffix(ending(name)).unwrap_or(name);
     format!("{stem}{BESIDE}")
 }
 
-/// What the name of a list ends with that was made from a single configuration. `0` comes before the first letter of every
-/// other ending.
+/// What the name of a list ends with that was made from a single configuration. `0` comes before the first letter of
+/// every other ending.
 pub const BESIDE: &str = ".00-sidewall.conflist";
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! What the runtime writes on our standard input: our entry of the network's list, with what the specification adds to it.
+//! What the runtime writes on our standard input: our entry of the network's list, with what the specification adds to
+//! it.
 
 use crate::entry::Entry;
 use crate::failure::Failure;
@@ -13,8 +14,10 @@ use std::io::Read;
 /// The longest configuration, in octets. What goes on to the agent must fit into a document beside the rest.
 pub const CONFIG_MAX: usize = DOCUMENT_MAX - (64 << 10);
 
-/// Keys that the specification or its conventions have for every plugin, and that mean nothing to this one.
-const OTHERS: [&str; 7] = ["type", "args", "capabilities", "runtimeConfig", "ipMasq", "ipam", "dns"];
+/// Keys that the specification or its conventions have for every plugin, and that mean nothing to this one. Multus
+/// writes the last two into every plugin of a list whose network has a device to give.
+const OTHERS: [&str; 9] =
+    ["type", "args", "capabilities", "runtimeConfig", "ipMasq", "ipam", "dns", "deviceID", "pciBusID"];
 /// What every key begins with that the specification reserves since 1.1.0.
 const RESERVED: &str = "cni.dev/";
 /// The longest piece of a field's name that an error repeats.
@@ -45,8 +48,8 @@ pub fn read_all(from: &mut dyn Read) -> Result<Vec<u8>, Failure> {
     if octets.len() > CONFIG_MAX { Err(Failure::Long) } else { Ok(octets) }
 }
 
-/// The version that a configuration names, as far as it is one: known before anything else may be wrong, because errors are written in
-/// it too.
+/// The version that a configuration names, as far as it is one: known before anything else may be wrong, because errors
+/// are written in it too.
 pub fn version(octets: &[u8]) -> Option<SpecVersion> {
     #[derive(Deserialize)]
     struct Version {
@@ -142,7 +145,7 @@ mod tests {
     #[test]
     fn a_configuration_is_read_with_all_that_runtimes_add() {
         let text = r#"{"cniVersion":"1.1.0","name":"podnet","type":"sidewall-cni","socket":"/s","exemptNamespaces":["a"],
-            "capabilities":{},"runtimeConfig":{"x":1},"args":{"cni":{}},"ipam":{},"dns":{},"ipMasq":true,
+            "capabilities":{},"runtimeConfig":{"x":1},"args":{"cni":{}},"ipam":{},"dns":{},"ipMasq":true,"deviceID":"0000:00:1f.6","pciBusID":"0000:00:1f.6",
             "cni.dev/later":[],"cni.dev/valid-attachments":[{"containerID":"c","ifname":"eth0","more":1}],
             "prevResult": {"cniVersion":"1.1.0", "x" : 1e400}}"#;
         let config = Config::parse(text.as_bytes()).unwrap();

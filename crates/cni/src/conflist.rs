@@ -1,5 +1,5 @@
-//! One network's configuration with our plugin in it, and without it. Pure: text in, text out, and every octet that does not
-//! have to change stays as it is.
+//! One network's configuration with our plugin in it, and without it. Pure: text in, text out, and every octet that
+//! does not have to change stays as it is.
 
 use crate::entry::{Entry, TYPE};
 use crate::text::{Edits, Member, elements, members, place, removal};
@@ -20,8 +20,8 @@ pub enum ListError {
     NoName,
     /// Its version has no chains.
     #[error(
-        "its cniVersion is {found}: a plugin can stand behind another only from 0.3.0 on, and sidewall-cni knows versions up to \
-         {newest}; set one of them",
+        "its cniVersion is {found}: a plugin can stand behind another only from 0.3.0 on, and sidewall-cni knows versions up \
+         to {newest}; set one of them",
         newest = SpecVersion::NEWEST
     )]
     Version {
@@ -30,8 +30,8 @@ pub enum ListError {
     },
     /// It has no list of plugins.
     #[error(
-        "it has no list of plugins: write them into the file, since plugins in a directory of their own can't be followed by \
-         another"
+        "it has no list of plugins: write them into the file, since plugins in a directory of their own can't be followed \
+         by another"
     )]
     NoPlugins,
     /// There is nothing to stand behind.
@@ -146,9 +146,10 @@ impl<'a> List<'a> {
 
     /// The list with our entry; `None` where nothing has to change.
     ///
-    /// An entry of ours that is missing becomes the last. One that is there stays where it is, even if others have come behind it: who else
-    /// wants to be the last would move us for ever, and the guard is for the namespace as a whole, whatever comes
-    /// after it. Only in the first place it can't stay. One that says something else is replaced, and a second one goes.
+    /// An entry of ours that is missing becomes the last. One that is there stays where it is, even if others have come
+    /// behind it: who else wants to be the last would move us for ever, and the guard is for the namespace as a whole,
+    /// whatever comes after it. Only in the first place it can't stay. One that says something else is replaced, and a
+    /// second one goes.
     ///
     /// # Errors
     /// [`ListError::NothingElse`].
@@ -180,7 +181,8 @@ impl<'a> List<'a> {
         Ok((made != self.text).then_some(made))
     }
 
-    /// The list without any entry of ours; `None` where there is none. What [`List::with`] has added is gone again, to the octet.
+    /// The list without any entry of ours; `None` where there is none. What [`List::with`] has added is gone again, to
+    /// the octet.
     ///
     /// # Errors
     /// [`ListError::NothingElse`].
@@ -214,7 +216,8 @@ impl<'a> List<'a> {
     }
 }
 
-/// A network's single configuration as a list, with our entry behind it; the configuration stays in it as it is written.
+/// A network's single configuration as a list, with our entry behind it; the configuration stays in it as it is
+/// written.
 ///
 /// # Errors
 /// [`ListError`].

@@ -48,8 +48,8 @@ pub struct Entry {
     /// How long the agent may take.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub timeout_milliseconds: Option<u32>,
-    /// In a list that was made from a network's single configuration: that file's name, or that it was a delegate. The plugin itself
-    /// does not look at it.
+    /// In a list that was made from a network's single configuration: that file's name, or that it was a delegate. The
+    /// plugin itself does not look at it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub converted_from: Option<String>,
 }

@@ -131,7 +131,8 @@ pub enum Failure {
     NoNamespace(PathBuf),
     /// The agent does not answer.
     #[error(
-        "{consequence}: Sidewall's agent on this node can't be asked, and policies may select pods of namespace {namespace}"
+        "{consequence}: Sidewall's agent on this node can't be asked, and policies may select pods of namespace \
+         {namespace}"
     )]
     NoAgent {
         /// What this means for the pod.
@@ -215,8 +216,7 @@ fn roughly(age: Duration) -> String {
 /// Where to look.
 fn look(DaemonSet { namespace, name }: &DaemonSet) -> String {
     format!(
-        "Look at this node's pod of DaemonSet {name} in namespace {namespace}: \
-         kubectl -n {namespace} get pods -o wide; kubectl -n {namespace} logs ds/{name}"
+        "Look at this node's pod of DaemonSet {name} in namespace {namespace} (kubectl -n {namespace} get pods -o wide)"
     )
 }
 
@@ -281,8 +281,8 @@ impl Failure {
                     Known::Nothing(error) => format!("Its last state does not tell: {error}."),
                 };
                 format!(
-                    "The agent: {error}. {known} The kubelet tries again by itself, and the pod starts when the agent is back. {}. \
-                     To let pods of {namespace} start without walls, name it in the agent's exemptNamespaces.",
+                    "The agent: {error}. {known} The kubelet tries again by itself, and the pod starts when the agent is \
+                     back. {}. To let pods of {namespace} start without walls, name it in the agent's exemptNamespaces.",
                     look(daemon_set)
                 )
             }

@@ -1,9 +1,9 @@
-//! Frames on a UNIX stream socket: four octets with the length of a document, big-endian, then the document; with the first
-//! octet there may come one descriptor.
+//! Frames on a UNIX stream socket: four octets with the length of a document, big-endian, then the document; with the
+//! first octet there may come one descriptor.
 //!
-//! Nothing here blocks by itself: each operation says that it would have to wait. A caller with a runtime of its own waits in
-//! its own way and calls [`Incoming::receive`] and [`Outgoing::send`] again; others use [`receive`] and [`send`], which wait
-//! for the socket until a deadline. The socket's own mode does not matter.
+//! Nothing here blocks by itself: each operation says that it would have to wait. A caller with a runtime of its own
+//! waits in its own way and calls [`Incoming::receive`] and [`Outgoing::send`] again; others use [`receive`] and
+//! [`send`], which wait for the socket until a deadline. The socket's own mode does not matter.
 
 use crate::wire::DOCUMENT_MAX;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};

@@ -1,10 +1,12 @@
 //! Reads a directory of network configurations and carries a [`Plan`] out in it.
 //!
-//! Each file is replaced in one step, so that a runtime that looks at any moment sees it whole, in one form or the other. Where
-//! somebody else has changed a file since it was read, nothing more is done: the caller reads again and makes a new plan.
+//! Each file is replaced in one step, so that a runtime that looks at any moment sees it whole, in one form or the
+//! other. Where somebody else has changed a file since it was read, nothing more is done: the caller reads again and
+//! makes a new plan.
 
 use crate::choose::is_configuration;
 use crate::plan::{Files, Plan, Step, Unreadable};
+use crate::temporary;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -111,10 +113,7 @@ fn make(directory: &Path, step: &Step) -> Result<(), InstallError> {
     // A link stays a link: who made it changes the file that it leads to.
     let target = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
     let mode = fs::metadata(&target).map_or(0o600, |meta| meta.permissions().mode() & 0o777);
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    // The runtimes do not look at a file that ends so.
-    let made = target.with_file_name(format!(".{name}.{}.sidewall", std::process::id()));
-    let _ = fs::remove_file(&made);
+    let made = temporary::beside(&target);
     let written = OpenOptions::new()
         .write(true)
         .create_new(true)

@@ -1,8 +1,8 @@
 //! The chained CNI plugin `sidewall-cni`, and what others need of it.
 //!
-//! A container runtime runs the program as the last of a network's plugins, before any container of a pod starts. At ADD it asks the
-//! node's agent to let the pod's guard stand, and fails when it does not: the pod waits. It makes no rules itself, knows no
-//! policy and no Kubernetes API, and keeps no state.
+//! A container runtime runs the program as the last of a network's plugins, before any container of a pod starts. At
+//! ADD it asks the node's agent to let the pod's guard stand, and fails when it does not: the pod waits. It makes no
+//! rules itself, knows no policy and no Kubernetes API, and keeps no state.
 //!
 //! - [`plugin`] is the program: ADD, DEL, CHECK, STATUS, GC and VERSION of the specification's versions 0.3.0 to 1.1.0.
 //! - [`wire`], [`frame`]: what plugin and agent say to each other; [`serve`] is the agent's side, [`ask`] the plugin's.
@@ -12,9 +12,9 @@
 //!
 //! # Without the agent
 //!
-//! No socket, nobody at it, nobody in time, another version, or an agent that is not ready yet: then a pod starts only when its
-//! namespace is exempt (`exemptNamespaces` of the entry) or the agent's file says that nothing selects pods there. DEL and GC
-//! never fail. STATUS fails when the file names a selected namespace, or can't be believed.
+//! No socket, nobody at it, nobody in time, another version, or an agent that is not ready yet: then a pod starts only
+//! when its namespace is exempt (`exemptNamespaces` of the entry) or the agent's file says that nothing selects pods
+//! there. DEL and GC never fail. STATUS fails when the file names a selected namespace, or can't be believed.
 //!
 //! # Without Kubernetes
 //!
@@ -37,6 +37,7 @@ pub mod plugin;
 pub mod result;
 pub mod serve;
 pub mod state;
+mod temporary;
 mod text;
 pub mod version;
 pub mod wire;

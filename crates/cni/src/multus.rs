@@ -1,18 +1,19 @@
 //! Networks whose first plugin is Multus, which runs other networks' chains itself.
 //!
-//! Multus' configuration is the first of the directory (`00-multus.conf`, or `.conflist`), and the pod's default network is
+//! Multus' configuration is the first of the directory (`00-multus.conf`, or `.conflist`), and the pod's default
+//! network is
 //!
-//! - what `clusterNetwork` names: a file, or a network's name, which Multus looks up at every ADD (so the "thick" plugin's daemon
-//!   writes it, whose plugin is `multus-shim`); or
-//! - the first of `delegates`: a copy of another file's content (so the "thin" plugin's entrypoint writes it, from the first
-//!   other file of the directory, and again when that changes or when it starts).
+//! - what `clusterNetwork` names: a file, or a network's name, which Multus looks up at every ADD (so the "thick"
+//!   plugin's daemon writes it, whose plugin is `multus-shim`); or
+//! - the first of `delegates`: a copy of another file's content (so the "thin" plugin's entrypoint writes it, from the
+//!   first other file of the directory, and again when that changes or when it starts).
 //!
-//! Our plugin belongs into the default network's chain: in the first case in that file, in the second in the copy and in the file
-//! from which it is copied. It can't stand behind Multus itself: Multus writes its file anew, and takes any other file of the directory
-//! for the default network's.
+//! Our plugin belongs into the default network's chain: in the first case in that file, in the second in the copy and
+//! in the file from which it is copied. It can't stand behind Multus itself: Multus writes its file anew, and takes any
+//! other file of the directory for the default network's.
 //!
-//! Further networks of a pod (NetworkAttachmentDefinitions) are objects of the API server and are not touched. The guard is for
-//! the pod's network namespace as a whole, and thus for their devices too, before any container starts.
+//! Further networks of a pod (NetworkAttachmentDefinitions) are objects of the API server and are not touched. The
+//! guard is for the pod's network namespace as a whole, and thus for their devices too, before any container starts.
 
 use crate::conflist::{List, ListError, list_of, only, plugin_type};
 use crate::entry::Entry;
@@ -95,7 +96,8 @@ fn with_delegate(
     }))
 }
 
-/// Multus' configuration with our entry in the chain of its copy of the default network; `None` where nothing has to change.
+/// Multus' configuration with our entry in the chain of its copy of the default network; `None` where nothing has to
+/// change.
 ///
 /// # Errors
 /// [`ListError`].

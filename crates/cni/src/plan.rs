@@ -34,7 +34,8 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// The networks whose chains have our plugin when they are made.
     pub chained: Vec<Chained>,
-    /// The files that could not be dealt with. The runtimes can't load them either, or they do without our plugin, as the reason says.
+    /// The files that could not be dealt with. The runtimes can't load them either, or they do without our plugin, as
+    /// the reason says.
     pub skipped: Vec<Skipped>,
 }
 
@@ -43,7 +44,8 @@ pub struct Plan {
 pub struct Step {
     /// The file.
     pub name: String,
-    /// What it says before: if it says something else by then, somebody was faster, and a new plan is needed. None: there is no such file.
+    /// What it says before: if it says something else by then, somebody was faster, and a new plan is needed. None:
+    /// there is no such file.
     pub from: Option<String>,
     /// What it shall say; None: it shall go.
     pub to: Option<String>,
@@ -85,14 +87,14 @@ pub enum Problem {
     List(#[from] ListError),
     /// Multus takes its default network from elsewhere.
     #[error(
-        "Multus' default network is {0}, which is not in this directory: where it is a NetworkAttachmentDefinition, add \
-         sidewall-cni to its list of plugins, or let clusterNetwork name a file here"
+        "Multus' default network is {0}, which is not in this directory: where it is a NetworkAttachmentDefinition, \
+         add sidewall-cni to its list of plugins, or let clusterNetwork name a file here"
     )]
     MultusElsewhere(String),
     /// Multus takes its default network from a file that is no list.
     #[error(
-        "Multus' clusterNetwork names the file {0}, which holds a single plugin's configuration and no list, so that nothing can \
-         stand behind that plugin: make it a .conflist"
+        "Multus' clusterNetwork names the file {0}, which holds a single plugin's configuration and no list, so that nothing \
+         can stand behind that plugin: make it a .conflist"
     )]
     MultusSingle(String),
     /// The name for a list beside is too long.
@@ -113,7 +115,8 @@ pub fn install(files: &Files, entry: &Entry) -> Result<Plan, Problem> {
     for name in planner.originals() {
         match planner.chain(name, true) {
             Ok(()) => return Ok(planner.plan),
-            // What can't be read the runtimes can't load: CRI-O then takes the next one, and that must not be without us.
+            // What can't be read the runtimes can't load: CRI-O then takes the next one, and that must not be without
+            // us.
             Err(why @ (Problem::Unreadable(_) | Problem::List(_))) => planner.skip(name, why),
             Err(other) => return Err(other),
         }

@@ -151,7 +151,8 @@ impl Call<'_> {
             Ok(Answer::Ready) => Ok(()),
             Ok(Answer::Refused(refusal)) => Err(Failure::Refused { message: refusal.message, daemon_set }),
             Ok(_) => Err(Failure::NoAnswer { daemon_set }),
-            // Where nothing selects anything, pods start without an agent, and the node is not to be held unready for it.
+            // Where nothing selects anything, pods start without an agent, and the node is not to be held unready for
+            // it.
             Err(error) => match State::read(config.entry.state()) {
                 Ok(state) if !state.any_selected() => Ok(()),
                 _ => Err(Failure::NotAvailable { error: error.into(), daemon_set }),

@@ -26,8 +26,8 @@ pub enum ResultError {
     },
 }
 
-/// The previous result as ADD must print it: the very same text where it is in the version of the configuration already, as it
-/// always is when a runtime follows the specification. Otherwise only what the version says is changed.
+/// The previous result as ADD must print it: the very same text where it is in the version of the configuration
+/// already, as it always is when a runtime follows the specification. Otherwise only what the version says is changed.
 ///
 /// # Errors
 /// [`ResultError`].
@@ -84,8 +84,8 @@ fn say_family(edits: &mut Edits, whole: &str, address: &str, say: bool) -> Resul
     Ok(())
 }
 
-/// What a result says about the pod's devices and addresses; what the plugins of one chain say, to be compared with what is in
-/// the pod's network namespace.
+/// What a result says about the pod's devices and addresses; what the plugins of one chain say, to be compared with
+/// what is in the pod's network namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Attached {
     /// The devices, in the order to which addresses refer.
@@ -104,7 +104,8 @@ pub struct Interface {
     /// Its hardware address, as the plugin writes it.
     #[serde(default)]
     pub mac: Option<String>,
-    /// For a device in the pod: the path of its network namespace, as the runtime sees it. None or empty for one of the host.
+    /// For a device in the pod: the path of its network namespace, as the runtime sees it. None or empty for one of the
+    /// host.
     #[serde(default)]
     pub sandbox: Option<String>,
 }

@@ -1,10 +1,11 @@
 //! The agent's side: where it listens, who may ask, and one question answered.
 //!
 //! No threads and no runtime here. [`Listening`] is a listener of the standard library, and can be had non-blocking;
-//! [`answer`] does all that one connection needs and may block until its deadline. A caller with a runtime takes the parts:
-//! [`check_peer`], [`Incoming`](crate::frame::Incoming), [`understand`], [`Outgoing`](crate::frame::Outgoing).
+//! [`answer`] does all that one connection needs and may block until its deadline. A caller with a runtime takes the
+//! parts: [`check_peer`], [`Incoming`](crate::frame::Incoming), [`understand`], [`Outgoing`](crate::frame::Outgoing).
 
 use crate::frame::{self, Frame, FrameError};
+use crate::temporary;
 use crate::wire::{Answer, Ask, DocumentError, Reason};
 use rustix::net::sockopt::socket_peercred;
 use std::fs::{self, DirBuilder, Permissions};
@@ -52,8 +53,8 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Listens at a path, for root alone. A socket that is there already is replaced in one step: while one agent follows
-    /// another, there is always one who listens.
+    /// Listens at a path, for root alone. A socket that is there already is replaced in one step: while one agent
+    /// follows another, there is always one who listens.
     ///
     /// # Errors
     /// [`ListenError`].
@@ -66,10 +67,7 @@ impl Listening {
             return Err(ListenError::NotRootsAlone(directory.to_owned()));
         }
         let failed = |source| ListenError::Socket { path: path.to_owned(), source };
-        let mut made = path.as_os_str().to_owned();
-        made.push(format!(".{}", std::process::id()));
-        let made = PathBuf::from(made);
-        let _ = fs::remove_file(&made);
+        let made = temporary::beside(path);
         let listener = UnixListener::bind(&made).map_err(failed)?;
         let placed = fs::set_permissions(&made, Permissions::from_mode(0o600))
             .and_then(|()| fs::symlink_metadata(&made))

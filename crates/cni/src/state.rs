@@ -1,9 +1,10 @@
 //! What the agent leaves on the node for the time when it is not there: which namespaces need no walls.
 //!
-//! The plugin may let a pod start on the word of this file alone, so the file is believed only when nobody but root can have
-//! written it, and only as far as it goes: a namespace that it does not name is selected, for all that is known.
+//! The plugin may let a pod start on the word of this file alone, so the file is believed only when nobody but root can
+//! have written it, and only as far as it goes: a namespace that it does not name is selected, for all that is known.
 
 use crate::names::Namespace;
+use crate::temporary;
 use rustix::fs::{FileType, Mode, OFlags, Stat, fstat, open, openat};
 use rustix::io::Errno;
 use serde::de::{Error as _, MapAccess, Visitor};
@@ -120,8 +121,8 @@ impl State {
         now.saturating_sub(Duration::from_secs(self.written))
     }
 
-    /// Reads the file. It and its directory must be root's, and nobody else may write to them; neither may be a symbolic
-    /// link.
+    /// Reads the file. It and its directory must be root's, and nobody else may write to them; neither may be a
+    /// symbolic link.
     ///
     /// # Errors
     /// [`StateError`]; then every namespace counts as selected.
@@ -164,13 +165,13 @@ impl State {
         }
     }
 
-    /// Writes the file, whole or not at all, also when the machine stops in the midst of it; for root alone. Its directory
-    /// is made if it is not there.
+    /// Writes the file, whole or not at all, also when the machine stops in the midst of it; for root alone. Its
+    /// directory is made if it is not there.
     ///
     /// # Errors
     /// [`StateError`].
     pub fn write(&self, path: &Path) -> Result<(), StateError> {
-        let (directory, name) = parts(path)?;
+        let (directory, _) = parts(path)?;
         let failed = |what, path: &Path| {
             let path = path.to_owned();
             move |source| StateError::Io { what, path, source }
@@ -181,11 +182,7 @@ impl State {
         if octets.len() as u64 > STATE_MAX {
             return Err(StateError::Long(path.into()));
         }
-        let mut made = name.to_owned();
-        made.push(format!(".{}", std::process::id()));
-        let made = directory.join(made);
-        // One that an agent of the same process id left half written.
-        let _ = fs::remove_file(&made);
+        let made = temporary::beside(path);
         let placed = OpenOptions::new()
             .write(true)
             .create_new(true)

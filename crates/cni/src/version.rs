@@ -5,8 +5,9 @@ use std::fmt;
 
 /// A version of the CNI specification that this plugin speaks.
 ///
-/// 0.3.0 and 0.3.1 are among them because many networks' configurations still name them, and a chain is spoken to in the one
-/// version of its list: what a plugin does at ADD and DEL and what a result looks like are the same in them as in 0.4.0.
+/// 0.3.0 and 0.3.1 are among them because many networks' configurations still name them, and a chain is spoken to in
+/// the one version of its list: what a plugin does at ADD and DEL and what a result looks like are the same in them as
+/// in 0.4.0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SpecVersion {
     /// 0.3.0: chains and the rich result.

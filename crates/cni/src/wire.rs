@@ -1,14 +1,16 @@
 //! What the plugin and the agent of its node say to each other.
 //!
-//! Over a UNIX stream socket, [`SOCKET`], that only root may use; both sides ask the kernel who the other is (SO_PEERCRED). One
-//! question a connection:
+//! Over a UNIX stream socket, [`SOCKET`], that only root may use; both sides ask the kernel who the other is
+//! (SO_PEERCRED). One question a connection:
 //!
-//! 1. The plugin sends a [frame](crate::frame) with `{"version":1,"ask":…}`. With ADD and CHECK the pod's network namespace comes
-//!    with it as a descriptor (SCM_RIGHTS), so that no path has to be believed, or seen from another mount namespace.
+//! 1. The plugin sends a [frame](crate::frame) with `{"version":1,"ask":…}`. With ADD and CHECK the pod's network
+//!    namespace comes with it as a descriptor (SCM_RIGHTS), so that no path has to be believed, or seen from another
+//!    mount namespace.
 //! 2. The agent sends a frame with `{"version":1,"answer":…}` and closes.
 //!
 //! A document is strict: fields that are not known are errors, on both sides. What changes gets another version. Only
-//! `version` is read before it is known to be ours, so that both sides can say to each other that they are of different ages.
+//! `version` is read before it is known to be ours, so that both sides can say to each other that they are of different
+//! ages.
 
 use crate::args::Pod;
 use crate::names::{InterfaceName, Namespace, NetworkName, SandboxId};
@@ -31,16 +33,16 @@ pub const MESSAGE_MAX: usize = 4 << 10;
 pub enum Ask {
     /// A pod is attached to a network: let its guard stand before you answer. Comes with the network namespace.
     ///
-    /// A pod with several networks is asked for once for each whose chain has the plugin; the guard is for the namespace as a whole, so
-    /// the first one sets it and a later one tells of a further device. Networks whose chains do not have the plugin
-    /// are not told: what is in the namespace counts, not what was asked.
+    /// A pod with several networks is asked for once for each whose chain has the plugin; the guard is for the
+    /// namespace as a whole, so the first one sets it and a later one tells of a further device. Networks whose chains
+    /// do not have the plugin are not told: what is in the namespace counts, not what was asked.
     Add(Attachment),
     /// Do the walls of this pod stand as they should? Comes with the network namespace.
     Check(Attachment),
     /// An attachment ends, or has long ended. May come several times, and with little known.
     Del(Detachment),
-    /// These are all attachments to the network that the runtime knows of. Others may be forgotten if nothing else speaks
-    /// for them: a list is a hint, never a reason to take the walls of something that lives.
+    /// These are all attachments to the network that the runtime knows of. Others may be forgotten if nothing else
+    /// speaks for them: a list is a hint, never a reason to take the walls of something that lives.
     Gc(Valid),
     /// Could ADD be answered now?
     Status,

@@ -1,5 +1,6 @@
-//! A whole chain as a runtime runs it: the bridge plugin, then ours, from a directory in which the installer has put us. Needs
-//! root and the reference plugins (Debian's `containernetworking-plugins`), found by `CNI_PATH` or in the usual places.
+//! A whole chain as a runtime runs it: the bridge plugin, then ours, from a directory in which the installer has put
+//! us. Needs root and the reference plugins (Debian's `containernetworking-plugins`), found by `CNI_PATH` or in the
+//! usual places.
 
 use serde_json::{Value, json};
 use sidewall_cni::choose::in_order;

@@ -1,5 +1,5 @@
-//! The program itself, run as a container runtime runs it, in real network namespaces, against an agent's socket of the test's own.
-//! Needs root.
+//! The program itself, run as a container runtime runs it, in real network namespaces, against an agent's socket of the
+//! test's own. Needs root.
 
 use serde_json::{Value, json};
 use sidewall_cni::names::Namespace;

@@ -22,7 +22,8 @@ fn after(files: &Files, plan: &Plan) -> Files {
     made
 }
 
-/// Installs, sees that doing so again changes nothing and that uninstalling restores everything; gives the chained files.
+/// Installs, sees that doing so again changes nothing and that uninstalling restores everything; gives the chained
+/// files.
 fn installed(before: &Files) -> (Files, Vec<String>) {
     let plan = install(before, &Entry::default()).unwrap();
     let made = after(before, &plan);
