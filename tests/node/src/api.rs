@@ -21,8 +21,6 @@ pub enum Credentials {
     Certificate(Pair),
     /// A bearer token; in a `Debug` print it would be read, so it has a type of its own.
     Token(Token),
-    /// Nothing at all.
-    None,
 }
 
 /// A bearer token.
@@ -42,7 +40,6 @@ pub fn kubeconfig(server: &str, authority: &str, credentials: &Credentials) -> S
             json!({"client-certificate-data": base64(&pair.certificate), "client-key-data": base64(&pair.key)})
         }
         Credentials::Token(Token(token)) => json!({"token": token}),
-        Credentials::None => json!({}),
     };
     json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "bed",
