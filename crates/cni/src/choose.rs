@@ -2,6 +2,9 @@
 //!
 //! The specification does not say. containerd and CRI-O take the first by name of all `.conf`, `.conflist` and `.json`
 //! files, compared by octets. Where it can't be loaded, containerd has no network and CRI-O goes on to the next one.
+//!
+//! A containerd that is told to load several (`max_conf_num` other than 1) attaches each pod to all of them; it must
+//! not have both a single configuration and the [`list_beside`] it: write such a network's configuration as a list.
 
 /// What the names of network configurations end with.
 pub const ENDINGS: [&str; 3] = [".conf", ".conflist", ".json"];

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 pub const DIRECTORY: &str = "/etc/cni/net.d";
 /// The longest file, in octets; containerd has the same limit.
 pub const FILE_MAX: u64 = 2 << 20;
+/// The longest program, in octets.
+pub const PROGRAM_MAX: u64 = 64 << 20;
 /// The most configurations in a directory.
 pub const FILES_MAX: usize = 1024;
 
@@ -38,6 +40,9 @@ pub enum InstallError {
     /// A name that is no text.
     #[error("{} has a network configuration whose name is not UTF-8: rename it", .0.display())]
     Name(PathBuf),
+    /// The program is none.
+    #[error("{} is no program that could be put in place: it is empty or longer than {PROGRAM_MAX} octets", .0.display())]
+    NoProgram(PathBuf),
     /// Somebody else was faster.
     #[error("{} was changed by somebody else in the meantime: read the directory again", .0.display())]
     Changed(PathBuf),
@@ -73,6 +78,44 @@ pub fn read(directory: &Path) -> Result<Files, InstallError> {
         files.insert(name, text);
     }
     Ok(files)
+}
+
+/// Puts the plugin's program where the runtimes look for plugins, in one step, so that one that is running goes on and
+/// no runtime ever starts half of it. Whether there was anything to do.
+///
+/// # Errors
+/// [`InstallError`].
+pub fn place_program(from: &Path, directory: &Path) -> Result<bool, InstallError> {
+    let mut octets = Vec::new();
+    let source = File::open(from).map_err(failed("open", from))?;
+    source.take(PROGRAM_MAX + 1).read_to_end(&mut octets).map_err(failed("read", from))?;
+    if octets.is_empty() || octets.len() as u64 > PROGRAM_MAX {
+        return Err(InstallError::NoProgram(from.to_owned()));
+    }
+    let target = directory.join(crate::entry::TYPE);
+    let there = fs::symlink_metadata(&target);
+    if there.is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o7777 == 0o755)
+        && fs::read(&target).is_ok_and(|there| there == octets)
+    {
+        return Ok(false);
+    }
+    let made = temporary::beside(&target);
+    let placed = write_new(&made, &octets, 0o755).and_then(|()| fs::rename(&made, &target));
+    if let Err(error) = placed {
+        let _ = fs::remove_file(&made);
+        return Err(failed("write", &target)(error));
+    }
+    File::open(directory).and_then(|directory| directory.sync_all()).map_err(failed("write", directory))?;
+    Ok(true)
+}
+
+/// Writes a file that is not there yet, down to the disk.
+fn write_new(path: &Path, octets: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(octets)?;
+    // Not through `mode`, which the process's mask would narrow.
+    file.set_permissions(Permissions::from_mode(mode))?;
+    file.sync_all()
 }
 
 fn read_file(path: &Path) -> Result<String, Unreadable> {
@@ -114,18 +157,7 @@ fn make(directory: &Path, step: &Step) -> Result<(), InstallError> {
     let target = fs::canonicalize(&path).unwrap_or_else(|_| path.clone());
     let mode = fs::metadata(&target).map_or(0o600, |meta| meta.permissions().mode() & 0o777);
     let made = temporary::beside(&target);
-    let written = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&made)
-        .and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            // Not through `mode`, which the process's mask would narrow.
-            file.set_permissions(Permissions::from_mode(mode))?;
-            file.sync_all()
-        })
-        .map_err(failed("write", &made));
+    let written = write_new(&made, text.as_bytes(), mode).map_err(failed("write", &made));
     let placed = written
         .and_then(|()| unchanged(&path, step))
         .and_then(|()| fs::rename(&made, &target).map_err(failed("write", &target)));

@@ -8,7 +8,7 @@
 //! - [`wire`], [`frame`]: what plugin and agent say to each other; [`serve`] is the agent's side, [`ask`] the plugin's.
 //! - [`state`]: what the agent leaves on the node for the time when it is not there.
 //! - [`conflist`], [`choose`], [`plan`]: how the plugin gets into the runtime's network lists, and out of them; pure.
-//!   [`install`] reads and writes the directory.
+//!   [`install`] reads and writes the directory; [`contest`] is for when somebody else does so too.
 //!
 //! # Without the agent
 //!
@@ -19,6 +19,12 @@
 //! # Without Kubernetes
 //!
 //! Where `CNI_ARGS` names no pod, nothing selects what is attached: the result is passed on and nobody is asked.
+//!
+//! # Taking it away
+//!
+//! First the entries ([`plan::uninstall`]), then the agent, and the program last if at all: CRI-O and Multus keep the
+//! list with which they attached a pod and run every plugin of it at the pod's end, so that a program that is gone
+//! keeps pods from ending. Without an agent it does no harm.
 #![forbid(unsafe_code)]
 
 pub mod args;
@@ -26,6 +32,7 @@ pub mod ask;
 pub mod choose;
 pub mod config;
 pub mod conflist;
+pub mod contest;
 pub mod entry;
 pub mod failure;
 pub mod frame;

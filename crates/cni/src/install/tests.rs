@@ -79,3 +79,30 @@ fn what_can_not_be_read_is_told() {
     let found: Vec<_> = files.values().map(|file| file.clone().unwrap_err()).collect();
     assert_eq!(found, [Unreadable::NotText, Unreadable::Long, Unreadable::NoFile]);
 }
+
+#[test]
+fn the_program_is_put_in_place_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let from = directory.path().join("from");
+    fs::write(&from, "program").unwrap();
+    let bin = directory.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    assert!(place_program(&from, &bin).unwrap());
+    let target = bin.join("sidewall-cni");
+    let meta = fs::metadata(&target).unwrap();
+    assert_eq!((fs::read_to_string(&target).unwrap().as_str(), meta.mode() & 0o7777), ("program", 0o755));
+    assert!(!place_program(&from, &bin).unwrap());
+    // One that is running is not written into, and one that others have changed is put right.
+    let running = File::open(&target).unwrap();
+    fs::set_permissions(&target, Permissions::from_mode(0o777)).unwrap();
+    fs::write(&from, "newer").unwrap();
+    assert!(place_program(&from, &bin).unwrap());
+    assert_eq!(
+        (io::read_to_string(running).unwrap().as_str(), fs::metadata(&target).unwrap().mode() & 0o777),
+        ("program", 0o755)
+    );
+    assert_eq!(fs::read_dir(&bin).unwrap().count(), 1);
+    fs::write(&from, "").unwrap();
+    assert!(matches!(place_program(&from, &bin), Err(InstallError::NoProgram(_))));
+    assert!(matches!(place_program(&directory.path().join("none"), &bin), Err(InstallError::Io { what: "open", .. })));
+}
