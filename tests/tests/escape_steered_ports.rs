@@ -128,3 +128,34 @@ fn a_program_that_steers_connections_gives_their_data_to_nobody() {
         }
     }
 }
+
+/// A limit, where the namespace's `tcp_migrate_req` is set (it is not by default): connections that wait to be accepted go
+/// to another listener of the group when theirs is closed, and have the rights of the one that they came to, as a
+/// connection has that another accepts.
+#[test]
+fn connections_that_wait_go_to_who_has_the_owners_user_a_documented_limit() {
+    let mut scene = Scene::bare(PROGRAM);
+    let mut administrator = scene.lab.administrator();
+    let sets = "open(my $f, '>', '/proc/sys/net/ipv4/tcp_migrate_req') or fail('open'); syswrite($f, 'VALUE') // fail('write')";
+    for by in [None, Some(By::Cgroup)] {
+        if let Some(by) = by {
+            scene.stand(by);
+        }
+        for (address, migrates) in LOOPBACK.into_iter().flat_map(|address| [(address, true), (address, false)]) {
+            administrator.must(&sets.replace("VALUE", if migrates { "1" } else { "0" }));
+            let mut owner = scene.lab.attacker(id(APP), Arms::Plain);
+            owner.must(&joins("SOCK_STREAM", address));
+            let mut client = scene.lab.attacker(id(PROXY), Arms::Plain);
+            client.must(&format!(
+                "$keep{{c}} = made(family('{address}'), SOCK_STREAM); dial($keep{{c}}, 'a password', '{address}', 8080)"
+            ));
+            let mut thief = scene.lab.attacker(id(MALLORY), Arms::Root);
+            thief.must(&format!("POSIX::setuid(20001) or fail('setuid'); {}", joins("SOCK_STREAM", address)));
+            // The owner goes without having accepted.
+            owner.must("delete $keep{s}; 1");
+            let stolen = thief.must("my $c; accept($c, $keep{s}) ? waiting($c) : 'nobody'");
+            let wanted = if migrates { "got a password" } else { "nobody" };
+            assert_eq!(stolen, wanted, "{by:?} {address}: where this limit is gone, tell SECURITY.md");
+        }
+    }
+}
