@@ -4,7 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use crate::{ContainerNetworkPolicy, SidecarProxy};
+use crate::{ContainerNetworkPolicy, NodeEnforcement, SidecarProxy};
 
 /// Every CustomResourceDefinition of ours, in the order of their names.
 ///
@@ -15,7 +15,7 @@ use crate::{ContainerNetworkPolicy, SidecarProxy};
 ///
 /// Never for the kinds of this crate: a test makes every one of them.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds: Vec<_> = [ContainerNetworkPolicy::crd(), SidecarProxy::crd()]
+    let mut crds: Vec<_> = [ContainerNetworkPolicy::crd(), NodeEnforcement::crd(), SidecarProxy::crd()]
         .into_iter()
         .map(|crd| {
             let mut value = serde_json::to_value(crd).expect("a CustomResourceDefinition has string keys only");

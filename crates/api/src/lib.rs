@@ -7,6 +7,7 @@
 //! - [`policy`] — [`ContainerNetworkPolicy`], its peers, ports and status.
 //! - [`network`] — [`NetworkPolicy`], [`MultiNetworkPolicy`] and the networks that a pod is attached to.
 //! - [`proxy`] — [`SidecarProxy`].
+//! - [`enforcement`] — [`NodeEnforcement`]: what of the policies is in force on a node.
 //! - [`selector`] — label selectors that refuse what they do not know.
 //! - [`names`] — the group, the annotations, what a name may look like.
 //! - [`problem`] — one finding about one field.
@@ -17,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod crd;
+pub mod enforcement;
 pub mod load;
 pub mod names;
 pub mod network;
@@ -27,6 +29,7 @@ pub mod read;
 pub mod selector;
 mod shape;
 
+pub use enforcement::{NodeEnforcement, NodeEnforcementSpec, NodeEnforcementStatus};
 pub use load::{Colour, Diagnostic, Loaded, Loader, Located, Objects};
 pub use network::{
     Attachment, Attachments, MultiNetworkPolicy, NetworkEgressRule, NetworkIngressRule, NetworkName, NetworkPeer,
