@@ -7,7 +7,7 @@ use serde_json::json;
 use crate::api::Credentials;
 use crate::control::ControlPlane;
 use crate::error::{BedError, Result};
-use crate::node::{CONTAINERD, Node, PODS};
+use crate::node::{CONTAINERD, Node};
 use crate::parts;
 
 /// How long a node may take to be ready.
@@ -58,7 +58,7 @@ pub fn ready(node: &Node, control: &ControlPlane) -> Result<()> {
 }
 
 /// Everything that would measure or change the whole machine is off: limits of QoS classes, reservations, evictions, image
-/// deletion. The cgroup of pods is named, so that what belongs to pods is told from what belongs to the node.
+/// deletion.
 fn configuration() -> serde_json::Value {
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1", "kind": "KubeletConfiguration",
@@ -68,7 +68,7 @@ fn configuration() -> serde_json::Value {
         },
         "authorization": {"mode": "Webhook"},
         "containerRuntimeEndpoint": format!("unix://{CONTAINERD}"),
-        "cgroupDriver": "cgroupfs", "cgroupRoot": PODS, "cgroupsPerQOS": false, "enforceNodeAllocatable": [],
+        "cgroupDriver": "cgroupfs", "cgroupsPerQOS": false, "enforceNodeAllocatable": [],
         "failCgroupV1": false, "failSwapOn": false, "protectKernelDefaults": false, "makeIPTablesUtilChains": false,
         "evictionHard": {"memory.available": "0%", "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%"},
         "imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99, "maxPods": 300, "serializeImagePulls": false,

@@ -25,8 +25,9 @@ pub const NRI: &str = "/run/nri/nri.sock";
 pub const CNI_CONFIGURATION: &str = "/etc/cni/net.d";
 /// The folder of CNI plugins, inside.
 pub const CNI_PLUGINS: &str = "/opt/cni/bin";
-/// The cgroup of pods, inside; a kubelet names it as the parent of each.
-pub const PODS: &str = "/kubepods";
+/// The cgroup of pods, inside, each container's below it: containerd's own for pods without a parent. The kubelet's usual
+/// `/kubepods` needs the controllers cpu and memory, which a host with both cgroup versions does not give the v2 tree.
+pub const PODS: &str = "/k8s.io";
 
 /// How long containerd may take to answer.
 const LIMIT: Duration = Duration::from_secs(15);
@@ -172,8 +173,6 @@ impl Node {
         fs::create_dir_all(&folder).map_err(BedError::file("make", &folder))?;
         link(parts::bed()?, folder.join("runc"))?;
         link(parts::node("runc")?, self.cell.path(REAL))?;
-        let pods = self.cell.path(format!("/sys/fs/cgroup{PODS}"));
-        fs::create_dir_all(&pods).map_err(BedError::file("make", &pods))?;
         self.cell.write("/etc/containerd/config.toml", containerd_configuration(options))?;
         let list = network(self.addresses, options).to_string();
         self.cell.write(format!("{CNI_CONFIGURATION}/10-pods.conflist"), list)?;

@@ -3,10 +3,13 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use sidewall_node_tests::until::until;
 use sidewall_node_tests::{Fabric, Node, parts};
 
 /// The host's mounts and links.
@@ -63,6 +66,35 @@ fn a_panic_ends_a_node_too() {
     let (pid, cgroup) = receive.recv().unwrap();
     assert!(!cgroup.path().exists(), "{} is still there", cgroup.path().display());
     assert!(!fs::exists(format!("/proc/{pid}/root/run/bed")).unwrap_or(false), "the first process still runs");
+}
+
+/// Set in the process that is to be killed.
+const VICTIM: &str = "SIDEWALL_BED_VICTIM";
+
+#[test]
+fn a_killed_test_leaves_nothing_behind() {
+    if std::env::var_os(VICTIM).is_some() {
+        let fabric = Fabric::new().unwrap();
+        let node = Node::start(&fabric, 1).unwrap();
+        println!("\nnode {}", node.cell().cgroup().path().display());
+        // Killed long before; should the killer be gone, it ends by itself.
+        std::thread::sleep(Duration::from_secs(60));
+        return;
+    }
+    let mut victim = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_killed_test_leaves_nothing_behind", "--nocapture"])
+        .env(VICTIM, "1")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(victim.stdout.take().unwrap()).lines().map_while(Result::ok);
+    let path = lines.find_map(|line| line.strip_prefix("node ").map(str::to_owned));
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    let path = path.expect("the victim never had a node");
+    let gone = || Ok(if fs::exists(&path).unwrap() { Err("it is still there".to_owned()) } else { Ok(()) });
+    until("the end of the node's cgroup", Duration::from_secs(10), gone).unwrap();
 }
 
 #[test]

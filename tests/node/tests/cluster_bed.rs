@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use sidewall_node_tests::api::{Credentials, Token};
 use sidewall_node_tests::certificates::Authority;
+use sidewall_node_tests::node::PODS;
 use sidewall_node_tests::{Cluster, ControlPlane, Fabric, Node, parts};
 
 const POD: Duration = Duration::from_secs(60);
@@ -105,7 +106,7 @@ fn a_cluster_is_a_real_one() {
                 format!("http://{address}:8080/index.html")
             };
             assert_eq!(
-                api.exec("default", from, "main", &["wget", "-q", "-T5", "-O-", &url]).unwrap(),
+                api.exec("default", from, "main", &["timeout", "5", "wget", "-q", "-O-", &url]).unwrap(),
                 format!("{to}\n")
             );
         }
@@ -116,9 +117,13 @@ fn a_cluster_is_a_real_one() {
         .unwrap();
     api.kubectl(&["rollout", "status", "deployment/many", "--timeout=60s"]).unwrap();
 
-    // Containers stand below the pods' cgroup.
-    let pods = cluster.nodes()[0].cell().cgroup().open("kubepods").unwrap();
-    assert!(!pods.children().unwrap().is_empty());
+    // Containers have a cgroup each, below that of all pods.
+    for node in cluster.nodes() {
+        let pods = node.cell().cgroup().open(PODS.trim_start_matches('/')).unwrap().children().unwrap();
+        // Each node has a pod and a part of the Deployment's, and each has a sandbox beside its container.
+        assert!(pods.len() >= 2, "{pods:?}");
+        assert!(pods.iter().all(|container| !container.procs().unwrap().is_empty()), "{pods:?}");
+    }
 
     // A node's own certificate may not write another node's status (NodeRestriction).
     let node = cluster.control().client("system:node:node1", Some("system:nodes")).unwrap();
