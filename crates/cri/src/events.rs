@@ -46,8 +46,8 @@ pub struct ContainerEvent {
 /// compare from time to time, since a runtime may leave events out.
 ///
 /// **containerd 1.7 gives each event to one reader only** (seen on 1.7.24: two streams got every other event): beside a
-/// kubelet with the feature `EventedPLEG`, or a second stream of one's own, both miss events. Where there is NRI, its events
-/// tell the same to everybody and sooner.
+/// kubelet with the feature `EventedPLEG`, or a second stream of one's own, both miss events. containerd 2.2 gives every
+/// event to every stream. Where there is NRI, its events tell the same to everybody and sooner.
 pub struct Events {
     caller: Caller,
     stream: Option<Streaming<Bytes>>,
