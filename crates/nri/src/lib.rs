@@ -12,10 +12,12 @@
 //! so that whoever takes long here holds up the whole node. It does not wait for ever: after its request timeout (2 s
 //! unless configured) **it closes the plugin and goes on without it**, which starts the container. Hence every callback has
 //! a limit of its own below that one, after which the answer is given in its stead ([`Handler::late`]; a veto unless said
-//! otherwise). A callback that panics is answered with a veto too.
+//! otherwise). A callback that panics is answered with a veto too, where panics unwind; where they abort, as in our
+//! releases, the connection ends with the process, and what stands are the rules in the kernel.
 //!
-//! **Both forms of the protocol** are understood: events as `StateChange` (containerd 1.7 and 2.0, 2.1) and with a call each
-//! (newer ones), and a synchronisation in one piece or in many.
+//! **Both forms of the protocol** are understood: events as `StateChange` (NRI up to 0.10, which is containerd 1.7 to 2.2)
+//! and with a call each (newer ones, which fall back on the other form for plugins that do not have it), and a
+//! synchronisation in one piece or in many.
 //!
 //! **Everything has a limit**: messages, the whole of a synchronisation, callbacks under way, waiting for the runtime to
 //! read ([`Options`]). ttrpc is written here and not taken from a library: it is a header of ten bytes around two messages,
