@@ -440,22 +440,8 @@ pub fn bound(maker: &Maker, protocol: Protocol, at: SocketAddr) -> io::Result<Ow
         sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
     }
     sockopt::set_ip_freebind(&socket, true)?;
-    when_free(|| Ok(rustix::net::bind(&socket, &at)?))?;
+    sockets::when_free(|| Ok(rustix::net::bind(&socket, &at)?))?;
     Ok(socket)
-}
-
-/// Tries until the address is not in use: a process that was forked meanwhile holds what has been closed here until its
-/// program runs.
-fn when_free<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    let until = Instant::now() + LIMIT;
-    loop {
-        match attempt() {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(1));
-            }
-            done => return done,
-        }
-    }
 }
 
 /// Begins to connect.
@@ -520,7 +506,7 @@ pub fn send_to(socket: &OwnedFd, data: &[u8], to: SocketAddr) -> io::Result<()> 
 /// # Errors
 /// The system's.
 pub fn take_over(maker: &Maker, protocol: Protocol, at: SocketAddr) -> io::Result<OwnedFd> {
-    when_free(|| sockets::listen(maker, protocol, at))
+    sockets::listen(maker, protocol, at)
 }
 
 /// The same for a bound UDP socket, which could stand beside the old one: it waits until that is gone.

@@ -7,7 +7,11 @@ use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketType, sockopt};
 use sidewall_flow::Protocol;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long an address may take to become free.
+const LIMIT: Duration = Duration::from_secs(5);
 
 /// What a sender sends, and a receiver sends back.
 pub const PAYLOAD: &[u8] = b"sidewall";
@@ -17,22 +21,41 @@ pub fn family(address: IpAddr) -> AddressFamily {
     if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 }
 }
 
-/// A listener (TCP) or a bound socket (UDP) of a party.
+/// Tries until the address is not in use: the last flow there may still be ending, and a process that was forked meanwhile
+/// holds what has been closed here until its program runs.
+///
+/// # Errors
+/// The attempt's; that the address is in use only where it stays so.
+pub fn when_free<T>(mut attempt: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    let until = Instant::now() + LIMIT;
+    loop {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
+                thread::sleep(Duration::from_millis(1));
+            }
+            done => return done,
+        }
+    }
+}
+
+/// A listener (TCP) or a bound socket (UDP) of a party, as soon as nobody else listens there.
 ///
 /// # Errors
 /// The system's.
 pub fn listen(maker: &Maker, protocol: Protocol, at: SocketAddr) -> io::Result<OwnedFd> {
-    let socket = make(maker, protocol, at.ip())?;
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    if at.is_ipv6() {
-        sockopt::set_ipv6_v6only(&socket, true)?;
-    }
-    sockopt::set_ip_freebind(&socket, true)?;
-    rustix::net::bind(&socket, &at)?;
-    if protocol == Protocol::Tcp {
-        rustix::net::listen(&socket, 16)?;
-    }
-    Ok(socket)
+    when_free(|| {
+        let socket = make(maker, protocol, at.ip())?;
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        if at.is_ipv6() {
+            sockopt::set_ipv6_v6only(&socket, true)?;
+        }
+        sockopt::set_ip_freebind(&socket, true)?;
+        rustix::net::bind(&socket, &at)?;
+        if protocol == Protocol::Tcp {
+            rustix::net::listen(&socket, 16)?;
+        }
+        Ok(socket)
+    })
 }
 
 /// A socket of a party, bound to a source, that has begun to connect. Of an unspecified address or port in the source

@@ -25,6 +25,10 @@ const PLAIN_IPV4: u128 = 0x45;
 const OUTPUT_SEEN: &str = "output-seen";
 /// The same for what they receive.
 const INPUT_SEEN: &str = "input-seen";
+/// Whether a packet that leaves goes by the device that has its source.
+const OUTPUT_DEVICE: &str = "output-device";
+/// Whether a packet that comes did so by the device that has its destination.
+const INPUT_DEVICE: &str = "input-device";
 /// Looks again at a packet of a known flow that its flow's mark does not let pass.
 const OUTPUT_AGAIN: &str = "output-again";
 /// The same at INPUT.
@@ -88,12 +92,15 @@ impl Builder<'_> {
         self.chain(OUTPUT_AGAIN, again);
         let mut rules = Vec::new();
         if let Some(which) = self.bound_to_device(Field::OutputDevice, Field::OutputDeviceName) {
+            let sources = [Field::Ipv4Source, Field::Ipv6Source];
+            let mut device = self.foreign_addresses(Field::OutputDeviceName, sources, &goto(FORGED));
+            device.push(rule([is_not(Field::FibSourceTypeOut, LOCAL), goto(FORGED).into()]));
+            device.push(rule([Verdict::Return.into()]));
+            self.chain(OUTPUT_DEVICE, device);
             // What the kernel says by itself, such as a neighbour solicitation from no address, is neither.
             let mut statements = vec![state(Field::CT_NEW | Field::CT_ESTABLISHED)];
             statements.extend(which);
-            let sources = [Field::Ipv4Source, Field::Ipv6Source];
-            rules.extend(self.foreign_addresses(&statements, Field::OutputDeviceName, sources, &goto(FORGED)));
-            statements.extend([is_not(Field::FibSourceTypeOut, LOCAL), goto(FORGED).into()]);
+            statements.push(Verdict::Jump(OUTPUT_DEVICE.to_owned()).into());
             rules.push(Rule { statements, comment: None });
         }
         if let Some(seen) = self.seen_out() {
@@ -169,12 +176,15 @@ impl Builder<'_> {
         let mut rules = Vec::new();
         if let Some(mut statements) = self.bound_to_device(Field::InputDevice, Field::InputDeviceName) {
             let own = [Field::Ipv4Destination, Field::Ipv6Destination];
-            rules.extend(self.foreign_addresses(&statements, Field::InputDeviceName, own, &goto(IMPROPER)));
-            statements.extend([
+            let mut device = self.foreign_addresses(Field::InputDeviceName, own, &goto(IMPROPER));
+            device.push(rule([
                 is_not(Field::FibDestinationTypeIn, LOCAL),
                 is(Field::FibDestinationType, LOCAL),
                 goto(IMPROPER).into(),
-            ]);
+            ]));
+            device.push(rule([Verdict::Return.into()]));
+            self.chain(INPUT_DEVICE, device);
+            statements.push(Verdict::Jump(INPUT_DEVICE.to_owned()).into());
             rules.push(Rule { statements, comment: None });
         }
         if let Some(seen) = self.seen_in() {

@@ -49,15 +49,9 @@ impl Builder<'_> {
 
     /// The rules for packets that go by, or for, an address that is another device's, where two devices may have it: the
     /// kernel takes such an address for either's, and a flow could be moved from one to the other. An address is the pod
-    /// network's before it is a further network's, and of these the first one's. `which` are the packets that
-    /// [`Builder::bound_to_device`] gives, `name` the field of their device, `addresses` those of their addresses.
-    pub fn foreign_addresses(
-        &mut self,
-        which: &[Statement],
-        name: Field,
-        addresses: [Field; 2],
-        deny: &Verdict,
-    ) -> Vec<Rule> {
+    /// network's before it is a further network's, and of these the first one's. They are for the packets that
+    /// [`Builder::bound_to_device`] gives; `name` is the field of their device, `addresses` those of their addresses.
+    pub fn foreign_addresses(&mut self, name: Field, addresses: [Field; 2], deny: &Verdict) -> Vec<Rule> {
         let pod = self.pod;
         let mut owners: BTreeMap<IpAddr, Option<&str>> =
             pod.addresses.iter().map(|address| (*address, pod.interface.as_deref())).collect();
@@ -77,12 +71,11 @@ impl Builder<'_> {
                 .filter(|(address, _)| address.is_ipv4() == (family == IPV4))
                 .map(|(address, owner)| (bits_of(*address), *owner))
                 .collect();
-            let mut drop = |mut more: Vec<Statement>, looked_up: Statement| {
-                let mut statements = which.to_vec();
-                statements.push(is(Field::NfProtocol, family));
-                statements.append(&mut more);
-                statements.extend([looked_up, deny.clone().into()]);
-                rules.push(Rule { statements, comment: None });
+            let mut drop = |statements: &[Statement]| {
+                let mut all = vec![is(Field::NfProtocol, family)];
+                all.extend_from_slice(statements);
+                all.push(deny.clone().into());
+                rules.push(Rule { statements: all, comment: None });
             };
             let pairs: Vec<Vec<u128>> = devices
                 .iter()
@@ -93,21 +86,20 @@ impl Builder<'_> {
                 .collect();
             if !pairs.is_empty() {
                 let set = self.set(&format!("foreign-{suffix}"), vec![Kind::DeviceName, kind], pairs);
-                drop(Vec::new(), in_set([name, field], &set));
+                drop(&[in_set([name, field], &set)]);
             }
             // Without the pod network's device there is no telling which one is unknown.
             let Some(device) = &pod.interface else { continue };
             if !ours.is_empty() {
                 let set =
                     self.set(&format!("own-{suffix}"), vec![kind], ours.iter().map(|(address, _)| vec![*address]));
-                let elsewhere = is_not(name, device_name(device));
-                let mut unknown = if which.contains(&elsewhere) { Vec::new() } else { vec![elsewhere] };
-                if !pod.attached.is_empty() {
+                let unknown = if pod.attached.is_empty() {
+                    is_not(name, device_name(device))
+                } else {
                     let names = devices.iter().map(|device| vec![device_name(device)]);
-                    let known = self.set("known-devices", vec![Kind::DeviceName], names);
-                    unknown.push(not_in_set(name, &known));
-                }
-                drop(unknown, in_set([field], &set));
+                    not_in_set(name, &self.set("known-devices", vec![Kind::DeviceName], names))
+                };
+                drop(&[unknown, in_set([field], &set)]);
             }
         }
         rules
