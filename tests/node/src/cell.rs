@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags, openat, openat2};
 use rustix::process::Signal;
 use sidewall_netns::{Cgroup, Cgroups, Launch, NetNs, Process};
 
@@ -122,12 +124,26 @@ impl Cell {
     }
 
     /// How a path inside the cell is reached from outside, also for connecting to a socket.
+    ///
+    /// Symbolic links are followed as they are followed inside: an absolute one (`/var/run`) would else lead from the way
+    /// through `/proc` to the host's file of that name. What does not exist yet is taken literally.
     pub fn path(&self, inside: impl AsRef<Path>) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.init));
         let inside = inside.as_ref();
-        Path::new(&format!("/proc/{}/root", self.init)).join(inside.strip_prefix("/").unwrap_or(inside))
+        let inside = inside.strip_prefix("/").unwrap_or(inside);
+        let mut missing = PathBuf::new();
+        for there in inside.ancestors() {
+            if let Some(real) = resolve(&root, there) {
+                let real = real.strip_prefix("/").unwrap_or(&real).join(&missing);
+                // An empty rest would leave a slash at the end, which no file has.
+                return root.join(real.components().as_path());
+            }
+            missing = Path::new(there.file_name().unwrap_or_default()).join(missing);
+        }
+        root.join(inside)
     }
 
-    /// Writes a file inside, making its folders.
+    /// Writes a file inside, making its folders. A link that leads nowhere is replaced.
     ///
     /// # Errors
     /// [`BedError::File`].
@@ -135,6 +151,9 @@ impl Cell {
         let path = self.path(&inside);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder).map_err(BedError::file("make", folder))?;
+        }
+        if path.is_symlink() {
+            fs::remove_file(&path).map_err(BedError::file("remove", &path))?;
         }
         fs::write(&path, content).map_err(BedError::file("write", path))
     }
@@ -313,6 +332,15 @@ fn words(answer: &Answer) -> String {
         Answer::Unknown => "it was never started".into(),
         other => format!("{other:?}"),
     }
+}
+
+/// Where a path below `root` leads for those whose root it is; `None` when there is nothing.
+fn resolve(root: &Path, path: &Path) -> Option<PathBuf> {
+    let root = openat(CWD, root, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let found = openat2(&root, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), ResolveFlags::IN_ROOT).ok()?;
+    // The kernel tells an open file's path from the root of its own mount namespace.
+    fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd())).ok()
 }
 
 /// `PATH` inside: the third parties' programs first, then the system's.

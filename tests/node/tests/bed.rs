@@ -125,6 +125,15 @@ fn nodes_see_the_hosts_files_and_write_their_own() {
         assert!(!two.cell().path(path).exists(), "{path} in the other node");
         assert!(!fs::exists(path).unwrap(), "{path} on the host");
     }
+    // Links lead where they lead inside, those to nowhere too.
+    let name = format!("sidewall-bed-{}", std::process::id());
+    let links = format!("mkdir /run/{name}; ln -s /run/{name} /var/lib/to; ln -s /run/{name}-none /etc/nowhere");
+    one.cell().run("sh", &["-c", &links]).unwrap();
+    one.cell().write("/var/lib/to/deeper/file", "inside").unwrap();
+    one.cell().write("/etc/nowhere", "inside too").unwrap();
+    let read = format!("cat /run/{name}/deeper/file /etc/nowhere");
+    assert_eq!(one.cell().run("sh", &["-c", &read]).unwrap(), "insideinside too");
+    assert!(!fs::exists(format!("/run/{name}")).unwrap() && !fs::exists(format!("/run/{name}-none")).unwrap());
     let cgroup = fs::read_to_string(format!("/proc/{}/cgroup", one.cell().service_pid("containerd").unwrap())).unwrap();
     let name = one.cell().cgroup().name();
     assert!(cgroup.lines().any(|line| line == format!("0::/{name}/bed")), "{cgroup}");
