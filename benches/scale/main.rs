@@ -6,6 +6,7 @@ mod churn;
 mod cluster;
 mod memory;
 mod node;
+mod one;
 mod policies;
 
 use churn::{Churn, Happening, Kind};
@@ -52,6 +53,9 @@ pub struct Arguments {
     /// Cluster sizes of the curve, in pods
     #[arg(long, value_delimiter = ',', default_value = "100,1000,3000,10000")]
     curve: Vec<usize>,
+    /// How many policies select one pod, where that is measured
+    #[arg(long, value_delimiter = ',', default_value = "1000,10000,20000")]
+    one: Vec<usize>,
     /// How many happenings there are before memory is told again
     #[arg(long, default_value_t = 300)]
     happenings: usize,
@@ -97,6 +101,9 @@ fn run(arguments: &Arguments) -> Result<()> {
         for pods in arguments.curve.iter().filter(|pods| !quick || **pods < 500) {
             curve(arguments, *pods, &mut tell)?;
         }
+    }
+    if arguments.options.wants("one pod, ") {
+        one::run(arguments, &mut tell)?;
     }
     if let Some(out) = &arguments.options.out {
         report::write(&rows, out)?;
@@ -352,10 +359,11 @@ fn tell_changes(measured: &[Measured], label: &str, tell: &mut dyn FnMut(Row)) {
             *why.entry(reason).or_default() += count;
         }
         println!(
-            "    p95 {:.2}, max {:.2} ms, processor {processor:.2} ms, index {:.2} ms; median and most: pods looked at {}, changed {}, loaded {}, chains {}, elements {} {why:?}",
+            "    p95 {:.2}, max {:.2} ms, processor {processor:.2} ms, index {:.2} ms, planning {:.2} ms; median and most: pods looked at {}, changed {}, loaded {}, chains {}, elements {} {why:?}",
             quantile(&took, 0.95),
             quantile(&took, 1.0),
             stats::median(&of.iter().map(|m| m.index).collect::<Vec<_>>()),
+            stats::median(&of.iter().map(|m| m.done.planning).collect::<Vec<_>>()),
             column(|m| m.done.looked_at),
             column(|m| m.done.pods),
             column(|m| m.done.loads),

@@ -3,8 +3,7 @@
 use crate::Result;
 use sidewall_netfilter::{Changed, Kernel, LoadOptions, Standing, Way};
 use sidewall_netns::{Links, NetNs};
-use sidewall_policy::index::{Named, Planned, Step, Walls};
-use sidewall_policy::ruleset::{Generation, Ruleset};
+use sidewall_policy::index::{Named, Planned, Step, SubjectId, Walls};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::mpsc;
 use std::thread;
@@ -34,8 +33,6 @@ pub struct Node {
 /// The way into a pod's namespace.
 struct Door {
     kernel: Kernel,
-    /// The generations that have been there, a bit each.
-    used: u32,
 }
 
 /// What came of a plan: the pod's door again, and what was done or went wrong.
@@ -46,6 +43,8 @@ type Outcome = (Named, Door, Planned, std::result::Result<Option<Changed>, Strin
 pub struct Done {
     /// Pods that were looked at, because the change could concern them.
     pub looked_at: usize,
+    /// What planning took, in milliseconds of its thread's processor time.
+    pub planning: f64,
     /// Pods whose rules became others.
     pub pods: usize,
     /// Of these, loaded as a whole.
@@ -65,7 +64,7 @@ impl Node {
 
     /// Opens a pod's namespace.
     pub fn open(&mut self, name: Named, space: &NetNs) -> Result<()> {
-        self.doors.insert(name, Door { kernel: Kernel::open(space)?, used: 0 });
+        self.doors.insert(name, Door { kernel: Kernel::open(space)? });
         Ok(())
     }
 
@@ -76,9 +75,9 @@ impl Node {
         done.looked_at = pending.len();
         if pending.len() < 2 || self.threads == 0 {
             for id in pending {
-                let Some(planned) = self.walls.plan(id) else { continue };
+                let Some(mut planned) = done.plan(&mut self.walls, id) else { continue };
                 let door = self.doors.get_mut(&planned.name).ok_or("a pod without a namespace")?;
-                let changed = door.pass(&planned.step)?;
+                let changed = door.pass(&mut planned.step)?;
                 done.count(&planned.step, changed.as_ref());
                 self.walls.done(planned);
             }
@@ -94,8 +93,8 @@ impl Node {
                     let (give, taken) = mpsc::channel::<(Named, Door, Planned)>();
                     let back = back.clone();
                     scope.spawn(move || {
-                        for (name, mut door, planned) in taken {
-                            let outcome = door.pass(&planned.step).map_err(|error| error.to_string());
+                        for (name, mut door, mut planned) in taken {
+                            let outcome = door.pass(&mut planned.step).map_err(|error| error.to_string());
                             if back.send((name, door, planned, outcome)).is_err() {
                                 return;
                             }
@@ -105,7 +104,7 @@ impl Node {
                 })
                 .collect();
             drop(back);
-            let planned = pending.into_iter().filter_map(|id| walls.plan(id));
+            let planned = pending.into_iter().filter_map(|id| done.plan(walls, id));
             for (planned, loader) in planned.zip((0..threads).cycle()) {
                 let name = planned.name.clone();
                 // A missing one is told below.
@@ -158,16 +157,19 @@ impl Node {
 }
 
 impl Door {
-    fn pass(&mut self, step: &Step) -> Result<Option<Changed>> {
+    fn pass(&mut self, step: &mut Step) -> Result<Option<Changed>> {
         let options = LoadOptions::default();
         Ok(match step {
-            Step::Load(to) => {
-                self.enter(None, &to.ruleset)?;
-                self.kernel.load(&to.ruleset, options)?;
+            Step::Load(fresh) => {
+                let rules = fresh.number(self.kernel.fresh_generation()?);
+                self.kernel.load(&rules.ruleset, options)?;
                 None
             }
             Step::Change { from, to, .. } => {
-                self.enter(Some(from.ruleset.generation), &to.ruleset)?;
+                let (current, next) = (from.ruleset.generation, to.ruleset.generation);
+                if next != current && self.kernel.next_generation(current)? != next {
+                    return Err("the kernel's side counts generations otherwise".into());
+                }
                 Some(self.kernel.change(&from.ruleset, &to.ruleset, options)?)
             }
             Step::Unload => {
@@ -176,19 +178,22 @@ impl Door {
             }
         })
     }
+}
 
-    /// Clears a generation's number from live flows before it comes round again.
-    fn enter(&mut self, from: Option<Generation>, to: &Ruleset) -> Result<()> {
-        let bit = 1u32 << to.generation.get();
-        if from != Some(to.generation) && self.used & bit != 0 {
-            self.kernel.retire(to.generation)?;
-        }
-        self.used |= bit;
-        Ok(())
-    }
+/// What processor time this thread has had, in milliseconds.
+fn processor() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 * 1e3 + time.tv_nsec as f64 / 1e6
 }
 
 impl Done {
+    fn plan(&mut self, walls: &mut Walls, id: SubjectId) -> Option<Planned> {
+        let begin = processor();
+        let planned = walls.plan(id);
+        self.planning += processor() - begin;
+        planned
+    }
+
     fn count(&mut self, step: &Step, changed: Option<&Changed>) {
         self.pods += 1;
         match changed.map(|changed| &changed.way) {

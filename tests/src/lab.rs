@@ -8,12 +8,12 @@ pub mod attacker;
 use crate::party::Maker;
 use crate::sockets;
 use sidewall_flow::{ContainerId, Party, Protocol};
-use sidewall_netfilter::{Changed, Kernel, LoadError, LoadOptions};
+use sidewall_netfilter::{Changed, Kernel, LoadOptions};
 use sidewall_netns::{Capability, Cgroup, Cgroups, Launch, Links, NetNs, Process};
 use sidewall_policy::compile::{ENDED, compile_next};
 use sidewall_policy::model::{Identities, UserIdentities};
 use sidewall_policy::ruleset::{Generation, Ruleset};
-use sidewall_policy::{Compiled, ResolvedPod, compile};
+use sidewall_policy::{Compiled, ResolvedPod};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -368,16 +368,11 @@ impl Lab {
     /// # Panics
     /// Where the kernel refuses them.
     pub fn follow(&mut self, pod: &ResolvedPod, old: &Compiled) -> (Compiled, Changed) {
-        let (mut to, _) = compile_next(pod, old);
+        let (to, _) = compile_next(pod, old);
         if to.ruleset.generation != old.ruleset.generation {
             assert_eq!(self.next_generation(), to.ruleset.generation, "the compiler and the kernel count alike");
         }
-        let mut changed = self.kernel.change(&old.ruleset, &to.ruleset, LoadOptions::default());
-        if matches!(changed, Err(LoadError::SameGeneration { .. })) {
-            // The compiler keeps a generation where only counters are others; the kernel does not.
-            to = compile(pod, self.next_generation());
-            changed = self.kernel.change(&old.ruleset, &to.ruleset, LoadOptions::default());
-        }
+        let changed = self.kernel.change(&old.ruleset, &to.ruleset, LoadOptions::default());
         match changed {
             Ok(changed) => (to, changed),
             Err(error) => panic!("cannot change the ruleset: {error}\n{}\nto\n{}", old.ruleset, to.ruleset),

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use sidewall_flow::Decision;
-use sidewall_netfilter::{Because, Features, Kernel, LoadError, LoadOptions, Missing, Repaired, Way, degrade};
+use sidewall_netfilter::{Because, Features, Kernel, LoadOptions, Missing, Repaired, Way, degrade};
 use sidewall_policy::compile::compile_next;
 use sidewall_policy::{Compiled, Generation, ResolvedPod, Ruleset, Subject, compile, guard};
 use sidewall_sandbox::LivePod;
@@ -149,26 +149,17 @@ impl Walls {
     }
 
     fn follow(&mut self, pod: &ResolvedPod, before: &Stands) -> Result<(Compiled, Ruleset, Entry), Error> {
-        let (mut compiled, _) = compile_next(pod, &before.compiled);
+        let (compiled, _) = compile_next(pod, &before.compiled);
         let current = before.rules.generation;
-        let mut rules = self.lesser(&compiled.ruleset)?;
+        let rules = self.lesser(&compiled.ruleset)?;
         if rules.generation != current {
-            // The compiler counts in the same way: what counts here is that no flow bears the number.
+            // The number is the one that the compiler took; from now on no flow bears it.
             let next = self.kernel.next_generation(current)?;
-            if next != rules.generation {
-                compiled = compile(pod, next);
-                rules = self.lesser(&compiled.ruleset)?;
-            }
+            debug_assert_eq!(next, rules.generation);
         }
         let counters = self.decisions();
-        let mut changed = self.kernel.change(&before.rules, &rules, self.options);
-        if matches!(changed, Err(LoadError::SameGeneration { .. })) {
-            // The compiler sees that all that passed still does, and the kernel's side does not.
-            compiled = compile(pod, self.kernel.next_generation(current)?);
-            rules = self.lesser(&compiled.ruleset)?;
-            changed = self.kernel.change(&before.rules, &rules, self.options);
-        }
-        let entry = match changed?.way {
+        let changed = self.kernel.change(&before.rules, &rules, self.options)?;
+        let entry = match changed.way {
             Way::Nothing => Entry::Nothing,
             Way::Amended { added, deleted, chains } => Entry::Amended { added, deleted, chains },
             Way::Loaded(because) => Entry::Loaded(Some(because)),

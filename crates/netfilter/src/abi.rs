@@ -258,6 +258,8 @@ pub const NFT_REJECT_ICMPX_ADMIN_PROHIBITED: u8 = 3;
 // linux/netfilter/nfnetlink_conntrack.h
 pub const IPCTNL_MSG_CT_NEW: u16 = 0;
 pub const IPCTNL_MSG_CT_GET: u16 = 1;
+pub const IPCTNL_MSG_CT_GET_STATS: u16 = 5;
+pub const CTA_STATS_GLOBAL_ENTRIES: u16 = 1;
 /// Of `enum ip_conntrack_info`: this and what is greater is a packet of the reply's direction.
 pub const IP_CT_IS_REPLY: u32 = 3;
 pub const CTA_IP_V4_SRC: u16 = 1;

@@ -21,7 +21,7 @@ use crate::slot::Slot;
 use read::Depth;
 use sidewall_netns::NetNs;
 use sidewall_policy::ruleset::{Family, Generation, Ruleset};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Netfilter of one network namespace, through one socket.
 ///
@@ -115,11 +115,23 @@ impl Kernel {
     /// was loaded, somebody changed the tables, another hook or owner) the tables are replaced as a whole: in one transaction
     /// too, but while the kernel ends it, look-ups in the new sets find nothing for some 100 µs.
     ///
-    /// Where an earlier ruleset of this namespace had the same generation, call [`Kernel::retire`] first.
+    /// Where an earlier ruleset of this namespace had the same generation, call [`Kernel::retire`] first, or ask for
+    /// [`Kernel::fresh_generation`]. Where tables of ours stand that this [`Kernel`] does not know, flows of the generation lose
+    /// their verdicts once more after the load: nobody knows whether they are from it.
     ///
     /// # Errors
     /// [`LoadError`], which names the rule, chain or set that the kernel refused. What was in force before still is.
     pub fn load(&mut self, ruleset: &Ruleset, options: LoadOptions) -> Result<Loaded, LoadError> {
+        let unknown = self.stands.is_none() && !self.our_families()?.is_empty();
+        let loaded = self.put(ruleset, options)?;
+        if unknown {
+            conntrack::void(&mut self.netlink, Which::Of(ruleset.generation))?;
+        }
+        Ok(loaded)
+    }
+
+    /// The same, whatever stood there before.
+    fn put(&mut self, ruleset: &Ruleset, options: LoadOptions) -> Result<Loaded, LoadError> {
         self.stands = None;
         let before = (self.nft_generation()?, self.commits);
         let (messages, slot) = self.replace(ruleset, options)?;
@@ -272,6 +284,33 @@ impl Kernel {
         let next = current.next();
         self.free = Some((next, free - 1));
         Ok(next)
+    }
+
+    /// The number for a ruleset that follows none that is known to stand: of rules that were taken away, or of a former
+    /// program's, flows may bear any. It takes as long as reading all of conntrack does, which is nothing where there is no
+    /// flow. The numbers after it that no flow bears either are the next that [`Kernel::next_generation`] gives.
+    ///
+    /// # Errors
+    /// [`NetlinkError`].
+    pub fn fresh_generation(&mut self) -> Result<Generation, NetlinkError> {
+        self.free = None;
+        let mut taken: BTreeSet<Generation> = self.generations_in_use()?.into_keys().collect();
+        let standing = self.stands.map(|stands| stands.generation);
+        taken.extend(standing);
+        let mut all = (1..=Generation::COUNT).filter_map(Generation::new);
+        if let Some(fresh) = all.clone().find(|generation| !taken.contains(generation)) {
+            // Rules that nobody knows may give their number to further flows.
+            if standing.is_some() || self.our_families()?.is_empty() {
+                let after = std::iter::successors(Some(fresh.next()), |generation| Some(generation.next()));
+                let free = after.take_while(|generation| *generation != fresh && !taken.contains(generation));
+                self.free = Some((fresh, u8::try_from(free.count()).unwrap_or(0)));
+            }
+            return Ok(fresh);
+        }
+        // Of as many as there are, one is cleared.
+        let fresh = all.find(|generation| Some(*generation) != standing).unwrap_or(Generation::FIRST);
+        self.retire(fresh)?;
+        Ok(fresh)
     }
 
     /// How many flows bear which generation.

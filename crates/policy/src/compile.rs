@@ -60,16 +60,17 @@ pub fn compile(pod: &ResolvedPod, generation: Generation) -> Compiled {
 
 /// Compiles a pod's rules to follow older ones of the same pod, and says what leads from those to these.
 ///
-/// They keep the generation where nothing is taken away; where anything is, or the whole must be loaded anew, they have
-/// the next one, so that live flows are judged again.
+/// They keep the generation where [nothing is taken away](Change::takes_away); where anything is, or the whole must be loaded
+/// anew, they have the [next one](Generation::next), so that live flows are judged again: that no flow bears it yet is the
+/// caller's to see to.
 pub fn compile_next(pod: &ResolvedPod, old: &Compiled) -> (Compiled, Change) {
-    let compiled = compile(pod, old.ruleset.generation);
-    match compiled.ruleset.change_from(&old.ruleset) {
-        Change::Parts(changes) if !changes.takes_away() => (compiled, Change::Parts(changes)),
-        _ => {
-            let compiled = compile(pod, old.ruleset.generation.next());
-            let change = compiled.ruleset.change_from(&old.ruleset);
-            (compiled, change)
-        }
+    let mut compiled = compile(pod, old.ruleset.generation);
+    let change = compiled.ruleset.change_from(&old.ruleset);
+    if change.takes_away().is_none() {
+        return (compiled, change);
     }
+    // Of rules with ten thousand peers, only those that bear the generation are another's.
+    compiled.ruleset.renumber(old.ruleset.generation.next());
+    let change = change.renumbered(&compiled.ruleset, &old.ruleset);
+    (compiled, change)
 }

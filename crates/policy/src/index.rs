@@ -22,13 +22,14 @@ mod pods;
 mod reader;
 mod services;
 mod surroundings;
+mod terms;
 #[cfg(test)]
 mod tests;
 mod walls;
 mod workloads;
 
 pub use change::{Change, Named};
-pub use walls::{Planned, Step, Walls};
+pub use walls::{Fresh, Planned, Step, Walls};
 
 use crate::addresses::Addresses;
 use crate::model::{PolicyKind, ResolvedPod};

@@ -7,9 +7,10 @@
 mod change;
 mod field;
 mod key;
+mod renumber;
 mod text;
 
-pub use change::{Change, ChangeError, Changes, SetChange, TableChange};
+pub use change::{Change, ChangeError, Changes, SetChange, TableChange, Taken};
 pub use field::{ByteOrder, Field, Kind, device_name};
 pub use key::Key;
 

@@ -7,8 +7,8 @@ use crate::conntrack::{self, Which};
 use crate::encode::{self, Batch};
 use crate::error::LoadError;
 use crate::load::Outcome;
-use crate::place::{Part, Place};
-use sidewall_policy::ruleset::{Changes, Family, Generation, Ruleset};
+use crate::place::Place;
+use sidewall_policy::ruleset::{Changes, Generation, Ruleset};
 
 /// What a change did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +62,9 @@ impl Kernel {
     ///
     /// Elements are changed in one transaction, rules in a second one. So no packet meets new rules with an old set, and when
     /// this returns, a flow that only the old ruleset allowed ends at its next packet: the new rules bear another generation,
-    /// and judge it again by the new sets. Where nothing is taken away, `to` may have the generation of `from`; live flows then
-    /// keep their verdicts, those that were denied too, until there is another generation.
+    /// and judge it again by the new sets. Where [nothing is taken away](sidewall_policy::ruleset::Change::takes_away), `to` may have
+    /// the generation of `from`; live flows then keep their verdicts, those that were denied too, until there is another
+    /// generation.
     ///
     /// Whatever such a change cannot do, or cannot do at one moment, is loaded as a whole, and so it is where the kernel's
     /// tables turn out to be something else than `from`; [`Changed::way`] says so.
@@ -73,17 +74,7 @@ impl Kernel {
     /// for [`Kernel::load`]. After an error the rules of `from` are in force, and sets may have the elements of either; the
     /// next change is a load.
     pub fn change(&mut self, from: &Ruleset, to: &Ruleset, options: LoadOptions) -> Result<Changed, LoadError> {
-        let plan = plan(from, to);
-        let taken = match &plan {
-            Plan::Nothing => None,
-            Plan::Amend { taken, .. } => taken.clone(),
-            Plan::Shape | Plan::RulesAndElements => Some(Place::new(Family::Inet, Part::Table)),
-        };
-        if let Some(place) = taken
-            && from.generation == to.generation
-        {
-            return Err(LoadError::SameGeneration { place, generation: to.generation });
-        }
+        let plan = plan(from, to).map_err(|place| LoadError::SameGeneration { place, generation: to.generation })?;
         let stands = match self.stands.take() {
             Some(stands) if stands.generation == from.generation && self.flags == Some(options.flags()) => stands,
             _ => return self.load_instead(to, options, Because::Unknown),
@@ -99,7 +90,7 @@ impl Kernel {
                 self.stands = Some(Stands { generation: to.generation, ..stands });
                 Ok(Changed { generation: to.generation, way: Way::Nothing, messages: 0 })
             }
-            Plan::Amend { changes, .. } => self.amend(&changes, to, stands, options),
+            Plan::Amend(changes) => self.amend(&changes, to, stands, options),
         }
     }
 
@@ -153,7 +144,7 @@ impl Kernel {
     }
 
     fn load_instead(&mut self, to: &Ruleset, options: LoadOptions, because: Because) -> Result<Changed, LoadError> {
-        let loaded = self.load(to, options)?;
+        let loaded = self.put(to, options)?;
         if !matches!(because, Because::Shape | Because::RulesAndElements) {
             // By which rules the flows of this generation were judged is not known.
             conntrack::void(&mut self.netlink, Which::Of(to.generation))?;

@@ -30,7 +30,7 @@ impl Kernel {
             return Ok(Repaired { differences: Vec::new(), flows: 0 });
         };
         for _ in 0..ATTEMPTS {
-            self.load(ruleset, options)?;
+            self.put(ruleset, options)?;
             let flows = conntrack::void(&mut self.netlink, Which::Of(ruleset.generation))?;
             if self.verify(ruleset)? == Standing::AsLoaded {
                 return Ok(Repaired { differences, flows });

@@ -11,12 +11,12 @@ use std::time::{Duration, Instant};
 const PLAIN: LoadOptions = LoadOptions { owner: false };
 
 /// A connection that carries a byte there and back as often as it is asked to.
-struct Echo {
+pub struct Echo {
     client: TcpStream,
 }
 
 impl Echo {
-    fn new(namespace: &NetNs, peer: Ipv4Addr) -> Self {
+    pub fn new(namespace: &NetNs, peer: Ipv4Addr) -> Self {
         let (client, mut server) = namespace
             .run(|| {
                 let listener = TcpListener::bind((peer, 0)).unwrap();
@@ -35,7 +35,7 @@ impl Echo {
         Self { client }
     }
 
-    fn turn(&mut self) -> std::io::Result<()> {
+    pub fn turn(&mut self) -> std::io::Result<()> {
         self.client.write_all(b"x")?;
         self.client.read_exact(&mut [0])
     }

@@ -8,6 +8,7 @@ mod corner;
 mod degrade;
 mod drift;
 mod flows;
+mod fresh;
 mod headers;
 mod live;
 mod load;

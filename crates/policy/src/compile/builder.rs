@@ -6,7 +6,8 @@
 use super::question::Answers;
 use super::statements::rule;
 use super::{Compiled, Meaning};
-use crate::model::{ResolvedPod, RuleName};
+use crate::model::{ResolvedPod, RuleName, Side};
+use crate::ports::Ports;
 use crate::ruleset::{
     Chain, Counter, Element, Family, Generation, Hook, HookPoint, Kind, Rule, Ruleset, Set, Statement, Table, Verdict,
 };
@@ -28,6 +29,20 @@ pub struct Builder<'a> {
     rule_counters: BTreeMap<RuleName, Arc<str>>,
     /// Where questions about networks lead, by their chain and answers.
     pub networks_asked: HashMap<(String, Answers), Verdict>,
+    /// The sets that hold whom rules allow.
+    sets_of_peers: HashMap<PeerSet, String>,
+}
+
+/// Which of the peers of which rules a set holds. The same rules are asked again and again, with ever other answers, and may
+/// have ten thousand peers.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PeerSet {
+    /// What the set is called, where nothing else is.
+    pub name: String,
+    /// The rules, by their place in the pod, which stays where it is as long as there is a builder.
+    pub rules: *const Side,
+    /// The ports that it is for, where it is for some.
+    pub ports: Option<Ports>,
 }
 
 /// What the elements of a set come to.
@@ -67,6 +82,7 @@ impl<'a> Builder<'a> {
             counters,
             rule_counters,
             networks_asked: HashMap::new(),
+            sets_of_peers: HashMap::new(),
         }
     }
 
@@ -120,6 +136,18 @@ impl<'a> Builder<'a> {
         }
         let name = set.name.clone();
         self.sets.insert(name.clone(), set);
+        name
+    }
+
+    /// Adds a set of peers, where it has not been made yet.
+    pub fn peer_set(&mut self, which: PeerSet, make: impl FnOnce(&Self) -> Set) -> String {
+        if let Some(name) = self.sets_of_peers.get(&which) {
+            debug_assert_eq!(self.sets[name].elements, make(self).elements, "{which:?}");
+            return name.clone();
+        }
+        let set = make(self);
+        let name = self.add_set(set);
+        self.sets_of_peers.insert(which, name.clone());
         name
     }
 

@@ -3,6 +3,7 @@
 use super::SubjectId;
 use super::lookup::{HostsByPorts, PodQuery, Selected, Within};
 use super::namespaces::Namespaces;
+use super::terms::{ByTerm, Term, ways};
 use super::workloads::{PodId, Traits, WorkloadId, Workloads};
 use crate::ports::Ports;
 use crate::resolve::resolve_ports;
@@ -42,9 +43,18 @@ pub(super) struct Asking {
 /// What was told where these ports were asked for.
 type Told = (Option<Vec<PolicyPort>>, Selected);
 
+/// What a pod brings to the groups that it is in: its addresses.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Brings<'a> {
+    pub traits: &'a Traits,
+    pub addresses: &'a BTreeSet<IpAddr>,
+}
+
 #[derive(Debug)]
 struct Group {
     selector: Arc<Selector>,
+    /// By which terms it is found; none where it is looked at for every workload.
+    terms: Option<Box<[Term]>>,
     /// The workloads of pods that live.
     workloads: BTreeSet<WorkloadId>,
     /// What was told of it, by the pod that it was told to and the ports that were asked for.
@@ -58,8 +68,45 @@ pub(super) struct Groups {
     groups: Slab<Group>,
     by_selector: HashMap<Arc<Selector>, GroupId>,
     by_workload: HashMap<WorkloadId, BTreeSet<GroupId>>,
-    by_namespace: BTreeMap<String, BTreeSet<GroupId>>,
-    of_many_namespaces: BTreeSet<GroupId>,
+    by_namespace: BTreeMap<String, Waiting>,
+    of_many_namespaces: Waiting,
+}
+
+/// Groups that wait for new workloads.
+#[derive(Debug, Default)]
+struct Waiting {
+    by_term: ByTerm<GroupId>,
+    /// Those that no label is asked for by.
+    others: BTreeSet<GroupId>,
+}
+
+impl Waiting {
+    /// Adds a group; says by which terms it is found from now on.
+    fn insert(&mut self, id: GroupId, selector: Option<&LabelSelector>) -> Option<Box<[Term]>> {
+        // Where many groups ask for the same label, another one tells them apart.
+        let terms = self.by_term.narrowest(selector.map(ways).unwrap_or_default());
+        match &terms {
+            Some(terms) => terms.iter().for_each(|term| self.by_term.insert(*term, id)),
+            None => drop(self.others.insert(id)),
+        }
+        terms
+    }
+
+    fn remove(&mut self, id: GroupId, terms: Option<&[Term]>) {
+        match terms {
+            Some(terms) => terms.iter().for_each(|term| self.by_term.remove(*term, id)),
+            None => drop(self.others.remove(&id)),
+        }
+    }
+
+    /// At least the groups that have pods of such labels.
+    fn near<'a>(&'a self, labels: &'a [Term]) -> impl Iterator<Item = GroupId> + 'a {
+        labels.iter().flat_map(|term| self.by_term.of(*term)).chain(self.others.iter().copied())
+    }
+
+    fn is_empty(&self) -> bool {
+        self.by_term.is_empty() && self.others.is_empty()
+    }
 }
 
 impl Selector {
@@ -87,29 +134,35 @@ impl Groups {
         if let Some(id) = self.by_selector.get(&selector) {
             return *id;
         }
-        let mut found = BTreeSet::new();
-        let mut within = |namespace: &str| {
-            let selected =
-                workloads.of_namespace(namespace).filter(|id| selector.selects_pods(&workloads.workload(*id).traits));
-            found.extend(selected);
+        let within = |namespace: &str| -> Vec<WorkloadId> {
+            let near = workloads.near(namespace, selector.pods.as_ref());
+            near.into_iter().filter(|id| selector.selects_pods(&workloads.workload(*id).traits)).collect()
         };
-        match &selector.namespaces {
-            Scope::One(name) => within(name),
+        let found: BTreeSet<WorkloadId> = match &selector.namespaces {
+            Scope::One(name) => within(name).into_iter().collect(),
             Scope::Labelled(wanted) => {
-                workloads.namespaces().filter(|name| wanted.matches(&namespaces.labels(name))).for_each(within);
+                let all = workloads.namespaces().filter(|name| wanted.matches(&namespaces.labels(name)));
+                all.flat_map(within).collect()
             }
-        }
+        };
         let selector = Arc::new(selector);
         let id = GroupId(self.groups.vacant_key());
         for workload in &found {
             self.by_workload.entry(*workload).or_default().insert(id);
         }
-        match &selector.namespaces {
-            Scope::One(name) => self.by_namespace.entry(name.clone()).or_default().insert(id),
-            Scope::Labelled(_) => self.of_many_namespaces.insert(id),
+        let waiting = match &selector.namespaces {
+            Scope::One(name) => self.by_namespace.entry(name.clone()).or_default(),
+            Scope::Labelled(_) => &mut self.of_many_namespaces,
         };
+        let terms = waiting.insert(id, selector.pods.as_ref());
         self.by_selector.insert(selector.clone(), id);
-        self.groups.insert(Group { selector, workloads: found, told: BTreeMap::new(), readers: BTreeSet::new() });
+        self.groups.insert(Group {
+            selector,
+            terms,
+            workloads: found,
+            told: BTreeMap::new(),
+            readers: BTreeSet::new(),
+        });
         id
     }
 
@@ -143,12 +196,11 @@ impl Groups {
 
     /// Puts a new workload into the groups that name it.
     pub fn add(&mut self, workload: WorkloadId, traits: &Traits, namespace: &Labels) {
-        let near = self.by_namespace.get(&*traits.namespace).into_iter().flatten();
-        let selecting: BTreeSet<GroupId> = near
-            .chain(&self.of_many_namespaces)
-            .copied()
-            .filter(|id| self.groups[id.0].selector.selects(traits, namespace))
-            .collect();
+        let terms: Vec<Term> = traits.labels.iter().map(|(key, value)| Term::of(key, value)).collect();
+        let here = self.by_namespace.get(&*traits.namespace).into_iter();
+        let near = here.chain([&self.of_many_namespaces]).flat_map(|waiting| waiting.near(&terms));
+        let selecting: BTreeSet<GroupId> =
+            near.filter(|id| self.groups[id.0].selector.selects(traits, namespace)).collect();
         for id in &selecting {
             self.groups[id.0].workloads.insert(workload);
         }
@@ -183,6 +235,11 @@ impl Groups {
         self.groups[id.0].told.clear();
     }
 
+    /// A pod of a group is otherwise: what it brought to it, and what it brings now. `workloads` know it as it is now.
+    pub fn follow(&mut self, id: GroupId, before: Option<Brings<'_>>, now: Option<Brings<'_>>, workloads: &Workloads) {
+        self.groups[id.0].follow(before, now, workloads);
+    }
+
     /// The subjects that have asked for a group.
     pub fn readers(&self, id: GroupId) -> &BTreeSet<SubjectId> {
         &self.groups[id.0].readers
@@ -212,19 +269,63 @@ impl Groups {
                 }
             }
         }
-        self.of_many_namespaces.remove(&id);
-        if let Scope::One(name) = &group.selector.namespaces
-            && let Some(groups) = self.by_namespace.get_mut(name)
-        {
-            groups.remove(&id);
-            if groups.is_empty() {
-                self.by_namespace.remove(name);
+        match &group.selector.namespaces {
+            Scope::Labelled(_) => self.of_many_namespaces.remove(id, group.terms.as_deref()),
+            Scope::One(name) => {
+                if let Some(waiting) = self.by_namespace.get_mut(name) {
+                    waiting.remove(id, group.terms.as_deref());
+                    if waiting.is_empty() {
+                        self.by_namespace.remove(name);
+                    }
+                }
             }
         }
     }
 }
 
 impl Group {
+    /// Brings what was told up to date: of thousands of addresses, one comes or goes. What was told to pods of the group is
+    /// made of that when they ask again.
+    fn follow(&mut self, before: Option<Brings<'_>>, now: Option<Brings<'_>>, workloads: &Workloads) {
+        if [before, now].into_iter().flatten().any(|brings| brings.traits.host_network) {
+            // It is not told by its address.
+            self.told.clear();
+            return;
+        }
+        let mut told = self.told.remove(&None).unwrap_or_default();
+        for (ports, Selected { hosts, .. }) in &mut told {
+            let ports = ports.as_deref();
+            if let Some(Brings { traits, addresses }) = before {
+                let meant = ports_of(ports, traits);
+                let gone = addresses.iter().filter(|address| !self.has(**address, ports, &meant, None, workloads));
+                take_out(hosts, &meant, &gone.copied().collect::<Vec<_>>());
+            }
+            if let Some(Brings { traits, addresses }) = now.filter(|now| !now.addresses.is_empty()) {
+                let meant = ports_of(ports, traits);
+                if !meant.is_empty() {
+                    Arc::make_mut(hosts.entry(meant).or_default()).extend(addresses);
+                }
+            }
+        }
+        self.told = BTreeMap::from([(None, told)]);
+    }
+
+    /// Whether an address is one of the group's at these ports, where they are `meant`; but for a pod.
+    fn has(
+        &self,
+        address: IpAddr,
+        ports: Option<&[PolicyPort]>,
+        meant: &Ports,
+        but: Option<PodId>,
+        workloads: &Workloads,
+    ) -> bool {
+        let bearers = workloads.bearers(address).iter().filter(|bearer| Some(**bearer) != but);
+        bearers.map(|bearer| workloads.replica(*bearer).workload).any(|id| {
+            let traits = &workloads.workload(id).traits;
+            self.workloads.contains(&id) && !traits.host_network && ports_of(ports, traits) == *meant
+        })
+    }
+
     fn told(&mut self, asking: Option<Asking>, ports: Option<&[PolicyPort]>, workloads: &Workloads) -> Selected {
         let known = self.told.get(&asking).into_iter().flatten();
         if let Some((_, told)) = known.into_iter().find(|(known, _)| known.as_deref() == ports) {
@@ -285,13 +386,7 @@ impl Group {
             return Selected { hosts, shared, group: None };
         }
         // Its address may be another's too, where that one came before this one was seen to go.
-        let by_another = |address: &IpAddr| {
-            let others = workloads.bearers(*address).iter().filter(|other| **other != pod);
-            others.map(|other| workloads.replica(*other).workload).any(|id| {
-                let traits = &workloads.workload(id).traits;
-                self.workloads.contains(&id) && !traits.host_network && ports_of(ports, traits) == meant
-            })
-        };
+        let by_another = |address: &IpAddr| self.has(*address, ports, &meant, Some(pod), workloads);
         let own: Vec<IpAddr> = replica.addresses.iter().filter(|address| !by_another(address)).copied().collect();
         take_out(&mut hosts, &meant, &own);
         Selected { hosts, shared, group: None }
@@ -300,14 +395,15 @@ impl Group {
 
 fn take_out(hosts: &mut HostsByPorts, ports: &Ports, taken: &[IpAddr]) {
     let Some(addresses) = hosts.get_mut(ports) else { return };
-    if taken.is_empty() {
+    if !taken.iter().any(|address| addresses.contains(address)) {
         return;
     }
-    let left: BTreeSet<IpAddr> = addresses.iter().filter(|address| !taken.contains(address)).copied().collect();
+    let left = Arc::make_mut(addresses);
+    for address in taken {
+        left.remove(address);
+    }
     if left.is_empty() {
         hosts.remove(ports);
-    } else {
-        *addresses = Arc::new(left);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Pods that come, go and become otherwise, and whom that concerns.
 
-use super::groups::GroupId;
+use super::groups::{Brings, GroupId};
 use super::workloads::{Before, Placed, Traits, WorkloadId};
 use super::{Index, Named, SubjectId};
 use crate::model::DeclaredPort;
@@ -88,7 +88,8 @@ impl Index {
             .copied()
             .collect();
         for id in changed {
-            groups.changed(id);
+            let before = before.filter(|_| left.contains(&id)).map(State::to_group);
+            groups.follow(id, before, now.filter(|_| joined.contains(&id)).map(State::to_group), &self.workloads);
             affected.extend(groups.readers(id));
         }
         affected
@@ -122,6 +123,10 @@ impl From<Before> for State {
 }
 
 impl State {
+    fn to_group(&self) -> Brings<'_> {
+        Brings { traits: &self.traits, addresses: &self.portrait.addresses }
+    }
+
     /// What it brings into a group: its addresses at its ports, and whether they are its node's; nothing where it has none.
     fn brings(&self) -> Option<(bool, &[DeclaredPort], &BTreeSet<IpAddr>)> {
         let Self { traits, portrait, .. } = self;

@@ -88,8 +88,12 @@ impl Lookup for Reader<'_> {
 
     fn services_before(&self, pods: &[Selected]) -> Vec<&Service> {
         self.reads.borrow_mut().before.extend(pods.iter().filter_map(|selected| selected.group));
-        let addresses = pods.iter().flat_map(|selected| selected.hosts.values()).flat_map(|hosts| hosts.iter());
-        self.index.services.before(addresses)
+        let hosts = pods.iter().flat_map(|selected| selected.hosts.values());
+        // Where there are more addresses than Services, it is sooner done to look at every Service than at every address.
+        if hosts.clone().map(|hosts| hosts.len()).sum::<usize>() >= self.index.services.count() {
+            return self.index.services.all().collect();
+        }
+        self.index.services.before(hosts.flat_map(|hosts| hosts.iter()))
     }
 
     fn service_addresses(&self) -> Arc<Addresses> {

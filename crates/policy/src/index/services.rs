@@ -105,6 +105,11 @@ impl Services {
         self.by_name.values().map(|id| &self.services[*id])
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.services.len()
+    }
+
     /// The Services that are only other names.
     pub fn other_names(&self) -> impl Iterator<Item = &Service> {
         self.other_names.iter().map(|id| &self.services[*id])

@@ -248,7 +248,7 @@ fn after_any_changes_an_index_resolves_as_its_world_and_names_whom_they_concern(
 
 #[test]
 fn walls_stand_as_a_fresh_resolve_and_compile_would_have_them() {
-    let (mut steps, mut altered) = (0, 0);
+    let (mut steps, mut altered, mut unloaded_unknown) = (0, 0, 0);
     for seed in 1000..1012 {
         let mut draw = Draw::new(seed);
         let case = Case::draw(&mut draw, &Ground::whole());
@@ -256,13 +256,31 @@ fn walls_stand_as_a_fresh_resolve_and_compile_would_have_them() {
         let mut walls = Walls::new(world.clone());
         let subjects = [case.subject.clone()];
         walls.apply(Change::Subject(case.subject.clone()));
+        let mut lost = false;
         for step in 0..40 {
+            if draw.chance(10) {
+                for id in walls.index().subjects().map(|(id, _)| id).collect::<Vec<_>>() {
+                    walls.lost(id);
+                    assert!(walls.standing(id).is_none());
+                    lost = true;
+                }
+            }
             let pending: Vec<SubjectId> = walls.pending().collect();
             for id in pending {
-                let Some(planned) = walls.plan(id) else { continue };
+                let Some(mut planned) = walls.plan(id) else { continue };
                 let before = walls.standing(id).cloned();
-                match &planned.step {
-                    Step::Load(_) => assert!(before.is_none(), "seed {seed}, step {step}"),
+                match &mut planned.step {
+                    Step::Load(fresh) => {
+                        assert!(before.is_none(), "seed {seed}, step {step}");
+                        if draw.chance(20) {
+                            // Who has not numbered the rules has not loaded them.
+                            walls.done(planned);
+                            assert!(walls.pending().any(|pending| pending == id) && walls.standing(id).is_none());
+                            continue;
+                        }
+                        let number = Generation::new(1 + draw.below(31) as u8).unwrap();
+                        assert_eq!(fresh.number(number).ruleset.generation, number);
+                    }
                     Step::Change { from, to, change } => {
                         assert_eq!(before.as_ref(), Some(&**from));
                         if let crate::ruleset::Change::Parts(parts) = change {
@@ -271,12 +289,14 @@ fn walls_stand_as_a_fresh_resolve_and_compile_would_have_them() {
                         }
                         altered += 1;
                     }
-                    Step::Unload => assert!(before.is_some(), "seed {seed}, step {step}"),
+                    Step::Unload => assert!(before.is_some() || lost, "seed {seed}, step {step}"),
                 }
+                unloaded_unknown += usize::from(before.is_none() && matches!(planned.step, Step::Unload));
                 // What was not done is still to be done.
                 if draw.chance(80) {
                     walls.done(planned);
                     steps += 1;
+                    lost = false;
                 } else {
                     assert!(walls.pending().any(|pending| pending == id));
                 }
@@ -297,5 +317,5 @@ fn walls_stand_as_a_fresh_resolve_and_compile_would_have_them() {
             }
         }
     }
-    assert!(altered > 20 && steps > 20, "{steps} {altered}");
+    assert!(altered > 20 && steps > 20 && unloaded_unknown > 0, "{steps} {altered} {unloaded_unknown}");
 }

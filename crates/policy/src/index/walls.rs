@@ -3,14 +3,11 @@
 //! Planning and doing are apart: a [`Walls`] says what is to be loaded where, somebody with a kernel does it and says that
 //! it is done. Until then what stood before counts as standing, so a step that failed is planned again.
 
-mod follow;
-
 use super::{Change, Index, Named, SubjectId};
-use crate::compile::{Compiled, compile};
+use crate::compile::{Compiled, compile, compile_next};
 use crate::model::ResolvedPod;
 use crate::ruleset::{self, Generation};
 use crate::world::World;
-use follow::follow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -20,6 +17,8 @@ pub struct Walls {
     index: Index,
     stands: BTreeMap<SubjectId, Stands>,
     pending: BTreeSet<SubjectId>,
+    /// Where something may stand that is not known.
+    lost: BTreeSet<SubjectId>,
 }
 
 /// What stands in a pod's network namespace.
@@ -45,8 +44,8 @@ pub struct Planned {
 /// What is to be done in a pod's network namespace.
 #[derive(Clone, Debug)]
 pub enum Step {
-    /// Nothing stands there: these rules are loaded.
-    Load(Arc<Compiled>),
+    /// Nothing stands there, or nobody knows what: these rules are loaded.
+    Load(Fresh),
     /// The rules that stand there become others.
     Change {
         /// What stands there.
@@ -58,6 +57,28 @@ pub enum Step {
     },
     /// No policy says anything of the pod any more: its rules are taken away.
     Unload,
+}
+
+/// Rules that follow none that are known to stand.
+///
+/// They have no number as yet. Live flows may bear one: of rules that were taken away, or that stand and that nobody knows,
+/// perhaps a former agent's. Whoever loads them gives them a number that no flow bears (`Kernel::fresh_generation` of
+/// `sidewall-netfilter`), and gets the rules for it.
+#[derive(Clone, Debug)]
+pub struct Fresh {
+    compiled: Arc<Compiled>,
+    has_number: bool,
+}
+
+impl Fresh {
+    /// Gives the rules a number, which no live flow bears.
+    pub fn number(&mut self, generation: Generation) -> &Arc<Compiled> {
+        if self.compiled.ruleset.generation != generation {
+            Arc::make_mut(&mut self.compiled).ruleset.renumber(generation);
+        }
+        self.has_number = true;
+        &self.compiled
+    }
 }
 
 impl Walls {
@@ -80,6 +101,7 @@ impl Walls {
                 // Its network namespace goes with it; the number may be another's soon.
                 self.pending.remove(&id);
                 self.stands.remove(&id);
+                self.lost.remove(&id);
             }
         }
     }
@@ -100,9 +122,12 @@ impl Walls {
         let before = stands.and_then(|stands| stands.compiled.clone());
         let step = match (before, resolved.is_selected()) {
             _ if stands.is_some_and(|stands| stands.resolved == resolved) => None,
-            (None, true) => Some(Step::Load(Arc::new(compile(&resolved, Generation::FIRST)))),
+            (None, true) => {
+                let compiled = Arc::new(compile(&resolved, Generation::FIRST));
+                Some(Step::Load(Fresh { compiled, has_number: false }))
+            }
             (Some(from), true) => {
-                let (to, change) = follow(&resolved, &from);
+                let (to, change) = compile_next(&resolved, &from);
                 // Counters may count something else without a rule being another.
                 if change.is_empty() && to.meanings == from.meanings {
                     self.stands.insert(id, Stands { resolved: resolved.clone(), compiled: Some(from) });
@@ -112,6 +137,7 @@ impl Walls {
                 }
             }
             (Some(_), false) => Some(Step::Unload),
+            (None, false) if self.lost.contains(&id) => Some(Step::Unload),
             (None, false) => {
                 self.stands.insert(id, Stands { resolved: resolved.clone(), compiled: None });
                 None
@@ -125,22 +151,26 @@ impl Walls {
         Some(Planned { id, name, step, resolved })
     }
 
-    /// What was planned is done: it stands.
+    /// What was planned is done: it stands. Rules that were given no number can't be, and are still to be loaded.
     pub fn done(&mut self, planned: Planned) {
         let Planned { id, step, resolved, .. } = planned;
         let compiled = match step {
-            Step::Load(to) | Step::Change { to, .. } => Some(to),
+            Step::Load(Fresh { has_number: false, .. }) => return,
+            Step::Load(Fresh { compiled: to, .. }) | Step::Change { to, .. } => Some(to),
             Step::Unload => None,
         };
         self.pending.remove(&id);
+        self.lost.remove(&id);
         self.stands.insert(id, Stands { resolved, compiled });
     }
 
-    /// It is not known any more what stands in a pod's namespace: its rules are loaded as a whole.
+    /// It is not known any more what stands in a pod's namespace: its rules are loaded as a whole, or, where it is to have
+    /// none, taken away.
     pub fn lost(&mut self, id: SubjectId) {
         self.stands.remove(&id);
         if self.index.subject(id).is_some() {
             self.pending.insert(id);
+            self.lost.insert(id);
         }
     }
 

@@ -4,9 +4,10 @@
 //! same for all of them and is kept once: a [`Workload`]. There are some thousand of these where there are ten thousand
 //! pods, and selectors are matched against workloads, not pods.
 
+use super::terms::{ByTerm, Term, ways};
 use crate::model::DeclaredPort;
 use crate::world::{Labels, Pod};
-use sidewall_api::Attachments;
+use sidewall_api::{Attachments, LabelSelector};
 use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
@@ -65,6 +66,7 @@ pub(super) struct Workloads {
 struct Members {
     pods: BTreeMap<Arc<str>, PodId>,
     workloads: BTreeSet<WorkloadId>,
+    by_term: ByTerm<WorkloadId>,
 }
 
 /// What a pod was before it changed.
@@ -74,6 +76,12 @@ pub(super) struct Before {
     pub workload: WorkloadId,
     pub addresses: Box<[IpAddr]>,
     pub networks: Option<Box<Attachments>>,
+}
+
+impl Traits {
+    fn terms(&self) -> impl Iterator<Item = Term> + '_ {
+        self.labels.iter().map(|(key, value)| Term::of(key, value))
+    }
 }
 
 impl Workloads {
@@ -94,6 +102,7 @@ impl Workloads {
             let id = WorkloadId(number(self.workloads.insert(workload)));
             self.by_traits.insert(traits, id);
             members.workloads.insert(id);
+            self.workloads[id.0 as usize].traits.terms().for_each(|term| members.by_term.insert(term, id));
             id
         });
         let name: Arc<str> = name.into();
@@ -158,6 +167,7 @@ impl Workloads {
         self.by_traits.remove(&traits);
         if let Some(members) = self.namespaces.get_mut(&traits.namespace) {
             members.workloads.remove(&workload);
+            traits.terms().for_each(|term| members.by_term.remove(term, workload));
             if members.workloads.is_empty() {
                 self.namespaces.remove(&traits.namespace);
             }
@@ -201,6 +211,15 @@ impl Workloads {
     /// The workloads of a namespace.
     pub fn of_namespace(&self, namespace: &str) -> impl Iterator<Item = WorkloadId> + '_ {
         self.namespaces.get(namespace).into_iter().flat_map(|members| members.workloads.iter().copied())
+    }
+
+    /// At least the workloads of a namespace that a selector selects.
+    pub fn near(&self, namespace: &str, selector: Option<&LabelSelector>) -> Vec<WorkloadId> {
+        let Some(members) = self.namespaces.get(namespace) else { return Vec::new() };
+        match members.by_term.narrowest(selector.map(ways).unwrap_or_default()) {
+            Some(terms) => terms.iter().flat_map(|term| members.by_term.of(*term)).collect(),
+            None => members.workloads.iter().copied().collect(),
+        }
     }
 
     /// Every pod, as it was put in.

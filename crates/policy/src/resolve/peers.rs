@@ -241,7 +241,7 @@ impl<'a> Resolver<'a> {
         allowed: impl Fn(IpAddr, Protocol, u16) -> bool,
     ) -> Vec<Grant> {
         let mut covered = BTreeSet::new();
-        let mut not_covered = BTreeSet::new();
+        let mut not_covered = Vec::new();
         let mut partly = Vec::new();
         for service in services {
             for ServicePort { port, endpoints } in &service.ports {
@@ -250,18 +250,29 @@ impl<'a> Resolver<'a> {
                 let passes = |(address, port): &(IpAddr, Option<u16>)| {
                     port.is_some_and(|port| allowed(*address, *protocol, port))
                 };
-                if !endpoints.is_empty() && endpoints.iter().all(passes) {
+                let (mut some, mut all) = (false, true);
+                for passes in endpoints.iter().map(passes) {
+                    some |= passes;
+                    all &= passes;
+                    if some && !all {
+                        break;
+                    }
+                }
+                if some && all {
                     covered.extend(sockets);
                     continue;
                 }
                 not_covered.extend(sockets);
-                if endpoints.iter().any(passes) && !service.addresses.is_empty() {
+                if some && !service.addresses.is_empty() {
                     partly.push(format!("{}/{} port {number}", service.namespace, service.name));
                 }
             }
         }
         // Where two Services have an address, either may be the one that is reached.
-        covered.retain(|socket| !not_covered.contains(socket) && !self.contested.contains(socket.0));
+        for socket in not_covered {
+            covered.remove(&socket);
+        }
+        covered.retain(|socket| !self.contested.contains(socket.0));
         for name in partly {
             self.note_rule(
                 rule,

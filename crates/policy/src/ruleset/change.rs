@@ -6,8 +6,7 @@
 #[cfg(test)]
 mod tests;
 
-use super::{Chain, Counter, Element, Family, Generation, Ruleset, Set, Table};
-use crate::ranges::Ranges;
+use super::{Chain, Counter, Element, Family, Generation, Ruleset, Set, Statement, Table};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What leads from one ruleset to another.
@@ -53,6 +52,30 @@ pub struct SetChange {
     pub delete: Vec<Element>,
     /// The elements that come, ascending; none overlaps one that stays.
     pub add: Vec<Element>,
+    /// Whether a rule asks for what is *not* in the set, so that an element that comes takes something away; no
+    /// where none comes.
+    pub shuts_out: bool,
+}
+
+/// Something that a change takes away, or may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken<'a> {
+    /// Nobody looks for what it is: the whole is loaded anew.
+    Shape,
+    /// Elements of a set.
+    Elements {
+        /// The table.
+        family: Family,
+        /// The set.
+        set: &'a str,
+    },
+    /// What rules of a chain let pass.
+    Rules {
+        /// The table.
+        family: Family,
+        /// The chain.
+        chain: &'a str,
+    },
 }
 
 /// Changes that are not for the ruleset that they were applied to.
@@ -64,6 +87,39 @@ impl Change {
     /// Whether nothing is to be done.
     pub fn is_empty(&self) -> bool {
         matches!(self, Self::Parts(changes) if changes.tables.is_empty())
+    }
+
+    /// What it takes away, or may: where there is anything, live flows must be judged again, and the new ruleset needs another
+    /// generation than the old one. Where there is nothing, it may have the same.
+    ///
+    /// This is the one rule of that. It is strict: an element that is only counted elsewhere is taken away too, because it is
+    /// deleted and added again, and a flow that comes at that moment and finds neither is denied for as long as the generation
+    /// lasts. Rulesets of two generations differ in rules, but for those that decide nothing by it.
+    pub fn takes_away(&self) -> Option<Taken<'_>> {
+        let changes = match self {
+            Self::Shape => return Some(Taken::Shape),
+            Self::Parts(changes) => changes,
+        };
+        changes.tables.iter().find_map(|table| {
+            let family = table.family;
+            let set = table.sets.iter().find(|set| !set.delete.is_empty() || set.shuts_out);
+            let elements = set.map(|set| Taken::Elements { family, set: &set.name });
+            elements.or_else(|| table.chains.first().map(|chain| Taken::Rules { family, chain: &chain.name }))
+        })
+    }
+
+    /// The same change to the same ruleset as another generation.
+    pub(crate) fn renumbered(self, new: &Ruleset, old: &Ruleset) -> Self {
+        let Self::Parts(changes) = self else { return self };
+        let mut before = changes.tables.into_iter().peekable();
+        let both = new.tables.iter().zip(&old.tables);
+        let tables = both.map(|(new, old)| {
+            let change = before.next_if(|change| change.family == new.family);
+            let change = change.unwrap_or_else(|| TableChange::none(new.family));
+            TableChange { chains: other_chains(new, old), ..change }
+        });
+        let tables = tables.filter(|change| !change.is_empty()).collect();
+        Self::Parts(Changes { generation: new.generation, tables })
     }
 }
 
@@ -86,12 +142,6 @@ impl Ruleset {
 }
 
 impl Changes {
-    /// Whether anything that passed may not pass any more, so that live flows must be judged again: an element is gone
-    /// or leads elsewhere, or rules differ. Between rulesets of one generation; those of two differ in rules always.
-    pub fn takes_away(&self) -> bool {
-        self.tables.iter().any(|table| !table.chains.is_empty() || table.sets.iter().any(SetChange::takes_away))
-    }
-
     /// The ruleset that the changes make of an older one.
     ///
     /// # Errors
@@ -107,25 +157,11 @@ impl Changes {
     }
 }
 
-impl SetChange {
-    /// Whether a key is gone or leads elsewhere. In which counter it is counted does not matter.
-    fn takes_away(&self) -> bool {
-        if self.delete.iter().chain(&self.add).any(|element| element.last.is_some()) {
-            let ranges = |elements: &[Element]| -> Ranges {
-                elements.iter().filter_map(|element| Some((*element.key.first()?, element.last?))).collect()
-            };
-            let verdicts = self.delete.iter().chain(&self.add).any(|element| element.verdict.is_some());
-            return verdicts || !ranges(&self.add).covers(&ranges(&self.delete));
-        }
-        let stays = |gone: &Element| {
-            let place = self.add.binary_search_by(|element| element.key.cmp(&gone.key));
-            place.is_ok_and(|place| self.add[place].verdict == gone.verdict)
-        };
-        !self.delete.iter().all(stays)
-    }
-}
-
 impl TableChange {
+    const fn none(family: Family) -> Self {
+        Self { family, counters_added: Vec::new(), counters_deleted: Vec::new(), sets: Vec::new(), chains: Vec::new() }
+    }
+
     /// Whether nothing is to be done.
     pub const fn is_empty(&self) -> bool {
         self.counters_added.is_empty()
@@ -174,13 +210,14 @@ fn table_change(new: &Table, old: &Table) -> Option<TableChange> {
         if !is_same_kind(set, old) {
             return None;
         }
-        if set.elements == old.elements {
+        let change = set_change(set, old, new);
+        if change.delete.is_empty() && change.add.is_empty() {
             continue;
         }
         if !set.grows {
             return None;
         }
-        sets.push(set_change(set, old));
+        sets.push(change);
     }
     sets.sort_by(|a, b| a.name.cmp(&b.name));
     let [counters, old_counters] =
@@ -190,33 +227,44 @@ fn table_change(new: &Table, old: &Table) -> Option<TableChange> {
         counters_added: counters.difference(&old_counters).cloned().collect(),
         counters_deleted: old_counters.difference(&counters).cloned().collect(),
         sets,
-        chains: new
-            .chains
-            .iter()
-            .zip(&old.chains)
-            .filter(|(new, old)| new.rules != old.rules)
-            .map(|(new, _)| new.clone())
-            .collect(),
+        chains: other_chains(new, old),
     })
+}
+
+fn other_chains(new: &Table, old: &Table) -> Vec<Chain> {
+    let both = new.chains.iter().zip(&old.chains);
+    both.filter(|(new, old)| new.rules != old.rules).map(|(new, _)| new.clone()).collect()
 }
 
 fn is_same_kind(new: &Set, old: &Set) -> bool {
     (&new.key, new.interval, new.map, new.counts, new.grows) == (&old.key, old.interval, old.map, old.counts, old.grows)
 }
 
-fn set_change(new: &Set, old: &Set) -> SetChange {
+fn set_change(new: &Set, old: &Set, table: &Table) -> SetChange {
     let (mut delete, mut add) = (Vec::new(), Vec::new());
-    let (mut old, mut coming) = (old.elements.iter().peekable(), new.elements.iter().peekable());
+    // Of ten thousand, most often one has come or gone.
+    let same = |pair: &(&Element, &Element)| pair.0 == pair.1;
+    let first = old.elements.iter().zip(&new.elements).take_while(same).count();
+    let (left, coming) = (&old.elements[first..], &new.elements[first..]);
+    let last = left.iter().rev().zip(coming.iter().rev()).take_while(same).count();
+    let (left, coming) = (&left[..left.len() - last], &coming[..coming.len() - last]);
+    let (mut left, mut coming) = (left.iter().peekable(), coming.iter().peekable());
     loop {
-        match (old.peek(), coming.peek()) {
+        match (left.peek(), coming.peek()) {
             (None, None) => break,
             (Some(own), Some(other)) if own == other => {
-                old.next();
+                left.next();
                 coming.next();
             }
-            (Some(own), other) if other.is_none_or(|other| own < other) => delete.extend(old.next().cloned()),
+            (Some(own), other) if other.is_none_or(|other| own < other) => delete.extend(left.next().cloned()),
             _ => add.extend(coming.next().cloned()),
         }
     }
-    SetChange { name: new.name.clone(), delete, add }
+    if add.is_empty() {
+        return SetChange { name: new.name.clone(), delete, add, shuts_out: false };
+    }
+    let mut statements = table.chains.iter().flat_map(|chain| &chain.rules).flat_map(|rule| &rule.statements);
+    let shuts_out = statements
+        .any(|statement| matches!(statement, Statement::Lookup { set, negate: true, .. } if *set == new.name));
+    SetChange { name: new.name.clone(), delete, add, shuts_out }
 }

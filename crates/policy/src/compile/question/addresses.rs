@@ -14,9 +14,9 @@
 //! Which of these there are, and what they are called, follows from the policies' rules alone: peers that come and go
 //! change elements. So single addresses and Services have their maps in both families even when those are empty.
 
-use super::super::builder::Builder;
+use super::super::builder::{Builder, PeerSet};
 use super::super::statements::{dispatch, goto, is, not_in_set, rule};
-use super::cover::{firsts, parts};
+use super::cover::{depth, firsts, parts};
 use super::ports::{few, ports_name};
 use super::{Allowed, Asking, IN_TURN, Other, Question, finish};
 use crate::addresses::Addresses;
@@ -35,6 +35,40 @@ struct Group<'a> {
     /// Single addresses; `None` where no rule has any for these ports.
     hosts: Option<Vec<(&'a RuleName, &'a BTreeSet<IpAddr>)>>,
     blocks: Vec<(&'a RuleName, &'a Addresses)>,
+}
+
+/// Single addresses with a port each, that a rule allows.
+enum Sockets<'a> {
+    /// Those of these that are among its ports.
+    Listed(&'a BTreeSet<(IpAddr, Protocol, u16)>, Ports),
+    /// All of these, at each of few ports.
+    Hosts(&'a BTreeSet<IpAddr>, Vec<(Protocol, u16)>),
+}
+
+impl Sockets<'_> {
+    /// How many there are at most.
+    fn most(&self) -> usize {
+        match self {
+            Self::Listed(all, _) => all.len(),
+            Self::Hosts(hosts, ports) => hosts.len() * ports.len(),
+        }
+    }
+
+    fn keys(&self, field: Field) -> impl Iterator<Item = Key> + '_ {
+        let (listed, hosts) = match self {
+            Self::Listed(all, ports) => (Some((all, ports)), None),
+            Self::Hosts(hosts, ports) => (None, Some((hosts, ports))),
+        };
+        let listed = listed.into_iter().flat_map(|(all, ports)| {
+            all.iter().filter(|(_, protocol, port)| ports.contains(*protocol, *port)).copied()
+        });
+        let hosts = hosts.into_iter().flat_map(|(hosts, ports)| {
+            ports.iter().flat_map(|(protocol, port)| hosts.iter().map(|host| (*host, *protocol, *port)))
+        });
+        listed.chain(hosts).filter_map(move |(address, protocol, port)| {
+            Some(Key::from([number(field, address)?, protocol.number().into(), port.into()]))
+        })
+    }
 }
 
 /// The two families: their names, and where the other end's address stands.
@@ -99,24 +133,19 @@ impl Builder<'_> {
         let allow = &answers.allow;
         let mut rules = Vec::new();
         let mut open = Vec::new();
-        let mut sockets: Option<Vec<(&RuleName, IpAddr, Protocol, u16)>> = waits.then(Vec::new);
+        let mut sockets: Option<Vec<(&RuleName, Sockets<'_>)>> = waits.then(Vec::new);
         let mut groups: BTreeMap<Ports, Group<'_>> = BTreeMap::new();
         for Allowed { rule, peers, ports, .. } in grants {
             match peers {
                 Peers::Anyone | Peers::Parties(_) => open.push((rule, ports)),
                 Peers::Sockets(all) => {
-                    let all = all.iter().filter(|(_, protocol, port)| ports.contains(*protocol, *port));
-                    let all = all.map(|(address, protocol, port)| (rule, *address, *protocol, *port));
-                    sockets.get_or_insert_default().extend(all);
+                    sockets.get_or_insert_default().push((rule, Sockets::Listed(all, ports)));
                 }
                 Peers::Hosts(hosts) => {
                     // A named port is a number more for some pods: that must be no other form.
                     let (few, many) = few(&ports, isolated);
                     if !few.is_empty() {
-                        let sockets = sockets.get_or_insert_default();
-                        for (protocol, port) in few {
-                            sockets.extend(hosts.iter().map(|host| (rule, *host, protocol, port)));
-                        }
+                        sockets.get_or_insert_default().push((rule, Sockets::Hosts(hosts, few)));
                     }
                     if !many.is_empty() {
                         groups.entry(many).or_default().hosts.get_or_insert_default().push((rule, hosts));
@@ -127,7 +156,7 @@ impl Builder<'_> {
         }
         self.open_ports(&mut rules, question, name, open, allow);
         if let Some(sockets) = sockets {
-            self.sockets(&mut rules, question, name, sockets, allow);
+            self.sockets(&mut rules, question, name, &sockets, allow);
         }
         if let Some(group) = groups.remove(*isolated) {
             let matches = if asking.checked {
@@ -137,22 +166,19 @@ impl Builder<'_> {
             } else {
                 self.port_matches(isolated)
             };
-            let lookups = self.lookups(question, name, &group);
+            let lookups = self.lookups(question, name, isolated, &group);
             add(&mut rules, &matches, &lookups, allow);
         }
         let groups: Vec<(Ports, Vec<Statement>)> = groups
             .into_iter()
             .map(|(ports, group)| {
-                let lookups = self.lookups(question, &format!("{name}.{}", ports_name(&ports)), &group);
+                let lookups = self.lookups(question, &format!("{name}.{}", ports_name(&ports)), &ports, &group);
                 (ports, lookups)
             })
             .collect();
-        let parted: Vec<_> = Protocol::ALL
-            .into_iter()
-            .map(|protocol| (protocol, parts(groups.iter().map(|(ports, _)| ports.of_protocol(protocol)))))
-            .collect();
-        // Ports that overlap in ever other ways would need a chain for each way.
-        let tries: usize = parted.iter().flat_map(|(_, parts)| parts).map(|part| part.2.len()).sum();
+        // Ports that overlap in ever other ways would need a chain for each way: thousands of each other's.
+        let of = |protocol| groups.iter().map(move |(ports, _)| ports.of_protocol(protocol));
+        let tries: usize = Protocol::ALL.into_iter().map(|protocol| depth(of(protocol))).sum();
         if groups.len() <= IN_TURN || tries > groups.len() * IN_TURN {
             for (ports, lookups) in &groups {
                 let matches = self.port_matches(ports);
@@ -160,8 +186,8 @@ impl Builder<'_> {
             }
             return (rules, false);
         }
-        for (protocol, parts) in parted {
-            self.by_port(&mut rules, asking, name, (protocol, parts), &groups, miss);
+        for protocol in Protocol::ALL {
+            self.by_port(&mut rules, asking, name, (protocol, parts(of(protocol))), &groups, miss);
         }
         (rules, true)
     }
@@ -230,15 +256,15 @@ impl Builder<'_> {
         }
         for protocol in Protocol::ALL {
             let covers: Vec<&Ranges> = open.iter().map(|(_, ports)| ports.of_protocol(protocol)).collect();
-            let elements: Vec<Element> = firsts(covers)
-                .into_iter()
-                .map(|(first, last, rule)| self.range(question, first, last, open[rule].0))
-                .collect();
-            if elements.is_empty() {
+            if covers.iter().all(|ports| ports.is_empty()) {
                 continue;
             }
             let name = format!("{name}.open-{}", protocol.to_string().to_lowercase());
-            let found = self.found(question, name, vec![Field::CtOriginalDestinationPort], true, || elements);
+            let elements = |builder: &Self| {
+                let ranges = firsts(covers).into_iter();
+                ranges.map(|(first, last, rule)| builder.range(question, first, last, open[rule].0)).collect()
+            };
+            let found = self.found(question, (name, None), vec![Field::CtOriginalDestinationPort], true, elements);
             rules.push(finish(vec![is(Field::Protocol, protocol.number().into()), found], allow.clone()));
         }
     }
@@ -249,31 +275,36 @@ impl Builder<'_> {
         rules: &mut Vec<Rule>,
         question: &Question<'_>,
         name: &str,
-        sockets: Vec<(&RuleName, IpAddr, Protocol, u16)>,
+        sockets: &[(&RuleName, Sockets<'_>)],
         allow: &Verdict,
     ) {
         for (family, field) in families(question.direction) {
-            let keys = sockets.iter().filter_map(|(rule, address, protocol, port)| {
-                let address = number(field, *address)?;
-                Some((Key::from([address, protocol.number().into(), (*port).into()]), *rule))
-            });
-            let elements = self.single(question, keys.collect());
+            let elements = |builder: &Self| {
+                let mut keys = Vec::with_capacity(sockets.iter().map(|(_, sockets)| sockets.most()).sum());
+                for (rule, sockets) in sockets {
+                    keys.extend(sockets.keys(field).map(|key| (key, *rule)));
+                }
+                builder.single(question, keys)
+            };
             let fields = vec![field, Field::Protocol, Field::CtOriginalDestinationPort];
-            let found = self.found(question, format!("{name}.sockets{family}"), fields, false, || elements);
+            let found = self.found(question, (format!("{name}.sockets{family}"), None), fields, false, elements);
             rules.push(finish(vec![found], allow.clone()));
         }
     }
 
     /// The look-ups that find a group's addresses: any of them allows.
-    fn lookups(&mut self, question: &Question<'_>, name: &str, group: &Group<'_>) -> Vec<Statement> {
+    fn lookups(&mut self, question: &Question<'_>, name: &str, ports: &Ports, group: &Group<'_>) -> Vec<Statement> {
         let mut lookups = Vec::new();
         for (family, field) in families(question.direction) {
             let Some(hosts) = &group.hosts else { break };
-            let keys = hosts.iter().flat_map(|(rule, hosts)| {
-                hosts.iter().filter_map(move |host| Some((Key::from(number(field, *host)?), *rule)))
-            });
-            let elements = self.single(question, keys.collect());
-            lookups.push(self.found(question, format!("{name}.hosts{family}"), vec![field], false, || elements));
+            let elements = |builder: &Self| {
+                let keys = hosts.iter().flat_map(|(rule, hosts)| {
+                    hosts.iter().filter_map(move |host| Some((Key::from(number(field, *host)?), *rule)))
+                });
+                builder.single(question, keys.collect())
+            };
+            let name = (format!("{name}.hosts{family}"), Some(ports));
+            lookups.push(self.found(question, name, vec![field], false, elements));
         }
         for (family, field) in families(question.direction) {
             let ranges = |addresses: &'_ Addresses| -> Ranges {
@@ -283,11 +314,12 @@ impl Builder<'_> {
             if covers.iter().all(Ranges::is_empty) {
                 continue;
             }
-            let elements: Vec<Element> = firsts(&covers)
-                .into_iter()
-                .map(|(first, last, rule)| self.range(question, first, last, group.blocks[rule].0))
-                .collect();
-            lookups.push(self.found(question, format!("{name}.blocks{family}"), vec![field], true, || elements));
+            let elements = |builder: &Self| {
+                let ranges = firsts(&covers).into_iter();
+                ranges.map(|(first, last, rule)| builder.range(question, first, last, group.blocks[rule].0)).collect()
+            };
+            let name = (format!("{name}.blocks{family}"), Some(ports));
+            lookups.push(self.found(question, name, vec![field], true, elements));
         }
         lookups
     }
@@ -317,18 +349,28 @@ impl Builder<'_> {
         self.rule_counter(rule).filter(|_| question.counted).cloned()
     }
 
-    /// Goes on where the fields are among the elements, and counts where that is wanted.
+    /// Goes on where the fields are among the elements, and counts where that is wanted. They follow from the question's
+    /// rules, the set's name and the ports beside it.
     fn found(
         &mut self,
         question: &Question<'_>,
-        name: String,
+        (name, ports): (String, Option<&Ports>),
         fields: Vec<Field>,
         interval: bool,
-        elements: impl FnOnce() -> Vec<Element>,
+        elements: impl FnOnce(&Self) -> Vec<Element>,
     ) -> Statement {
+        let which = PeerSet { name: name.clone(), rules: question.side, ports: ports.cloned() };
         let key = fields.iter().map(|field| field.kind()).collect();
         let (map, counts, grows) = (false, question.counted, true);
-        let set = self.add_set(Set { name, key, interval, map, counts, grows, elements: elements() });
+        let set = self.peer_set(which, |builder| Set {
+            name,
+            key,
+            interval,
+            map,
+            counts,
+            grows,
+            elements: elements(builder),
+        });
         if counts {
             Statement::CountBy { fields, map: set }
         } else {

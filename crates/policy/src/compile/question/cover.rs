@@ -14,6 +14,22 @@ pub fn firsts<'a>(covers: impl IntoIterator<Item = &'a Ranges>) -> Vec<(u128, u1
     sweep(covers, |open| open.first().copied().unwrap_or_default())
 }
 
+/// How many ranges cover each of the [`parts`], together: what these would hold.
+pub fn depth<'a>(covers: impl IntoIterator<Item = &'a Ranges>) -> usize {
+    let mut borders: BTreeMap<u128, (usize, usize)> = BTreeMap::new();
+    for (first, last) in covers.into_iter().flat_map(Ranges::iter) {
+        borders.entry(first).or_default().0 += 1;
+        if let Some(after) = last.checked_add(1) {
+            borders.entry(after).or_default().1 += 1;
+        }
+    }
+    let open = borders.values().scan(0_usize, |open, (begin, ended)| {
+        *open = *open + begin - ended;
+        Some(*open)
+    });
+    open.sum()
+}
+
 fn sweep<'a, T: PartialEq>(
     covers: impl IntoIterator<Item = &'a Ranges>,
     choose: impl Fn(&BTreeSet<usize>) -> T,
@@ -70,6 +86,7 @@ mod tests {
                 prop_assert_eq!(part.map(|part| part.2.clone()).unwrap_or_default(), of.clone());
                 prop_assert_eq!(first.map(|part| part.2), of.first().copied());
             }
+            prop_assert_eq!(depth(&covers), parts.iter().map(|part| part.2.len()).sum::<usize>());
             prop_assert!(parts.windows(2).all(|pair| pair[0].1 < pair[1].0));
             prop_assert!(firsts.windows(2).all(|pair| pair[0].1 < pair[1].0 && (pair[0].1 + 1 < pair[1].0 || pair[0].2 != pair[1].2)));
         }
@@ -80,5 +97,6 @@ mod tests {
         let all = Ranges::of(0, u128::MAX);
         let one = Ranges::of(u128::MAX, u128::MAX);
         assert_eq!(firsts([&one, &all]), [(0, u128::MAX - 1, 1), (u128::MAX, u128::MAX, 0)]);
+        assert_eq!(depth([&one, &all]), 3);
     }
 }

@@ -74,6 +74,7 @@ proptest! {
                 prop_assert!(parts.tables.iter().all(|table| table.chains.is_empty()));
             }
             prop_assert_eq!(&new, &compile(&pod, new.ruleset.generation));
+            prop_assert_eq!(&change, &new.ruleset.change_from(&old.ruleset));
             old = new;
         }
     }
@@ -95,6 +96,8 @@ proptest! {
             }
             let pod = resolve(&case.world, &case.subject);
             let (new, change) = leads(&old, &pod);
+            prop_assert_eq!(&new, &compile(&pod, new.ruleset.generation));
+            prop_assert_eq!(&change, &new.ruleset.change_from(&old.ruleset));
             let kept = new.ruleset.generation == old.ruleset.generation;
             prop_assert!(kept || new.ruleset.generation == old.ruleset.generation.next());
             prop_assert!(!change.is_empty() || kept);
