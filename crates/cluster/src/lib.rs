@@ -24,6 +24,9 @@
 
 #![forbid(unsafe_code)]
 
+/// The client library whose client everything here takes.
+pub use kube;
+
 pub mod client;
 pub mod enforcement;
 pub mod events;
