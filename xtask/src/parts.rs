@@ -128,6 +128,7 @@ fn at_once(folder: &Path, fill: impl FnOnce(&Path) -> Result<(), PartsError>) ->
     let mut name = folder.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.part", std::process::id()));
     let beside = folder.with_file_name(name);
+    sweep(folder)?;
     std::fs::create_dir_all(&beside).map_err(PartsError::file("make", &beside))?;
     let filled = fill(&beside).and_then(|()| match std::fs::rename(&beside, folder) {
         // Somebody else was faster, with the same result.
@@ -138,6 +139,21 @@ fn at_once(folder: &Path, fill: impl FnOnce(&Path) -> Result<(), PartsError>) ->
         std::fs::remove_dir_all(&beside).map_err(PartsError::file("remove", &beside))?;
     }
     filled
+}
+
+/// Removes what runs that were killed have left beside the folder: `NAME.PID.part` of a process that is no more.
+fn sweep(folder: &Path) -> Result<(), PartsError> {
+    let (Some(above), Some(name)) = (folder.parent(), folder.file_name()) else { return Ok(()) };
+    let start = format!("{}.", name.to_string_lossy());
+    let Ok(entries) = std::fs::read_dir(above) else { return Ok(()) };
+    for entry in entries.flatten() {
+        let other = entry.file_name().to_string_lossy().into_owned();
+        let pid = other.strip_prefix(&start).and_then(|rest| rest.strip_suffix(".part")?.parse::<u32>().ok());
+        if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
+            std::fs::remove_dir_all(entry.path()).map_err(PartsError::file("remove", entry.path()))?;
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -30,3 +30,16 @@ fn who_comes_second_leaves_what_is_there() {
         .unwrap();
     assert!(folder.join("first").exists() && !folder.join("second").exists());
 }
+
+#[test]
+fn what_a_killed_run_left_is_swept_away() {
+    let (above, folder) = somewhere("part-1");
+    // No process has the highest number that a process id can have, and one more.
+    let (dead, alive) = (above.path().join("part-1.4194305.part"), above.path().join("part-1.1.part"));
+    let other = above.path().join("part-12.4194305.part");
+    for path in [&dead, &alive, &other] {
+        std::fs::create_dir(path).unwrap();
+    }
+    at_once(&folder, |_| Ok(())).unwrap();
+    assert!(folder.is_dir() && alive.is_dir() && other.is_dir() && !dead.exists());
+}
