@@ -407,7 +407,7 @@ impl Lab {
         let network = trial.link.map_or(&self.outside, |link| &self.linked[link]);
         let maker = |who: Option<Party>| who.map_or(network, |party| &parties[&party]);
         let (sender, receiver) = (maker(trial.sender), maker(trial.receiver));
-        let listener = listen(receiver, trial).map_err(text("cannot listen"))?;
+        let listener = sockets::listen(receiver, trial.protocol, trial.to).map_err(text("cannot listen"))?;
         let client = match sockets::open(sender, trial.protocol, source, trial.to) {
             Ok(client) => client,
             Err(error) if is_refusal(&error) => return Ok(Outcome::Denied),
@@ -502,19 +502,6 @@ fn denials(kernel: &mut Kernel) -> u64 {
     let counters = kernel.counters().expect("the counters can be read");
     let denied = |name: &str| name.starts_with("deny/") || name == ENDED;
     counters.iter().filter(|(name, _)| denied(name)).map(|(_, count)| count.packets).sum()
-}
-
-/// Listens where the trial wants it. The last flow to that port may still be ending.
-fn listen(receiver: &Maker, trial: &Trial) -> io::Result<rustix::fd::OwnedFd> {
-    let until = Instant::now() + LIMIT;
-    loop {
-        match sockets::listen(receiver, trial.protocol, trial.to) {
-            Err(error) if error.kind() == io::ErrorKind::AddrInUse && Instant::now() < until => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            result => return result,
-        }
-    }
 }
 
 /// Errors by which a socket tells that a wall, or a host, refused.
