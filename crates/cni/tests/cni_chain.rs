@@ -1,6 +1,5 @@
 //! A whole chain as a runtime runs it: the bridge plugin, then ours, from a directory in which the installer has put
-//! us. Needs root and the reference plugins (Debian's `containernetworking-plugins`), found by `CNI_PATH` or in the
-//! usual places.
+//! us. Needs root and the reference plugins, which `cargo xtask test --only node` sets up.
 
 use serde_json::{Value, json};
 use sidewall_cni::choose::in_order;
@@ -19,8 +18,8 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Where distributions and clusters have the plugins.
-const PLACES: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
+/// Folders of third parties' programs, set by `cargo xtask`.
+const PARTS: &str = "SIDEWALL_PARTS";
 
 /// A node: a network namespace of its own with the runtime's directory, and a pod's namespace.
 struct Node {
@@ -32,10 +31,10 @@ struct Node {
 
 impl Node {
     fn new() -> Node {
-        let given = std::env::var_os("CNI_PATH").map(|path| std::env::split_paths(&path).collect::<Vec<_>>());
-        let places = given.unwrap_or_else(|| PLACES.iter().map(PathBuf::from).collect());
-        let found = places.iter().any(|place| place.join("bridge").exists());
-        assert!(found, "no bridge plugin in {places:?}: install containernetworking-plugins, or set CNI_PATH");
+        let places: Vec<PathBuf> = std::env::split_paths(&std::env::var_os(PARTS).unwrap_or_default())
+            .filter(|place| place.join("host-local").exists())
+            .collect();
+        assert!(!places.is_empty(), "no CNI plugins in {PARTS}: run `cargo xtask test --only node`");
         let ours = Path::new(env!("CARGO_BIN_EXE_sidewall-cni")).parent().unwrap().to_owned();
         let plugins = [places, vec![ours]].concat();
         let host = NetNs::new().expect("this test must run as root");
@@ -187,7 +186,6 @@ fn with_agent(version: &str) {
 }
 
 #[test]
-#[ignore = "needs root and the reference CNI plugins"]
 fn a_pod_is_added_checked_and_deleted_behind_the_bridge() {
     for version in ["0.4.0", "1.0.0"] {
         with_agent(version);
@@ -195,7 +193,6 @@ fn a_pod_is_added_checked_and_deleted_behind_the_bridge() {
 }
 
 #[test]
-#[ignore = "needs root and the reference CNI plugins"]
 fn without_an_agent_the_pod_does_not_get_its_network_and_nothing_is_left() {
     let node = Node::new();
     node.install("1.0.0");

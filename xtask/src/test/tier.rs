@@ -101,8 +101,10 @@ impl Tier {
             // One package, since they share nodes; what needs an API server says so by its name.
             "sidewall-node-tests" if target.starts_with("cluster") => Self::Cluster,
             "sidewall-node-tests" => Self::Node,
+            // What it is chained behind is a node's.
+            "sidewall-cni" if target == "cni_chain" => Self::Node,
             "sidewall-netns" | "sidewall-netfilter" | "sidewall-flowlog" | "sidewall-sandbox" | "sidewall-tests"
-            | "sidewall-cli" => Self::Kernel,
+            | "sidewall-cli" | "sidewall-cni" => Self::Kernel,
             "sidewall-proxy" | "sidewall-proxy-config" => Self::Proxy,
             _ => Self::Unit,
         }
