@@ -1,6 +1,7 @@
-//! Linux capabilities by name.
+//! Linux capabilities by name, and sets of them.
 
 use std::fmt;
+use std::ops::{BitAnd, BitOr};
 
 /// A Linux capability (`capabilities(7)`), by its number.
 ///
@@ -64,6 +65,8 @@ impl Capability {
     pub const NET_ADMIN: Capability = Capability(12);
     /// Raw and packet sockets.
     pub const NET_RAW: Capability = Capability(13);
+    /// Nearly everything that no other capability is about: entering namespaces, BPF.
+    pub const SYS_ADMIN: Capability = Capability(21);
 
     /// Finds a capability by its name, with or without `CAP_`, as Kubernetes writes it.
     pub fn from_name(name: &str) -> Option<Capability> {
@@ -87,9 +90,81 @@ impl fmt::Display for Capability {
     }
 }
 
+/// Capabilities, as the kernel writes them down of a process: a bit each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct CapabilitySet(u64);
+
+impl CapabilitySet {
+    /// None at all.
+    pub const EMPTY: CapabilitySet = CapabilitySet(0);
+
+    /// The set of the kernel's bits. A bit that this program has no name for stays in it.
+    pub const fn from_bits(bits: u64) -> CapabilitySet {
+        CapabilitySet(bits)
+    }
+
+    /// Whether a capability is in the set.
+    pub fn contains(self, capability: Capability) -> bool {
+        self.0 & capability.bit() != 0
+    }
+
+    /// Whether nothing is in it.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// The capabilities that have names, in the order of their numbers.
+    pub fn iter(self) -> impl Iterator<Item = Capability> {
+        (0..NAMES.len() as u8).map(Capability).filter(move |capability| self.contains(*capability))
+    }
+}
+
+impl FromIterator<Capability> for CapabilitySet {
+    fn from_iter<I: IntoIterator<Item = Capability>>(all: I) -> Self {
+        CapabilitySet(all.into_iter().fold(0, |set, capability| set | capability.bit()))
+    }
+}
+
+impl BitAnd for CapabilitySet {
+    type Output = CapabilitySet;
+
+    fn bitand(self, other: CapabilitySet) -> CapabilitySet {
+        CapabilitySet(self.0 & other.0)
+    }
+}
+
+impl BitOr for CapabilitySet {
+    type Output = CapabilitySet;
+
+    fn bitor(self, other: CapabilitySet) -> CapabilitySet {
+        CapabilitySet(self.0 | other.0)
+    }
+}
+
+impl fmt::Display for CapabilitySet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, capability) in self.iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            write!(f, "{comma}{capability}")?;
+        }
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_set_is_the_kernels_bits() {
+        let set = CapabilitySet::from_bits(0x2000 | 0x40 | 1 << 63);
+        assert_eq!(set.to_string(), "CAP_SETGID, CAP_NET_RAW");
+        assert!(set.contains(Capability::NET_RAW) && !set.contains(Capability::NET_ADMIN));
+        let both: CapabilitySet = [Capability::NET_RAW, Capability::NET_ADMIN].into_iter().collect();
+        assert_eq!((set & both).iter().collect::<Vec<_>>(), [Capability::NET_RAW]);
+        assert!((set & CapabilitySet::EMPTY).is_empty() && !set.is_empty());
+        assert_eq!((set | both).iter().count(), 3);
+    }
 
     #[test]
     fn names_and_numbers_are_the_kernels() {

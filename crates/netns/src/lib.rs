@@ -4,6 +4,7 @@
 //! - [`NetNs`] owns a network namespace by descriptor and runs closures inside it, each on a thread of its own.
 //! - [`Cgroup`] is a directory of the cgroup v2 tree, with the id and level that netfilter's `socket cgroupv2` compares.
 //! - [`Links`] makes veth pairs, addresses and routes; [`sysctl`] writes a namespace's network settings.
+//! - [`ProcessStatus`] is what the kernel says of a process: who it is, what it may do, where it is.
 //! - [`Launch`] starts a process in a cgroup and a namespace, under another identity, without capabilities.
 //!
 //! Nearly everything here needs root. A missing privilege is an error, never a silent omission.
@@ -18,12 +19,14 @@ mod fdpass;
 mod launch;
 mod link;
 mod ns;
+mod status;
 pub mod sysctl;
 
-pub use capability::Capability;
+pub use capability::{Capability, CapabilitySet};
 pub use cgroup::{Cgroup, CgroupId, Cgroups};
 pub use error::{Error, Result};
 pub use fdpass::{receive_fd, send_fd};
 pub use launch::{Launch, Process, Step};
 pub use link::{Link, Links, Route};
 pub use ns::{NetNs, NsId};
+pub use status::ProcessStatus;
