@@ -111,12 +111,7 @@ fn recorder(by_user: bool) -> Recorder {
         false => Identities::Cgroup { level: 2, containers: BTreeMap::new(), pods_level: 1, pods: 1 },
     };
     let edge = sides(PolicyKind::MultiNetworkPolicy, 1);
-    let attached = Attached {
-        network: "shop/storage".into(),
-        device: "net1".into(),
-        addresses: BTreeSet::new(),
-        edge,
-    };
+    let attached = Attached { network: "shop/storage".into(), device: "net1".into(), addresses: BTreeSet::new(), edge };
     let pod = ResolvedPod {
         namespace: "shop".into(),
         name: "web".into(),

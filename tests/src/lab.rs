@@ -5,11 +5,12 @@
 
 pub mod attacker;
 
+use crate::cgroups;
 use crate::party::Maker;
 use crate::sockets;
 use sidewall_flow::{ContainerId, Party, Protocol};
 use sidewall_netfilter::{Changed, Kernel, LoadOptions};
-use sidewall_netns::{Capability, Cgroup, Cgroups, Launch, Links, NetNs, Process};
+use sidewall_netns::{Capability, Cgroup, Launch, Links, NetNs, Process};
 use sidewall_policy::compile::{ENDED, compile_next};
 use sidewall_policy::model::{Identities, UserIdentities};
 use sidewall_policy::ruleset::{Generation, Ruleset};
@@ -18,7 +19,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The pod's IPv4 address.
@@ -183,8 +183,6 @@ impl Lab {
     }
 
     fn build(maker: &Path) -> Result<Self, Box<dyn std::error::Error>> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("sidewall-lab-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let pod = NetNs::new()?;
         let network = NetNs::new()?;
         connect(&pod, &network, DEVICE, [POD4, POD6], [NODE4, NODE6])?;
@@ -192,7 +190,7 @@ impl Lab {
         links.add_route("0.0.0.0/0".parse()?, Some(NODE4), DEVICE)?;
         links.add_route("::/0".parse()?, Some(NODE6), DEVICE)?;
 
-        let top = Cgroups::find()?.top().create(&name)?;
+        let top = cgroups::make()?;
         let pods = top.create("pods")?;
         let mut containers = BTreeMap::new();
         for number in 1..=CONTAINERS {

@@ -2,6 +2,7 @@
 //! sockets in it.
 #![forbid(unsafe_code)]
 
+pub mod cgroups;
 pub mod greeter;
 pub mod lab;
 pub mod network_policy;

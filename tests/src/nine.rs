@@ -7,6 +7,7 @@
 
 mod flow;
 
+use crate::cgroups;
 use crate::lab::{By, Outcome, ip};
 use crate::network_policy::cluster::{self, Cluster, DEVICE, NODE, OTHER_NODE, OUTSIDE, PORTS, Walls};
 use crate::network_policy::{End, Place};
@@ -17,7 +18,7 @@ use rustix::fd::OwnedFd;
 use rustix::net::{SocketType, ipproto};
 use sidewall_flow::Protocol;
 use sidewall_netfilter::{Kernel, LoadOptions};
-use sidewall_netns::{Cgroup, Cgroups, Launch, Links, NetNs, Process, sysctl};
+use sidewall_netns::{Cgroup, Launch, Links, NetNs, Process, sysctl};
 use sidewall_policy::compile;
 use sidewall_policy::model::{Identities, ResolvedPod, UserIdentities};
 use sidewall_policy::ruleset::Generation;
@@ -25,7 +26,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// The bridge.
@@ -104,9 +104,7 @@ impl Nine {
     }
 
     fn build(program: &Path, by: By) -> Result<Self, Failure> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("sidewall-nine-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let top = Top(Cgroups::find()?.top().create(&name)?);
+        let top = Top(cgroups::make()?);
         let pods = top.0.create("pods")?;
         let hub = NetNs::new()?;
         let mut nine = Self {

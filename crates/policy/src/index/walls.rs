@@ -1,7 +1,9 @@
 //! The rules of every pod on a node, and what is to be done about them when something changes.
 //!
 //! Planning and doing are apart: a [`Walls`] says what is to be loaded where, somebody with a kernel does it and says that
-//! it is done. Until then what stood before counts as standing, so a step that failed is planned again.
+//! it is done. Until then what stood before counts as standing, so a step that failed is planned again. What changes
+//! meanwhile is not forgotten: a pod that was changed after it was planned stays pending when that plan is done, and a plan
+//! for a pod that is no more, or whose rules were lost, says nothing any more.
 
 use super::{Change, Index, Named, SubjectId};
 use crate::compile::{Compiled, compile, compile_next};
@@ -16,9 +18,14 @@ use std::sync::Arc;
 pub struct Walls {
     index: Index,
     stands: BTreeMap<SubjectId, Stands>,
-    pending: BTreeSet<SubjectId>,
+    /// With the turn of the last change that may concern it.
+    pending: BTreeMap<SubjectId, u64>,
     /// Where something may stand that is not known.
     lost: BTreeSet<SubjectId>,
+    /// What was planned before this turn says nothing of what stands: the subject was another one, or its rules were lost.
+    void: BTreeMap<SubjectId, u64>,
+    /// How many changes there were.
+    turn: u64,
 }
 
 /// What stands in a pod's network namespace.
@@ -39,6 +46,7 @@ pub struct Planned {
     /// What is to be done.
     pub step: Step,
     resolved: ResolvedPod,
+    turn: u64,
 }
 
 /// What is to be done in a pod's network namespace.
@@ -94,24 +102,27 @@ impl Walls {
 
     /// Applies a change. What it may concern is [pending](Self::pending) from now on.
     pub fn apply(&mut self, change: Change) {
+        self.turn += 1;
         for id in self.index.apply(change) {
             if self.index.subject(id).is_some() {
-                self.pending.insert(id);
+                self.pending.insert(id, self.turn);
             } else {
                 // Its network namespace goes with it; the number may be another's soon.
                 self.pending.remove(&id);
                 self.stands.remove(&id);
                 self.lost.remove(&id);
+                self.void.insert(id, self.turn);
             }
         }
     }
 
     /// The subjects whose rules may have to become others.
     pub fn pending(&self) -> impl Iterator<Item = SubjectId> + '_ {
-        self.pending.iter().copied()
+        self.pending.keys().copied()
     }
 
-    /// Finds out what is to be done for a pod; none where nothing is, and then it is not pending any more.
+    /// Finds out what is to be done for a pod; none where nothing is, and then it is not pending any more. A pod is to be
+    /// planned again only when what was planned before is [done](Self::done) or has failed.
     pub fn plan(&mut self, id: SubjectId) -> Option<Planned> {
         let resolved = self.index.resolve(id);
         let Some(resolved) = resolved else {
@@ -148,18 +159,23 @@ impl Walls {
             return None;
         };
         let name = Named::new(&resolved.namespace, &resolved.name);
-        Some(Planned { id, name, step, resolved })
+        Some(Planned { id, name, step, resolved, turn: self.turn })
     }
 
     /// What was planned is done: it stands. Rules that were given no number can't be, and are still to be loaded.
     pub fn done(&mut self, planned: Planned) {
-        let Planned { id, step, resolved, .. } = planned;
+        let Planned { id, step, resolved, turn, .. } = planned;
+        if self.void.get(&id).is_some_and(|since| turn < *since) {
+            return;
+        }
         let compiled = match step {
             Step::Load(Fresh { has_number: false, .. }) => return,
             Step::Load(Fresh { compiled: to, .. }) | Step::Change { to, .. } => Some(to),
             Step::Unload => None,
         };
-        self.pending.remove(&id);
+        if self.pending.get(&id).is_some_and(|changed| *changed <= turn) {
+            self.pending.remove(&id);
+        }
         self.lost.remove(&id);
         self.stands.insert(id, Stands { resolved, compiled });
     }
@@ -167,9 +183,11 @@ impl Walls {
     /// It is not known any more what stands in a pod's namespace: its rules are loaded as a whole, or, where it is to have
     /// none, taken away.
     pub fn lost(&mut self, id: SubjectId) {
+        self.turn += 1;
         self.stands.remove(&id);
+        self.void.insert(id, self.turn);
         if self.index.subject(id).is_some() {
-            self.pending.insert(id);
+            self.pending.insert(id, self.turn);
             self.lost.insert(id);
         }
     }
@@ -184,3 +202,6 @@ impl Walls {
         self.stands.get(&id).map(|stands| &stands.resolved)
     }
 }
+
+#[cfg(test)]
+mod tests;
