@@ -62,14 +62,14 @@ impl Axis {
         let mut places = vec![
             place("connect, veth, out", "New connections, pod to network", Way::Out, Work::Connects),
             place("connect, veth, in", "New connections, network to pod", Way::In, Work::Connects),
-            place("connect, loopback", "New connections, container to container", Way::Loopback, Work::Connects),
+            place("connect, loopback", "New connections, over loopback", Way::Loopback, Work::Connects),
         ];
         if self == Self::Policies {
             places.push(place("packets, veth, out", "Packets of a UDP flow, pod to network", Way::Out, Work::Packets));
             places.push(place("packets, veth, in", "Packets of a UDP flow, network to pod", Way::In, Work::Packets));
             places.push(place(
                 "packets, loopback",
-                "Packets of a UDP flow, container to container",
+                "Packets of a UDP flow, over loopback",
                 Way::Loopback,
                 Work::Packets,
             ));
