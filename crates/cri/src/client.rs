@@ -7,10 +7,10 @@ use crate::connection::Connection;
 use crate::details::Details;
 use crate::error::{BadAnswer, Call, Error};
 use crate::events::Events;
-use crate::ids::{ContainerId, SandboxId};
 use crate::model::{Container, ContainerStatus, RuntimeStatus, Sandbox, SandboxStatus, Version};
 use crate::options::Options;
 use crate::wire::runtime as wire;
+use sidewall_runtime_ids::{ContainerId, SandboxId};
 
 /// A connection to the container runtime. Clones share it; calls may run at the same time.
 #[derive(Debug, Clone)]

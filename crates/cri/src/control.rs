@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use crate::client::Client;
 use crate::error::{BadAnswer, Call, Error};
-use crate::ids::{ContainerId, SandboxId};
 use crate::model::{Network, PodIdentity};
 use crate::wire::control as wire;
+use sidewall_runtime_ids::{ContainerId, SandboxId};
 
 /// A pod to run.
 #[derive(Debug, Clone, PartialEq, Eq)]

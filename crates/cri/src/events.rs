@@ -8,9 +8,9 @@ use tonic::codec::Streaming;
 
 use crate::call::{Caller, decode};
 use crate::error::{BadAnswer, Call, Error};
-use crate::ids::ContainerId;
 use crate::model::{self, ContainerStatus, SandboxStatus};
 use crate::wire::runtime as wire;
+use sidewall_runtime_ids::ContainerId;
 
 /// What happened to a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

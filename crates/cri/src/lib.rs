@@ -28,7 +28,6 @@ pub mod control;
 mod details;
 mod error;
 mod events;
-mod ids;
 mod model;
 mod options;
 #[cfg(test)]
@@ -39,9 +38,9 @@ pub use client::Client;
 pub use details::{Capabilities, Details, IdMapping, Namespace, Specification, User};
 pub use error::{BadAnswer, Call, Error};
 pub use events::{ContainerEvent, EventKind, Events};
-pub use ids::{BadId, ContainerId, ID_MAX, SandboxId};
 pub use model::{
     Condition, Container, ContainerState, ContainerStatus, Network, PodIdentity, RuntimeHandler, RuntimeStatus,
     Sandbox, SandboxState, SandboxStatus, Version,
 };
 pub use options::Options;
+pub use sidewall_runtime_ids::{BadId, ContainerId, ID_MAX, SandboxId};

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use crate::details::{Details, User};
-use crate::ids::{ContainerId, SandboxId};
+use sidewall_runtime_ids::{ContainerId, SandboxId};
 
 mod read;
 

@@ -4,10 +4,10 @@ use bytes::Bytes;
 use prost::Message;
 
 use crate::handler::Event;
-use crate::ids::BadId;
 use crate::model::{Container, Pod};
 use crate::ttrpc::code;
 use crate::wire::{nri, ttrpc};
+use sidewall_runtime_ids::BadId;
 
 /// The services that this is: the one that there is, and the name that is announced for the next. Their messages are the
 /// same as far as we read them.

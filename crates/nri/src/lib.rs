@@ -30,7 +30,6 @@ mod answer;
 mod ask;
 mod end;
 mod handler;
-mod ids;
 mod model;
 mod mux;
 mod options;
@@ -41,8 +40,8 @@ mod wire;
 
 pub use end::{End, Violation};
 pub use handler::{Event, Handler, Late, LateCallback, Veto};
-pub use ids::{BadId, ContainerId, ID_MAX, PodId};
 pub use model::{Container, ContainerState, Network, Pod, RuntimeInfo, User};
 pub use options::{BadIndex, Options, PluginIndex, Retry};
 pub use run::run;
 pub use session::serve;
+pub use sidewall_runtime_ids::{BadId, ContainerId, ID_MAX, SandboxId};

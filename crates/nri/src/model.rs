@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::ids::{BadId, ContainerId, PodId};
 use crate::wire::nri as wire;
+use sidewall_runtime_ids::{BadId, ContainerId, SandboxId};
 
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct RuntimeInfo {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
     /// The runtime's name of it: one attempt to run the pod.
-    pub id: PodId,
+    pub id: SandboxId,
     /// The pod's namespace.
     pub namespace: String,
     /// The pod's name.
@@ -84,7 +84,7 @@ pub struct Container {
     /// The runtime's name of it: one attempt to run it.
     pub id: ContainerId,
     /// The sandbox that it is in.
-    pub pod: PodId,
+    pub pod: SandboxId,
     /// Its name in the pod.
     pub name: String,
     /// Where it is in its life.

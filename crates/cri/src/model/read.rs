@@ -6,8 +6,8 @@ use super::{
 };
 use crate::details::User;
 use crate::error::BadAnswer;
-use crate::ids::{ContainerId, SandboxId};
 use crate::wire::runtime as wire;
+use sidewall_runtime_ids::{ContainerId, SandboxId};
 
 impl From<wire::VersionResponse> for Version {
     fn from(from: wire::VersionResponse) -> Self {

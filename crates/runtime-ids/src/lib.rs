@@ -1,4 +1,5 @@
-//! Names that the runtime gives: of a pod's sandbox and of a container.
+//! Names that the container runtime gives: of a pod's sandbox and of a container. CRI and NRI speak of both.
+#![forbid(unsafe_code)]
 
 use std::fmt;
 use std::str::FromStr;
@@ -88,4 +89,19 @@ id! {
 id! {
     /// The runtime's name of a container: one attempt to run it. 1 to [`ID_MAX`] letters, digits, `-`, `_`, `.`.
     ContainerId
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BadId, ContainerId, ID_MAX};
+
+    #[test]
+    fn an_id_is_safe_in_a_path_and_in_a_log() {
+        assert_eq!("a.b-c_d".parse::<ContainerId>().unwrap().as_str(), "a.b-c_d");
+        let parse = |id: &str| id.parse::<ContainerId>().unwrap_err();
+        assert_eq!(parse(""), BadId::Empty);
+        assert_eq!(parse(&"f".repeat(ID_MAX + 1)), BadId::Long(ID_MAX + 1));
+        assert_eq!(parse(".."), BadId::Character(0));
+        assert_eq!(parse("ab/../c"), BadId::Character(2));
+    }
 }
