@@ -380,7 +380,7 @@ impl Flow {
         source: SocketAddr,
         to: SocketAddr,
     ) -> Result<Self, String> {
-        let listener = take_over(server, protocol, to).map_err(|error| format!("listen: {error}"))?;
+        let listener = sockets::listen(server, protocol, to).map_err(|error| format!("listen: {error}"))?;
         let client = bound(client, protocol, source).map_err(|error| format!("bind: {error}"))?;
         let flow = Self::between(server, protocol, client, listener, to)?;
         flow.works()?;
@@ -500,20 +500,11 @@ pub fn send_to(socket: &OwnedFd, data: &[u8], to: SocketAddr) -> io::Result<()> 
     Ok(())
 }
 
-/// A listener (TCP) or bound socket (UDP) where another's was until now. It waits until the last holder of that one's
-/// descriptor has closed it.
-///
-/// # Errors
-/// The system's.
-pub fn take_over(maker: &Maker, protocol: Protocol, at: SocketAddr) -> io::Result<OwnedFd> {
-    sockets::listen(maker, protocol, at)
-}
-
-/// The same for a bound UDP socket, which could stand beside the old one: it waits until that is gone.
+/// A bound UDP socket where another's was until now, beside which it could stand: it waits until that is gone.
 ///
 /// # Errors
 /// The system's.
 pub fn take_left(maker: &Maker, at: SocketAddr) -> io::Result<OwnedFd> {
     drop(bound(maker, Protocol::Udp, at)?);
-    take_over(maker, Protocol::Udp, at)
+    sockets::listen(maker, Protocol::Udp, at)
 }

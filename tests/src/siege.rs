@@ -9,9 +9,7 @@ pub mod networks;
 use crate::lab::attacker::{Arms, Attacker};
 use crate::lab::{self, By};
 use crate::raw::Sniffer;
-use crate::scene::{
-    APP, COLLECTORS, LOOPBACK, MALLORY, POD, PROXY, SHIPPER, Scene, bound, heard, id, send_to, take_over,
-};
+use crate::scene::{APP, COLLECTORS, LOOPBACK, MALLORY, POD, PROXY, SHIPPER, Scene, bound, heard, id, send_to};
 use crate::sockets;
 use rustix::fd::OwnedFd;
 use sidewall_flow::Protocol;
@@ -140,7 +138,7 @@ impl Siege {
         ]
         .into_iter()
         .map(|(maker, at)| {
-            let socket = take_over(maker, Protocol::Udp, at).expect("a victim listens");
+            let socket = sockets::listen(maker, Protocol::Udp, at).expect("a victim listens");
             Ear { at, socket }
         })
         .collect()
@@ -155,7 +153,7 @@ impl Siege {
             let app = (self.scene.app(APP), SocketAddr::new(LOOPBACK[family], 8081));
             let collector = (self.scene.outside(), SocketAddr::new(COLLECTORS[family], 7001));
             for (server, to) in [app, collector] {
-                let ear = take_over(server, Protocol::Udp, to).expect("the fence listens");
+                let ear = sockets::listen(server, Protocol::Udp, to).expect("the fence listens");
                 let any = if family == 0 { "0.0.0.0" } else { "::" };
                 let from = self.scene.fresh(any.parse().expect("an address"));
                 let socket = bound(self.scene.app(SHIPPER), Protocol::Udp, from).expect("the fence has a socket");

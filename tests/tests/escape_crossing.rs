@@ -5,8 +5,9 @@ use sidewall_flow::Protocol;
 use sidewall_tests::lab::attacker::Arms;
 use sidewall_tests::lab::{self, By};
 use sidewall_tests::raw::{self, Device, flags};
-use sidewall_tests::scene::{CLIENTS, COLLECTORS, Flow, MALLORY, assert_silent, heard, id, send_to, take_over};
+use sidewall_tests::scene::{CLIENTS, COLLECTORS, Flow, MALLORY, assert_silent, heard, id, send_to};
 use sidewall_tests::siege::networks::{DEVICES, ETH0, MAY, NET1, NET2, Pod, STRAY0, own, ways};
+use sidewall_tests::sockets;
 use std::net::{IpAddr, SocketAddr};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sidewall-party");
@@ -154,7 +155,7 @@ fn an_address_that_nobody_tells_of_moves_a_flow_a_documented_limit() {
     for by in [By::Cgroup, By::Uid] {
         pod.enforce(by, &sidewall_tests::siege::networks::world(), 2);
         let to = SocketAddr::new(COLLECTORS[1], 7000);
-        let ear = take_over(pod.network(ETH0), Protocol::Udp, to).unwrap();
+        let ear = sockets::listen(pod.network(ETH0), Protocol::Udp, to).unwrap();
         let (marker, port) = (pod.siege.marker(), pod.siege.scene.port());
         let mut mallory = pod.siege.scene.lab.attacker(id(MALLORY), Arms::Plain);
         let throws = |text: &str| format!("throw($keep{{f}}, '{text}', '{}', 7000)", to.ip());

@@ -8,7 +8,7 @@ use sidewall_tests::lab::attacker::{Arms, Attacker};
 use sidewall_tests::lab::{By, Lab};
 use sidewall_tests::raw;
 use sidewall_tests::scene::{
-    APP, CLIENTS, COLLECTORS, End, LIMIT, LOOPBACK, MALLORY, POD, heard, id, policy, ports, take_over, walls,
+    APP, CLIENTS, COLLECTORS, End, LIMIT, LOOPBACK, MALLORY, POD, heard, id, policy, ports, walls,
 };
 use sidewall_tests::siege::{Siege, drained};
 use sidewall_tests::sockets;
@@ -49,7 +49,7 @@ fn siege() -> Siege {
 /// A listener that gives cookies (`TCP_FASTOPEN`).
 fn listener(siege: &Siege, server: Option<u8>, at: SocketAddr) -> rustix::fd::OwnedFd {
     let maker = server.map_or(siege.scene.outside(), |number| siege.scene.app(number));
-    let listener = take_over(maker, Protocol::Tcp, at).expect("a server listens");
+    let listener = sockets::listen(maker, Protocol::Tcp, at).expect("a server listens");
     raw::set_option(&listener, 6, 23, &16i32.to_ne_bytes()).expect("the server takes Fast Open");
     listener
 }

@@ -6,7 +6,7 @@ use sidewall_netns::Capability;
 use sidewall_tests::lab::By;
 use sidewall_tests::scene::{
     APP, COLLECTORS, End, Flow, LOOPBACK, MALLORY, POD, PROXY, SHIPPER, Scene, TRANSPORTS, assert_silent, bound,
-    connect, heard, send_to, take_left, take_over,
+    connect, heard, send_to, take_left,
 };
 use sidewall_tests::sockets;
 use std::net::SocketAddr;
@@ -275,7 +275,7 @@ fn who_takes_anothers_tcp_port_hears_nobody() {
             let listener = sockets::listen(scene.app(APP), Protocol::Tcp, to).unwrap();
             assert!(sockets::listen(scene.app(MALLORY), Protocol::Tcp, to).is_err());
             drop(listener);
-            let taken = take_over(scene.app(MALLORY), Protocol::Tcp, to).unwrap();
+            let taken = sockets::listen(scene.app(MALLORY), Protocol::Tcp, to).unwrap();
             let source = scene.fresh(unspecified(address));
             let client = bound(scene.app(PROXY), Protocol::Tcp, source).unwrap();
             scene.denied("a connection to the taken port", |_| {
@@ -285,7 +285,7 @@ fn who_takes_anothers_tcp_port_hears_nobody() {
         }
         for (from, pod) in sidewall_tests::scene::CLIENTS.into_iter().zip(POD) {
             let to = SocketAddr::new(pod, 8443);
-            let taken = take_over(scene.app(MALLORY), Protocol::Tcp, to).unwrap();
+            let taken = sockets::listen(scene.app(MALLORY), Protocol::Tcp, to).unwrap();
             let client = bound(scene.outside(), Protocol::Tcp, SocketAddr::new(from, scene.port())).unwrap();
             scene.denied("a connection from the network to the taken port", |_| {
                 let _ = connect(&client, to);
@@ -350,7 +350,7 @@ fn a_sender_bound_to_any_local_address_is_still_itself() {
                 let to = SocketAddr::new(to.parse().unwrap(), 8080);
                 drop(scene.flow_from(End::Container(PROXY), End::Container(APP), protocol, from, to));
                 let from = SocketAddr::new(from.ip(), scene.port());
-                let listener = take_over(scene.app(APP), protocol, to).unwrap();
+                let listener = sockets::listen(scene.app(APP), protocol, to).unwrap();
                 let client = bound(scene.app(SHIPPER), protocol, from).unwrap();
                 scene.denied("the shipper to the proxy's port of the application", |_| {
                     let _ = connect(&client, to);

@@ -4,8 +4,9 @@ use sidewall_flow::Protocol;
 use sidewall_tests::lab::attacker::{Arms, Attacker};
 use sidewall_tests::lab::{self, By};
 use sidewall_tests::raw;
-use sidewall_tests::scene::{APP, COLLECTORS, End, LOOPBACK, POD, PROXY, assert_silent, bound, send_to, take_over};
+use sidewall_tests::scene::{APP, COLLECTORS, End, LOOPBACK, POD, PROXY, assert_silent, bound, send_to};
 use sidewall_tests::siege::{Siege, hex};
+use sidewall_tests::sockets;
 use std::net::{IpAddr, SocketAddr};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sidewall-party");
@@ -342,7 +343,7 @@ fn a_pod_that_forwards_carries_nothing_out_for_who_may_not() {
         }
     });
     // What is allowed goes on.
-    let ear = take_over(siege.scene.app(APP), Protocol::Udp, SocketAddr::new(LOOPBACK[0], 8080)).unwrap();
+    let ear = sockets::listen(siege.scene.app(APP), Protocol::Udp, SocketAddr::new(LOOPBACK[0], 8080)).unwrap();
     let from = siege.scene.fresh(LOOPBACK[0]);
     let other = bound(siege.scene.app(sidewall_tests::scene::MALLORY), Protocol::Udp, from).unwrap();
     let _ = send_to(&other, b"x", SocketAddr::new(LOOPBACK[0], 8080));

@@ -6,7 +6,7 @@ use sidewall_flow::Protocol;
 use sidewall_tests::lab::{self, By};
 use sidewall_tests::scene::{
     APP, CLIENTS, COLLECTORS, End, Flow, LIMIT, LOOPBACK, MALLORY, POD, PROXY, Scene, TRANSPORTS, assert_silent, bound,
-    carries, connect, heard, policy, take_over, walls,
+    carries, connect, heard, policy, walls,
 };
 use sidewall_tests::sockets;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -199,7 +199,7 @@ fn a_tuple_in_time_wait_is_judged_for_its_new_owners() {
             leave_in_time_wait(&mut scene, End::Container(PROXY), End::Container(APP), from, to);
             // The same two again.
             let again = again_as(&scene, PROXY, from);
-            let listener = take_over(scene.app(APP), Protocol::Tcp, to).unwrap();
+            let listener = sockets::listen(scene.app(APP), Protocol::Tcp, to).unwrap();
             let flow = Flow::between(scene.app(APP), Protocol::Tcp, again, listener, to)
                 .unwrap_or_else(|error| panic!("{by:?} {from} to {to}, the same two: {error}; {}", scene.moved()));
             flow.works().unwrap();
@@ -209,7 +209,7 @@ fn a_tuple_in_time_wait_is_judged_for_its_new_owners() {
             let from = scene.fresh(address);
             leave_in_time_wait(&mut scene, End::Container(PROXY), End::Container(APP), from, to);
             let thief = again_as(&scene, MALLORY, from);
-            let listener = take_over(scene.app(APP), Protocol::Tcp, to).unwrap();
+            let listener = sockets::listen(scene.app(APP), Protocol::Tcp, to).unwrap();
             scene.denied("a thief of the client's port", |_| {
                 let _ = connect(&thief, to);
                 let _ = sockets::decided(&thief, Duration::from_millis(20));
@@ -223,7 +223,7 @@ fn a_tuple_in_time_wait_is_judged_for_its_new_owners() {
             // Another server.
             let from = scene.fresh(address);
             leave_in_time_wait(&mut scene, End::Container(PROXY), End::Container(APP), from, to);
-            let listener = take_over(scene.app(MALLORY), Protocol::Tcp, to).unwrap();
+            let listener = sockets::listen(scene.app(MALLORY), Protocol::Tcp, to).unwrap();
             let client = again_as(&scene, PROXY, from);
             scene.denied("a thief of the server's port", |_| {
                 let _ = connect(&client, to);
@@ -239,7 +239,7 @@ fn a_tuple_in_time_wait_is_judged_for_its_new_owners() {
             let to = SocketAddr::new(pod, 8443);
             let from = scene.fresh(client);
             leave_in_time_wait(&mut scene, End::Outside, End::Container(PROXY), from, to);
-            let listener = take_over(scene.app(PROXY), Protocol::Tcp, to).unwrap();
+            let listener = sockets::listen(scene.app(PROXY), Protocol::Tcp, to).unwrap();
             let socket = reused(scene.outside(), from);
             let flow = Flow::between(scene.app(PROXY), Protocol::Tcp, socket, listener, to)
                 .unwrap_or_else(|error| panic!("{by:?} {from} to {to}: {error}; {}", scene.moved()));
@@ -247,7 +247,7 @@ fn a_tuple_in_time_wait_is_judged_for_its_new_owners() {
             drop(flow);
             let from = scene.fresh(client);
             leave_in_time_wait(&mut scene, End::Outside, End::Container(PROXY), from, to);
-            let listener = take_over(scene.app(MALLORY), Protocol::Tcp, to).unwrap();
+            let listener = sockets::listen(scene.app(MALLORY), Protocol::Tcp, to).unwrap();
             let socket = reused(scene.outside(), from);
             scene.denied("a thief of the server's port, from the network", |_| {
                 let _ = connect(&socket, to);
@@ -307,7 +307,7 @@ fn a_new_flow_inherits_nothing_from_the_last_one_on_its_tuple() {
             let flow = scene.flow_from(End::Container(APP), End::Outside, Protocol::Tcp, from, to);
             carries(&flow.client, &flow.server, b"mine").unwrap();
             drop(flow);
-            let listener = take_over(scene.outside(), Protocol::Tcp, to).unwrap();
+            let listener = sockets::listen(scene.outside(), Protocol::Tcp, to).unwrap();
             let thief = again_as(&scene, MALLORY, from);
             scene.denied("the application's tuple", |_| {
                 let _ = connect(&thief, to);
@@ -332,7 +332,8 @@ fn what_was_corked_before_a_revocation_stays() {
                 scene.enforce(std::slice::from_ref(&app));
                 let outside = COLLECTORS.contains(&to);
                 let at = SocketAddr::new(to, if outside { 7000 } else { 8080 });
-                let ear = take_over(if outside { scene.outside() } else { scene.app(APP) }, Protocol::Udp, at).unwrap();
+                let ear =
+                    sockets::listen(if outside { scene.outside() } else { scene.app(APP) }, Protocol::Udp, at).unwrap();
                 mallory.must(&format!(
                     "$keep{{s}} = made(family('{to}'), SOCK_DGRAM);
                      connect($keep{{s}}, address('{to}', {})) or fail('connect');

@@ -4,8 +4,9 @@ use sidewall_flow::Protocol;
 use sidewall_netns::Launch;
 use sidewall_tests::lab::By;
 use sidewall_tests::lab::attacker::{Arms, Attacker};
-use sidewall_tests::scene::{APP, Flow, LOOPBACK, MALLORY, PROXY, Scene, assert_silent, bound, heard, id, take_over};
+use sidewall_tests::scene::{APP, Flow, LOOPBACK, MALLORY, PROXY, Scene, assert_silent, bound, heard, id};
 use sidewall_tests::siege::Siege;
+use sidewall_tests::sockets;
 use std::net::SocketAddr;
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sidewall-party");
@@ -75,7 +76,7 @@ fn who_is_no_administrator_changes_nothing_that_the_rules_stand_on() {
     siege.scene.stand(By::Cgroup);
     // SOCK_DESTROY of the application's listener, which everybody can name (but not who may not see it, by the error).
     let to = SocketAddr::new(LOOPBACK[0], 8080);
-    let listener = take_over(siege.scene.app(APP), Protocol::Tcp, to).unwrap();
+    let listener = sockets::listen(siege.scene.app(APP), Protocol::Tcp, to).unwrap();
     let destroy =
         "netlink(4, 21, 0, pack('CCCxL', 2, 6, 0, 0xffffffff) . pack('nnC4x12x16LLL', 8080, 0, 127, 0, 0, 1, 0,
                    0xffffffff, 0xffffffff))";
@@ -94,7 +95,7 @@ fn a_user_namespace_gives_no_capability_over_the_pods_network() {
     let mut siege = Siege::new(PROGRAM);
     for by in [By::Cgroup, By::Uid] {
         siege.scene.stand(by);
-        let ear = take_over(siege.scene.app(APP), Protocol::Udp, SocketAddr::new(LOOPBACK[0], 8080)).unwrap();
+        let ear = sockets::listen(siege.scene.app(APP), Protocol::Udp, SocketAddr::new(LOOPBACK[0], 8080)).unwrap();
         let mut attacker = siege.scene.lab.attacker(id(MALLORY), Arms::Plain);
         attacker.must(
             "open($keep{pod}, '<', '/proc/self/ns/net') or fail('open'); $keep{old} = made(AF_INET, SOCK_DGRAM); 1",
@@ -155,7 +156,7 @@ fn a_container_moves_into_no_other_cgroup_without_root() {
     let mut siege = Siege::new(PROGRAM);
     siege.scene.stand(By::Cgroup);
     let group = siege.scene.lab.cgroup_of(id(PROXY)).path().display().to_string();
-    let ear = take_over(siege.scene.app(APP), Protocol::Udp, SocketAddr::new(LOOPBACK[0], 8080)).unwrap();
+    let ear = sockets::listen(siege.scene.app(APP), Protocol::Udp, SocketAddr::new(LOOPBACK[0], 8080)).unwrap();
     for code in [moves_into(&group), is_born_in(&group)] {
         assert_eq!(siege.mallory(Arms::Plain).run(&code).unwrap_err().errno(), EACCES);
     }
@@ -169,7 +170,7 @@ fn root_that_sees_others_cgroups_takes_their_rights_a_documented_limit() {
     let mut siege = Siege::new(PROGRAM);
     siege.scene.stand(By::Cgroup);
     let group = siege.scene.lab.cgroup_of(id(PROXY)).path().display().to_string();
-    let ear = take_over(siege.scene.app(APP), Protocol::Udp, SocketAddr::new(LOOPBACK[0], 8080)).unwrap();
+    let ear = sockets::listen(siege.scene.app(APP), Protocol::Udp, SocketAddr::new(LOOPBACK[0], 8080)).unwrap();
     let gains = |attacker: &mut Attacker, code: &str, text: &str| {
         attacker.run(code).unwrap();
         assert_eq!(heard(&ear).unwrap().as_deref(), Some(text.as_bytes()), "a documented limit");
@@ -250,7 +251,7 @@ fn settings_that_root_may_change_open_nothing() {
         ] {
             for protocol in [Protocol::Udp, Protocol::Tcp] {
                 let maker = server.map_or(siege.scene.outside(), |number| siege.scene.app(number));
-                let ear = take_over(maker, protocol, to).unwrap();
+                let ear = sockets::listen(maker, protocol, to).unwrap();
                 let kind = if protocol == Protocol::Udp { "SOCK_DGRAM" } else { "SOCK_STREAM" };
                 for source in ["", "198.51.100.99", "2001:db8:2::5"] {
                     let marker = siege.marker();

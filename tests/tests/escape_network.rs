@@ -231,7 +231,7 @@ fn fragments_of_what_is_allowed_pass_and_of_what_is_denied_do_not() {
                 (End::Outside, SocketAddr::new(COLLECTORS[family], 7000)),
             ] {
                 let maker = if matches!(server, End::Outside) { scene.outside() } else { scene.app(APP) };
-                let ear = sidewall_tests::scene::take_over(maker, Protocol::Udp, to).unwrap();
+                let ear = sockets::listen(maker, Protocol::Udp, to).unwrap();
                 let from = scene.fresh(unspecified(to.ip()));
                 let socket = bound(scene.app(MALLORY), Protocol::Udp, from).unwrap();
                 scene.denied("fragments", |_| {
@@ -241,7 +241,7 @@ fn fragments_of_what_is_allowed_pass_and_of_what_is_denied_do_not() {
             }
             // From the network, to a port that is not open.
             let to = SocketAddr::new(POD[family], 8080);
-            let ear = sidewall_tests::scene::take_over(scene.app(APP), Protocol::Udp, to).unwrap();
+            let ear = sockets::listen(scene.app(APP), Protocol::Udp, to).unwrap();
             let socket = bound(scene.outside(), Protocol::Udp, scene.fresh(CLIENTS[family])).unwrap();
             scene.denied("fragments from the network", |_| send_to(&socket, &large, to).unwrap());
             assert_silent(&ear, &format!("{by:?}: fragments to {to}"));

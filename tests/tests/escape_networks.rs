@@ -7,11 +7,10 @@ use sidewall_policy::World;
 use sidewall_tests::lab::By;
 use sidewall_tests::lab::attacker::Arms;
 use sidewall_tests::raw::{self, Device};
-use sidewall_tests::scene::{
-    CLIENTS, COLLECTORS, End, MALLORY, POD, TRANSPORTS, assert_silent, heard, policy, ports, take_over,
-};
+use sidewall_tests::scene::{CLIENTS, COLLECTORS, End, MALLORY, POD, TRANSPORTS, assert_silent, heard, policy, ports};
 use sidewall_tests::siege::networks::{DEVICES, ETH0, MAY, NET1, NET2, PORTS, Pod, STRAY0, own, ways, world};
 use sidewall_tests::siege::{Round, hex};
+use sidewall_tests::sockets;
 use std::net::{IpAddr, SocketAddr};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sidewall-party");
@@ -111,7 +110,7 @@ fn a_neighbour_on_one_network_does_not_reach_the_pods_address_on_another() {
             // Whom the pod hears on eth0, and whom it hears on net1.
             for peer in [CLIENTS[family], COLLECTORS[family]] {
                 let to = SocketAddr::new(POD[family], 9100);
-                let ear = take_over(pod.siege.scene.app(MALLORY), Protocol::Udp, to).unwrap();
+                let ear = sockets::listen(pod.siege.scene.app(MALLORY), Protocol::Udp, to).unwrap();
                 let packet = raw::udp(pod.siege.scene.fresh(peer), to, SECRET);
                 arrives_only_without_rules(pod, by, &packet, &ear, &format!("{peer} by net1 to {to}"));
             }
@@ -148,7 +147,7 @@ fn whom_one_network_lets_in_another_does_not() {
     pod.stages(|pod, by| {
         for family in [0, 1] {
             let to = SocketAddr::new(own(NET1, family), 9100);
-            let ear = take_over(pod.siege.scene.app(MALLORY), Protocol::Udp, to).unwrap();
+            let ear = sockets::listen(pod.siege.scene.app(MALLORY), Protocol::Udp, to).unwrap();
             let packet = raw::udp(pod.siege.scene.fresh(CLIENTS[family]), to, SECRET);
             arrives_only_without_rules(pod, by, &packet, &ear, "a peer of eth0 on net1");
             let packet = raw::udp(pod.siege.scene.fresh(COLLECTORS[family]), to, b"welcome");
@@ -170,7 +169,7 @@ fn our_own_addresses_do_not_come_from_a_further_network() {
             let forged = [(loopback, own1), (other, own1), (peer, loopback), (own(ETH0, family), own1), (own1, own1)];
             for (from, to) in forged {
                 let (from, to) = (pod.siege.scene.fresh(from), SocketAddr::new(to, 9100));
-                let ear = take_over(pod.siege.scene.app(MALLORY), Protocol::Udp, to).unwrap();
+                let ear = sockets::listen(pod.siege.scene.app(MALLORY), Protocol::Udp, to).unwrap();
                 let packet = raw::udp(from, to, SECRET);
                 if family == 0 || !from.ip().is_loopback() && !to.ip().is_loopback() {
                     arrives_only_without_rules(pod, by, &packet, &ear, &format!("{from} by net1 to {to}"));
@@ -178,8 +177,11 @@ fn our_own_addresses_do_not_come_from_a_further_network() {
                     // The kernel takes no loopback address from a network in IPv6. What comes behind is allowed.
                     pod.neighbours[NET1].put(Device::Link, &packet).unwrap();
                     let at = SocketAddr::new(own1, 9100);
-                    let fence =
-                        if to == at { None } else { take_over(pod.siege.scene.app(MALLORY), Protocol::Udp, at).ok() };
+                    let fence = if to == at {
+                        None
+                    } else {
+                        sockets::listen(pod.siege.scene.app(MALLORY), Protocol::Udp, at).ok()
+                    };
                     let welcome = raw::udp(pod.siege.scene.fresh(peer), at, b"welcome");
                     pod.neighbours[NET1].put(Device::Link, &welcome).unwrap();
                     let first = heard(fence.as_ref().unwrap_or(&ear)).unwrap();
@@ -276,7 +278,7 @@ fn groups_carry_nothing_in_from_a_further_network() {
         let index = pod.index(NET1);
         for family in [0, 1] {
             let any: IpAddr = if family == 0 { "0.0.0.0" } else { "::" }.parse().unwrap();
-            let ear = take_over(pod.siege.scene.app(MALLORY), Protocol::Udp, SocketAddr::new(any, 9100)).unwrap();
+            let ear = sockets::listen(pod.siege.scene.app(MALLORY), Protocol::Udp, SocketAddr::new(any, 9100)).unwrap();
             let group: IpAddr = GROUPS[family].parse().unwrap();
             let (level, name, request) = match group {
                 IpAddr::V4(group) => (0, 35, [&group.octets()[..], &[0; 4], &index.to_ne_bytes()].concat()),

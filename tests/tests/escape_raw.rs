@@ -7,8 +7,9 @@ use sidewall_netns::Capability;
 use sidewall_tests::lab::attacker::Arms;
 use sidewall_tests::lab::{self, By};
 use sidewall_tests::raw;
-use sidewall_tests::scene::{APP, CLIENTS, COLLECTORS, LOOPBACK, POD, PROXY, assert_silent, policy, take_over, walls};
+use sidewall_tests::scene::{APP, CLIENTS, COLLECTORS, LOOPBACK, POD, PROXY, assert_silent, policy, walls};
 use sidewall_tests::siege::{Round, Siege, drained, hex};
+use sidewall_tests::sockets;
 use std::net::{IpAddr, SocketAddr};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sidewall-party");
@@ -243,7 +244,7 @@ fn no_way_to_cut_a_datagram_leads_into_the_pod() {
         for family in [0, 1] {
             for (number, port, open) in [(PROXY, 8443, true), (APP, 8080, by.is_none())] {
                 let to = SocketAddr::new(POD[family], port);
-                let ear = take_over(siege.scene.app(number), Protocol::Udp, to).unwrap();
+                let ear = sockets::listen(siege.scene.app(number), Protocol::Udp, to).unwrap();
                 let count = cuts(&raw::udp(to, to, &[0; 1200]), family == 1).len();
                 for number in 0..count {
                     let marker = siege.marker();
@@ -360,7 +361,7 @@ fn extension_headers_hide_no_datagram_from_the_network_either() {
         }
         for (number, port, open) in [(PROXY, 8443, true), (APP, 8080, by.is_none())] {
             let to = SocketAddr::new(POD[1], port);
-            let ear = take_over(siege.scene.app(number), Protocol::Udp, to).unwrap();
+            let ear = sockets::listen(siege.scene.app(number), Protocol::Udp, to).unwrap();
             for (name, chain, understood) in &chains {
                 let plain = raw::udp(siege.scene.fresh(CLIENTS[1]), to, b"SECRET-SECRET");
                 let code = format!("whole('{}', '{}')", to.ip(), hex(&[raw::extended(&plain, chain)]));

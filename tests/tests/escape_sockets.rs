@@ -7,7 +7,7 @@ use sidewall_netns::sysctl;
 use sidewall_tests::lab::By;
 use sidewall_tests::lab::attacker::Arms;
 use sidewall_tests::scene::{
-    APP, COLLECTORS, LIMIT, LOOPBACK, MALLORY, POD, PROXY, assert_silent, bound, heard, id, send_to, take_over,
+    APP, COLLECTORS, LIMIT, LOOPBACK, MALLORY, POD, PROXY, assert_silent, bound, heard, id, send_to,
 };
 use sidewall_tests::siege::Siege;
 use sidewall_tests::sockets;
@@ -229,7 +229,7 @@ fn data_in_the_first_segment_is_judged_with_it() {
             // Long and short: a segment with a short text is no longer than one with many options.
             for long in [false, true] {
                 let maker = server.map_or(siege.scene.outside(), |number| siege.scene.app(number));
-                let listener = take_over(maker, Protocol::Tcp, at).unwrap();
+                let listener = sockets::listen(maker, Protocol::Tcp, at).unwrap();
                 let marker =
                     siege.marker() + if long { "-long-long-long-long-long-long-long-long-long-long-long" } else { "" };
                 let code = format!(
@@ -265,7 +265,7 @@ fn a_socket_keeps_the_identity_that_its_maker_had() {
     for family in [0, 1] {
         let any = ["AF_INET", "AF_INET6"][family];
         let to = SocketAddr::new(LOOPBACK[family], 8080);
-        let ear = take_over(siege.scene.app(APP), Protocol::Udp, to).unwrap();
+        let ear = sockets::listen(siege.scene.app(APP), Protocol::Udp, to).unwrap();
         // Made in mallory's cgroup, used from the proxy's.
         let mut mover = siege.scene.lab.attacker(id(MALLORY), Arms::Plain);
         mover.must(&format!("$keep{{old}} = made({any}, SOCK_DGRAM); 1"));
@@ -292,7 +292,7 @@ fn a_socket_keeps_the_identity_that_its_maker_had() {
     siege.scene.stand(By::Uid);
     for family in [0, 1] {
         let to = SocketAddr::new(LOOPBACK[family], 8080);
-        let ear = take_over(siege.scene.app(APP), Protocol::Udp, to).unwrap();
+        let ear = sockets::listen(siege.scene.app(APP), Protocol::Udp, to).unwrap();
         let any: IpAddr = ["0.0.0.0", "::"][family].parse().unwrap();
         let old = bound(&thief, Protocol::Udp, siege.scene.fresh(any)).unwrap();
         if family == 0 {
@@ -334,7 +334,7 @@ fn abstract_sockets_carry_data_and_descriptors_a_documented_limit() {
              hand($keep{a}, fileno $keep{s})",
         );
         taker.must("$keep{s} = take($keep{c}); 1");
-        let ear = take_over(siege.scene.app(APP), Protocol::Udp, SocketAddr::new(LOOPBACK[0], 8080)).unwrap();
+        let ear = sockets::listen(siege.scene.app(APP), Protocol::Udp, SocketAddr::new(LOOPBACK[0], 8080)).unwrap();
         taker.must("throw($keep{s}, 'by the proxy', '127.0.0.1', 8080)");
         assert_eq!(heard(&ear).unwrap().as_deref(), Some(&b"by the proxy"[..]), "{by:?}");
         giver.must("send($keep{a}, 'by no packet', 0)");
@@ -374,7 +374,7 @@ fn others_descriptors_are_out_of_reach_without_their_user_and_group() {
          open($keep{{stolen}}, '+<&=', $fd) or fail('fdopen'); throw($keep{{stolen}}, 'stolen', '127.0.0.1', 8080)"
     );
     let reopen = format!("open(my $f, '+<', '/proc/{pid}/fd/{fd}') or fail('open'); 'opened'");
-    let ear = take_over(siege.scene.app(APP), Protocol::Udp, SocketAddr::new(LOOPBACK[0], 8080)).unwrap();
+    let ear = sockets::listen(siege.scene.app(APP), Protocol::Udp, SocketAddr::new(LOOPBACK[0], 8080)).unwrap();
     for arms in [Arms::Plain, Arms::Root] {
         assert_eq!(siege.mallory(arms).run(&steal).unwrap_err().errno(), EPERM, "{arms:?}");
         let opened = siege.mallory(arms).run(&reopen).unwrap_err().errno();

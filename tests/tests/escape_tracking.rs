@@ -6,7 +6,7 @@ use sidewall_tests::lab::By;
 use sidewall_tests::lab::attacker::{Arms, Attacker};
 use sidewall_tests::scene::{
     APP, COLLECTORS, End, Flow, LOOPBACK, MALLORY, POD, PROXY, Scene, TRANSPORTS, assert_silent, bound, heard, policy,
-    ports, send_to, take_over, walls,
+    ports, send_to, walls,
 };
 use sidewall_tests::siege::{Round, Siege};
 use sidewall_tests::sockets;
@@ -209,7 +209,8 @@ fn a_helpers_expectation_lets_nobody_through() {
                 siege.scene.lab.pod.run(|| std::fs::read_to_string("/proc/thread-self/net/nf_conntrack_expect"));
             let expected = expected.unwrap().unwrap_or_default();
             assert!(expected.contains(&format!("dport={port}")), "{by:?}: the helper expects nothing: {expected:?}");
-            let listener = take_over(siege.scene.outside(), Protocol::Tcp, SocketAddr::new(collector, port)).unwrap();
+            let listener =
+                sockets::listen(siege.scene.outside(), Protocol::Tcp, SocketAddr::new(collector, port)).unwrap();
             let code = format!("dial(made(family('{collector}'), SOCK_STREAM), 'expected', '{collector}', {port})");
             let sent = siege.mallory(Arms::Plain).run(&code);
             if by.is_none() {
@@ -288,7 +289,7 @@ fn what_belongs_to_no_flow_does_not_pass() {
             let _ = sidewall_tests::raw::send(&owner, &packet);
             siege.settle();
             assert_eq!(siege.left(&marker), by.is_none(), "{by:?}, family {family}");
-            let ear = take_over(siege.scene.outside(), Protocol::Udp, to).unwrap();
+            let ear = sockets::listen(siege.scene.outside(), Protocol::Udp, to).unwrap();
             let socket = bound(siege.scene.app(APP), Protocol::Udp, from).unwrap();
             send_to(&socket, b"of a flow", to).unwrap();
             assert_eq!(heard(&ear).unwrap().as_deref(), Some(&b"of a flow"[..]));
@@ -380,7 +381,7 @@ fn a_full_tracker_lets_nothing_new_pass_a_documented_limit() {
         assert!(!got.contains(&marker) && !siege.left(&marker), "a full table lets {at} be reached");
     }
     // Nor does anybody else get much through that is new.
-    let ear = take_over(siege.scene.app(APP), Protocol::Udp, SocketAddr::new(LOOPBACK[1], 8080)).unwrap();
+    let ear = sockets::listen(siege.scene.app(APP), Protocol::Udp, SocketAddr::new(LOOPBACK[1], 8080)).unwrap();
     for _ in 0..60 {
         let client = bound(siege.scene.app(PROXY), Protocol::Udp, siege.scene.fresh(LOOPBACK[1])).unwrap();
         let _ = send_to(&client, b"new", SocketAddr::new(LOOPBACK[1], 8080));

@@ -9,7 +9,6 @@ use sidewall_tests::lab::{self, By};
 use sidewall_tests::raw;
 use sidewall_tests::scene::{
     APP, COLLECTORS, End, Flow, LIMIT, LOOPBACK, MALLORY, POD, PROXY, assert_silent, bound, connect, heard, send_to,
-    take_over,
 };
 use sidewall_tests::siege::{Siege, drained, hex};
 use sidewall_tests::sockets;
@@ -46,7 +45,7 @@ fn every_name_of_the_pod_itself_is_judged_as_loopback() {
                     let udp = *protocol == "SOCK_DGRAM";
                     let transport = if udp { Protocol::Udp } else { Protocol::Tcp };
                     let any = SocketAddr::new(round.any(), 8080);
-                    let ear = take_over(siege.scene.app(APP), transport, any).unwrap();
+                    let ear = sockets::listen(siege.scene.app(APP), transport, any).unwrap();
                     let marker = siege.marker();
                     let bind = device.map_or(String::new(), |name| format!("option($s, 1, 25, \"{name}\\0\");"));
                     let code = format!(
@@ -266,7 +265,7 @@ fn an_answer_from_another_port_is_no_answer() {
             (APP, SocketAddr::new(LOOPBACK[round.family], 8080), LOOPBACK[round.family]),
         ] {
             let outside = number == PROXY;
-            let server = take_over(siege.scene.app(number), Protocol::Udp, to).unwrap();
+            let server = sockets::listen(siege.scene.app(number), Protocol::Udp, to).unwrap();
             let asker = if outside { siege.scene.outside() } else { siege.scene.app(PROXY) };
             let client = bound(asker, Protocol::Udp, siege.scene.fresh(from)).unwrap();
             send_to(&client, b"a question", to).unwrap();
@@ -306,7 +305,7 @@ fn data_in_a_syn_onto_time_wait_is_not_handed_over_unjudged() {
             // Mallory has taken the application's port, and the proxy calls; mallory has the proxy's, and calls.
             for (server, client) in [(MALLORY, PROXY), (APP, MALLORY)] {
                 let (from, to) = leave_in_time_wait(&mut siege, family);
-                let listener = take_over(siege.scene.app(server), Protocol::Tcp, to).unwrap();
+                let listener = sockets::listen(siege.scene.app(server), Protocol::Tcp, to).unwrap();
                 let marker = siege.marker();
                 let code = format!(
                     "$keep{{s}} = bound(SOCK_STREAM, '{}', {}, options => [[SOL_SOCKET, SO_REUSEADDR, pack('i', 1)]]);
@@ -366,7 +365,7 @@ fn an_anycast_address_is_no_way_in() {
     let mut siege = Siege::new(PROGRAM);
     sysctl::set(&siege.scene.lab.pod, "net.ipv6.conf.all.forwarding", "1").unwrap();
     let mut neighbour = siege.scene.lab.neighbour();
-    let ear = take_over(siege.scene.app(APP), Protocol::Udp, "[::]:8080".parse().unwrap()).unwrap();
+    let ear = sockets::listen(siege.scene.app(APP), Protocol::Udp, "[::]:8080".parse().unwrap()).unwrap();
     let says = |text: &str| format!("throw(made(AF_INET6, SOCK_DGRAM), '{text}', 'fd77::', 8080)");
     for (by, arms) in [
         (None, Arms::Plain),

@@ -8,7 +8,8 @@ use super::{Round, Siege};
 use crate::lab::{self, By, LINKS};
 use crate::party::Maker;
 use crate::raw::{Injector, Sniffer};
-use crate::scene::{COLLECTORS, LOOPBACK, MALLORY, POD, Scene, bound, heard, policy, ports, send_to, take_over};
+use crate::scene::{COLLECTORS, LOOPBACK, MALLORY, POD, Scene, bound, heard, policy, ports, send_to};
+use crate::sockets;
 use rustix::fd::OwnedFd;
 use serde_json::{Value, json};
 use sidewall_api::network::{Attachment, NetworkName};
@@ -237,7 +238,7 @@ impl Pod {
     pub fn open(&mut self, round: Round, protocol: Protocol, network: usize, port: u16) -> (SocketAddr, OwnedFd) {
         let (from, to) = (own(network, round.family), SocketAddr::new(COLLECTORS[round.family], port));
         let source = self.siege.scene.port();
-        let server = take_over(self.network(network), protocol, to).expect("a server listens");
+        let server = sockets::listen(self.network(network), protocol, to).expect("a server listens");
         let kind = if protocol == Protocol::Tcp { "SOCK_STREAM" } else { "SOCK_DGRAM" };
         self.siege.mallory(round.arms).must(&format!(
             "delete $keep{{f}};
@@ -246,14 +247,14 @@ impl Pod {
             to.port()
         ));
         let server = if protocol == Protocol::Tcp {
-            crate::sockets::readable(&server, crate::scene::LIMIT).expect("a connection");
+            sockets::readable(&server, crate::scene::LIMIT).expect("a connection");
             self.network(network).accept(&server).expect("a connection")
         } else {
             rustix::net::connect(&server, &SocketAddr::new(from, source)).expect("the server knows its client");
             server
         };
         assert_eq!(heard(&server).expect("the server hears").as_deref(), Some(&b"hello"[..]));
-        crate::sockets::send(&server, b"welcome").expect("the server answers");
+        sockets::send(&server, b"welcome").expect("the server answers");
         let answer = "my $set = ''; vec($set, fileno($keep{f}), 1) = 1; select($set, undef, undef, 5);
              my $data = waiting($keep{f}); my $flags = fcntl($keep{f}, 3, 0); fcntl($keep{f}, 4, $flags & ~2048); $data";
         assert_eq!(self.siege.mallory(round.arms).must(answer), "got welcome");
