@@ -2,5 +2,7 @@
 //! the pod's containers.
 #![forbid(unsafe_code)]
 
+pub mod args;
+pub mod config;
 pub mod enforceability;
 pub mod memory;
