@@ -14,6 +14,9 @@ pub enum FollowError {
     /// The devices of the pod's namespace can't be listed.
     #[error("can't list the devices of the pod's network namespace: {0}")]
     Devices(#[from] sidewall_netns::Error),
+    /// Nobody would be woken when something is logged.
+    #[error("can't wait for what is logged: {0}; this process may have too many open files")]
+    Wait(#[source] io::Error),
     /// No thread.
     #[error("can't start the thread that reads the log: {0}; there may be too many processes on this machine")]
     Thread(#[source] io::Error),

@@ -1,31 +1,22 @@
-//! Reads a pod's log group on a thread of its own.
+//! A pod whose log is followed.
 
 use crate::error::FollowError;
+use crate::gather::{Gatherer, Shared};
 use crate::hub::Hub;
-use crate::message::logged;
-use sidewall_flow::{LossPlace, LostRecord, Record, Timestamp, Version};
-use sidewall_netfilter::nflog::{LogEvent, LogReader};
-use sidewall_netns::{Links, NetNs};
-use sidewall_policy::record::Recorder;
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
-use std::time::{Duration, Instant};
+use crate::reading::{Reading, lost};
+use crate::untold::Untold;
+use sidewall_flow::{EndRecord, LossPlace, Record, Timestamp, Version};
+use sidewall_netfilter::NetlinkError;
+use sidewall_netfilter::nflog::LogReader;
+use sidewall_netns::NetNs;
+use sidewall_policy::record::{Names, Recorder};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// How long the thread may take to see that it should end.
-const PATIENCE: Duration = Duration::from_millis(200);
-/// How often devices are listed again, at most, because a message names one that is not known.
-const DEVICES_AGAIN: Duration = Duration::from_secs(1);
 /// The most messages that are still read when it ends: more than the kernel's queue can hold.
 const LAST: usize = 1 << 14;
-
-/// Follows a pod's log into a [`Hub`] until it is dropped; what the kernel has queued by then is still told.
-#[derive(Debug)]
-pub struct Follower {
-    shared: Arc<Shared>,
-    thread: Option<thread::JoinHandle<()>>,
-}
+/// After the last message it takes so many looks at the counters until all that is missing is told.
+const LOOKS: u8 = 2;
 
 /// What has been read of a pod's log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,145 +29,197 @@ pub struct Counts {
     pub foreign: u64,
 }
 
+/// A pod whose log a [`Gatherer`] follows, until this is ended or dropped; what the kernel has queued by then is still told.
 #[derive(Debug)]
-struct Shared {
-    ended: AtomicBool,
-    recorder: Mutex<Arc<Recorder>>,
-    records: AtomicU64,
-    lost: AtomicU64,
-    foreign: AtomicU64,
-}
-
-struct Reading {
-    reader: LogReader,
-    namespace: NetNs,
-    hub: Hub,
+pub struct Followed {
     shared: Arc<Shared>,
-    devices: BTreeMap<u32, String>,
-    listed: Instant,
+    number: u64,
+    pod: Arc<Pod>,
+    untold: Untold,
+    /// What had been read at the last look at the counters, and how many looks are still to come.
+    looked: (Counts, u8),
 }
 
-impl Follower {
-    /// Follows the log of a pod. The reader should be opened before the pod's first process starts, so that nothing is
-    /// missing; `namespace` is the pod's, whose devices messages name by number.
-    ///
-    /// # Errors
-    /// [`FollowError`].
-    pub fn start(reader: LogReader, namespace: &NetNs, recorder: Recorder, hub: Hub) -> Result<Self, FollowError> {
-        let shared = Arc::new(Shared {
-            ended: AtomicBool::new(false),
+/// One pod, for its handle and for the thread.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    /// None once it has ended.
+    reading: Mutex<Option<Reading>>,
+    recorder: Mutex<Arc<Recorder>>,
+    counts: Mutex<Counts>,
+    broken: AtomicBool,
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // Whoever panicked changed single fields only.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pod {
+    pub(crate) fn new(reading: Reading, recorder: Recorder) -> Self {
+        Self {
+            reading: Mutex::new(Some(reading)),
             recorder: Mutex::new(Arc::new(recorder)),
-            records: AtomicU64::new(0),
-            lost: AtomicU64::new(0),
-            foreign: AtomicU64::new(0),
-        });
-        let mut reading = Reading {
-            reader,
-            namespace: namespace.clone(),
-            hub,
-            shared: Arc::clone(&shared),
-            devices: list(namespace)?,
-            listed: Instant::now(),
-        };
-        let thread = thread::Builder::new()
-            .name("flow-log".into())
-            .spawn(move || reading.follow())
-            .map_err(FollowError::Thread)?;
-        Ok(Self { shared, thread: Some(thread) })
+            counts: Mutex::default(),
+            broken: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn reading(&self) -> MutexGuard<'_, Option<Reading>> {
+        locked(&self.reading)
+    }
+
+    /// Reads at most so many messages of those that have come.
+    pub(crate) fn read(&self, reading: &mut Reading, hub: &Hub, most: usize) -> Result<(), NetlinkError> {
+        for _ in 0..most {
+            let recorder = self.recorder();
+            let mut counts = self.counts();
+            let result = reading.step(&recorder, hub, &mut counts);
+            *locked(&self.counts) = counts;
+            if !result? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn set_names(&self, names: &Arc<Names>) {
+        let mut recorder = locked(&self.recorder);
+        *recorder = Arc::new(recorder.with_names(Arc::clone(names)));
+    }
+
+    pub(crate) fn break_off(&self) {
+        self.broken.store(true, Ordering::Relaxed);
+    }
+
+    /// The pod's namespace and name.
+    pub(crate) fn name(&self) -> (String, String) {
+        let recorder = self.recorder();
+        let (namespace, name) = recorder.pod();
+        (namespace.to_owned(), name.to_owned())
+    }
+
+    fn recorder(&self) -> Arc<Recorder> {
+        Arc::clone(&locked(&self.recorder))
+    }
+
+    fn counts(&self) -> Counts {
+        *locked(&self.counts)
+    }
+}
+
+impl Followed {
+    pub(crate) fn new(shared: Arc<Shared>, number: u64, pod: Arc<Pod>) -> Self {
+        Self { shared, number, pod, untold: Untold::default(), looked: (Counts::default(), 0) }
     }
 
     /// What comes from now on is told by other policies and names: to be called when they have come into force.
     pub fn update(&self, recorder: Recorder) {
-        *self.shared.recorder.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(recorder);
-    }
-
-    /// Ends it, after what the kernel has queued, and says what was read in all.
-    pub fn stop(mut self) -> Counts {
-        self.end();
-        self.counts()
-    }
-
-    fn end(&mut self) {
-        self.shared.ended.store(true, Ordering::Relaxed);
-        if let Some(thread) = self.thread.take() {
-            // Its panic has been printed.
-            let _ = thread.join();
-        }
+        *locked(&self.pod.recorder) = Arc::new(recorder);
     }
 
     /// What has been read so far.
     pub fn counts(&self) -> Counts {
-        let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        let Shared { records, lost, foreign, .. } = &*self.shared;
-        Counts { records: of(records), lost: of(lost), foreign: of(foreign) }
+        self.pod.counts()
+    }
+
+    /// Whether nothing is read any more because the socket failed, which has been logged. The log can be followed anew, with
+    /// another reader, once this one has ended.
+    pub fn is_broken(&self) -> bool {
+        self.pod.broken.load(Ordering::Relaxed)
+    }
+
+    /// Whether the rules' counters are worth a look for [`Followed::account`]: where no message comes, none was left out.
+    /// After the last, it takes two looks until all is told.
+    pub fn is_due(&mut self) -> bool {
+        let counts = self.counts();
+        let (before, left) = self.looked;
+        let left = if counts == before { left } else { LOOKS };
+        self.looked = (counts, left.saturating_sub(1));
+        left > 0
+    }
+
+    /// Tells how many judgements the rules counted and did not write, because they limit that. `counted` is the sum of the
+    /// decisions' counters; it never goes down: whoever loads new rules adds up what the old ones counted.
+    pub fn account(&mut self, counted: u64) {
+        let counts = self.counts();
+        let count = self.untold.look(counted, counts.records + counts.lost);
+        if count > 0 {
+            let recorder = self.pod.recorder();
+            self.shared.hub.publish(lost(recorder.pod(), count, LossPlace::RateLimit));
+        }
+    }
+
+    /// Ends it, after what the kernel has queued, and says what was read in all.
+    pub fn stop(mut self) -> Counts {
+        self.cease();
+        self.counts()
+    }
+
+    /// Ends it as [`Followed::stop`] does, because the pod has ended, and tells that too. `counted` is as for
+    /// [`Followed::account`], where it is still known.
+    pub fn end(mut self, counted: Option<u64>) -> Counts {
+        if let Some(counted) = counted {
+            self.account(counted);
+        }
+        self.cease();
+        if let Some(counted) = counted {
+            self.account(counted);
+        }
+        let ((namespace, pod), time) = (self.pod.name(), Timestamp::now());
+        self.shared.hub.publish(Record::End(EndRecord { version: Version, time, namespace, pod }));
+        self.counts()
+    }
+
+    fn cease(&mut self) {
+        self.shared.remove(self.number);
+        let Some(mut reading) = self.pod.reading().take() else { return };
+        self.shared.forget(&reading);
+        if self.is_broken() {
+            return;
+        }
+        if let Err(error) = self.pod.read(&mut reading, &self.shared.hub, LAST) {
+            tracing::debug!(%error, "the last of a flow log could not be read");
+        }
     }
 }
 
-impl Drop for Follower {
+impl Drop for Followed {
     fn drop(&mut self) {
-        self.end();
+        self.cease();
     }
 }
 
-impl Reading {
-    fn follow(&mut self) {
-        while !self.shared.ended.load(Ordering::Relaxed) {
-            if let Err(error) = self.step(PATIENCE) {
-                tracing::error!(%error, "denied flows are no longer told");
-                return;
-            }
-        }
-        for _ in 0..LAST {
-            if !matches!(self.step(Duration::ZERO), Ok(true)) {
-                return;
-            }
-        }
-    }
-
-    /// Reads one event, if there is one.
-    fn step(&mut self, patience: Duration) -> Result<bool, sidewall_netfilter::NetlinkError> {
-        let overruns = self.reader.overruns();
-        let Some(event) = self.reader.next(patience)? else { return Ok(self.reader.overruns() > overruns) };
-        match event {
-            LogEvent::Record(message) => {
-                let recorder = self.recorder();
-                let logged = logged(&message, |index| self.device(index));
-                self.shared.records.fetch_add(1, Ordering::Relaxed);
-                self.hub.publish(Record::Flow(Box::new(recorder.record(&logged))));
-            }
-            LogEvent::Lost(count) => {
-                let recorder = self.recorder();
-                let (namespace, pod) = recorder.pod();
-                let (namespace, pod, count) = (Some(namespace.to_owned()), Some(pod.to_owned()), u64::from(count));
-                self.shared.lost.fetch_add(count, Ordering::Relaxed);
-                let (version, time) = (Version, Timestamp::now());
-                let lost = LostRecord { version, time, namespace, pod, count, place: LossPlace::Kernel };
-                self.hub.publish(Record::Lost(lost));
-            }
-            LogEvent::Foreign => {
-                self.shared.foreign.fetch_add(1, Ordering::Relaxed);
-            }
-        }
-        Ok(true)
-    }
-
-    fn recorder(&self) -> Arc<Recorder> {
-        Arc::clone(&self.shared.recorder.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    /// The name of a device; devices come and go.
-    fn device(&mut self, index: u32) -> Option<String> {
-        if !self.devices.contains_key(&index) && self.listed.elapsed() >= DEVICES_AGAIN {
-            self.listed = Instant::now();
-            match list(&self.namespace) {
-                Ok(devices) => self.devices = devices,
-                Err(error) => tracing::debug!(%error, "devices are not known"),
-            }
-        }
-        self.devices.get(&index).cloned()
-    }
+/// Follows the log of one pod, on a thread of its own, into a [`Hub`] until it is dropped; what the kernel has queued by
+/// then is still told. For more than one pod there is [`Gatherer`].
+#[derive(Debug)]
+pub struct Follower {
+    followed: Followed,
+    _gatherer: Gatherer,
 }
 
-fn list(namespace: &NetNs) -> Result<BTreeMap<u32, String>, sidewall_netns::Error> {
-    Ok(Links::of(namespace)?.links()?.into_iter().map(|link| (link.index, link.name)).collect())
+impl Follower {
+    /// Follows the log of a pod, as [`Gatherer::follow`] does.
+    ///
+    /// # Errors
+    /// [`FollowError`].
+    pub fn start(reader: LogReader, namespace: &NetNs, recorder: Recorder, hub: Hub) -> Result<Self, FollowError> {
+        let gatherer = Gatherer::start(hub)?;
+        Ok(Self { followed: gatherer.follow(reader, namespace, recorder)?, _gatherer: gatherer })
+    }
+
+    /// What comes from now on is told by other policies and names: to be called when they have come into force.
+    pub fn update(&self, recorder: Recorder) {
+        self.followed.update(recorder);
+    }
+
+    /// Ends it, after what the kernel has queued, and says what was read in all.
+    pub fn stop(self) -> Counts {
+        self.followed.stop()
+    }
+
+    /// What has been read so far.
+    pub fn counts(&self) -> Counts {
+        self.followed.counts()
+    }
 }

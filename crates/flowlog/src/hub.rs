@@ -1,9 +1,11 @@
 //! Hands records to subscribers, each by a queue of its own.
 
 use crate::error::TooManySubscribers;
+use crate::history::{History, Keep};
 use futures_core::Stream;
 use sidewall_flow::{LossPlace, LostRecord, Record, Timestamp, Version};
 use std::collections::VecDeque;
+use std::fmt;
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
@@ -11,8 +13,6 @@ use std::time::{Duration, Instant};
 
 /// How many records wait for a subscriber, unless it asks for another number.
 pub const QUEUE: usize = 1024;
-/// How many records a hub keeps for those who come later.
-pub const HISTORY: usize = 1024;
 /// How many records of a pod's end are queued beyond a subscriber's room: who waits for one must not miss it.
 const ENDS: usize = 64;
 /// The most subscribers of a hub.
@@ -27,7 +27,7 @@ pub struct Hub {
 #[derive(Debug, Default)]
 struct State {
     queues: Vec<Weak<Queue>>,
-    history: VecDeque<Arc<Record>>,
+    history: History,
     ended: bool,
 }
 
@@ -62,9 +62,19 @@ pub enum Next {
 
 #[derive(Debug)]
 struct Queue {
+    wanted: Wanted,
     capacity: usize,
     inner: Mutex<Waiting>,
     filled: Condvar,
+}
+
+/// Which records a subscriber wants.
+struct Wanted(Box<dyn Fn(&Record) -> bool + Send + Sync>);
+
+impl fmt::Debug for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Wanted")
+    }
 }
 
 #[derive(Debug, Default)]
@@ -97,17 +107,25 @@ impl Hub {
         Self::default()
     }
 
-    /// Gives a record to every subscriber that has room for it, and keeps it. Waits for nobody.
+    /// A hub without subscribers that keeps so many records.
+    pub fn keeping(keep: Keep) -> Self {
+        let state = State { history: History::new(keep), ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    /// Gives a record to every subscriber that wants it and has room for it, and keeps it. Waits for nobody.
     pub fn publish(&self, record: Record) {
         let record = Arc::new(record);
         let mut state = locked(&self.state);
         if state.ended {
             return;
         }
-        state.keep(Arc::clone(&record));
+        state.history.add(Arc::clone(&record));
         state.queues.retain(|queue| match queue.upgrade() {
             Some(queue) => {
-                queue.push(&record);
+                if (queue.wanted.0)(&record) {
+                    queue.push(&record);
+                }
                 true
             }
             None => false,
@@ -136,6 +154,21 @@ impl Hub {
     /// # Errors
     /// [`TooManySubscribers`].
     pub fn subscribe_with(&self, backlog: Backlog, capacity: usize) -> Result<Subscription, TooManySubscribers> {
+        self.subscribe_to(backlog, capacity, |_| true)
+    }
+
+    /// Subscribes to some of the records, with room for so many; at least one. Of the others the subscriber does not even
+    /// learn that they were lost. `wanted` is asked while records are published, so it should be quick, and it must not use
+    /// the hub.
+    ///
+    /// # Errors
+    /// [`TooManySubscribers`].
+    pub fn subscribe_to(
+        &self,
+        backlog: Backlog,
+        capacity: usize,
+        wanted: impl Fn(&Record) -> bool + Send + Sync + 'static,
+    ) -> Result<Subscription, TooManySubscribers> {
         let mut state = locked(&self.state);
         state.queues.retain(|queue| queue.strong_count() > 0);
         if state.queues.len() >= SUBSCRIBERS_MAX {
@@ -143,10 +176,11 @@ impl Hub {
         }
         let kept = match backlog {
             Backlog::None => VecDeque::new(),
-            Backlog::Kept => state.history.clone(),
+            Backlog::Kept => state.history.iter().filter(|record| wanted(record)).cloned().collect(),
         };
         let inner = Mutex::new(Waiting { backlog: kept, ended: state.ended, ..Waiting::default() });
-        let queue = Arc::new(Queue { capacity: capacity.max(1), inner, filled: Condvar::new() });
+        let wanted = Wanted(Box::new(wanted));
+        let queue = Arc::new(Queue { wanted, capacity: capacity.max(1), inner, filled: Condvar::new() });
         state.queues.push(Arc::downgrade(&queue));
         Ok(Subscription { queue })
     }
@@ -154,15 +188,6 @@ impl Hub {
     /// The records that are kept, the oldest first.
     pub fn history(&self) -> Vec<Arc<Record>> {
         locked(&self.state).history.iter().cloned().collect()
-    }
-}
-
-impl State {
-    fn keep(&mut self, record: Arc<Record>) {
-        if self.history.len() >= HISTORY {
-            self.history.pop_front();
-        }
-        self.history.push_back(record);
     }
 }
 

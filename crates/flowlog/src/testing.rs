@@ -36,6 +36,16 @@ pub fn record(number: u32) -> Record {
     }))
 }
 
+/// The same of another pod.
+pub fn of_pod(name: &str, mut record: Record) -> Record {
+    match &mut record {
+        Record::Flow(flow) => flow.pod = name.into(),
+        Record::Lost(lost) => lost.pod = Some(name.into()),
+        Record::End(end) => end.pod = name.into(),
+    }
+    record
+}
+
 /// The number of a record that [`record`] made.
 pub fn number(record: &Record) -> Option<u32> {
     record.flow()?.uid

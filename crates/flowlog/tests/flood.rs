@@ -1,19 +1,14 @@
 //! A flood of denied packets: nobody waits, memory stays where it is, and what is missing is counted. These need root.
 
+mod common;
+
+use common::{missing, namespace, recorder, rest, send};
 use peak_alloc::PeakAlloc;
-use sidewall_flow::{Decision, LossPlace, Party, Place, Record, RecordVerdict};
-use sidewall_flowlog::{Backlog, Counts, Drain, Follower, HISTORY, Hub, Next, QUEUE, Subscription};
+use sidewall_flow::{LossPlace, Record, RecordVerdict};
+use sidewall_flowlog::{Backlog, Counts, Drain, Follower, HISTORY, Hub, QUEUE};
 use sidewall_netfilter::nflog::LogReader;
-use sidewall_netfilter::{Kernel, LoadOptions};
-use sidewall_netns::{Links, NetNs};
-use sidewall_policy::model::Identities;
-use sidewall_policy::record::{Names, Recorder};
-use sidewall_policy::ruleset::{
-    Chain, Compare, Counter, Family, Field, Generation, Hook, HookPoint, Rule, Ruleset, Statement, Table,
-};
-use sidewall_policy::{Subject, World, resolve};
-use std::collections::BTreeMap;
-use std::net::UdpSocket;
+use sidewall_netns::NetNs;
+use sidewall_policy::ruleset::Statement;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -27,51 +22,6 @@ static ALONE: Mutex<()> = Mutex::new(());
 
 const FLOOD: u64 = 200_000;
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A namespace in which every packet to port 4000 is logged, without a limit, and refused.
-fn namespace() -> (NetNs, Kernel) {
-    let namespace = NetNs::new().expect("a network namespace: this test needs root");
-    Links::of(&namespace).and_then(|mut links| links.set_up("lo")).expect("lo is up");
-    let mut kernel = Kernel::open(&namespace).expect("netfilter");
-    let to_port =
-        || Statement::Match { field: Field::DestinationPort, mask: None, compare: Compare::Equal, value: 4000 };
-    let rule = |statements: Vec<Statement>| Rule { statements, comment: None };
-    let logged = Statement::Log(Decision::denied(Place::Egress(Party::Unknown)));
-    let rules = vec![
-        rule(vec![to_port(), Statement::Count("denied".into()), logged]),
-        rule(vec![to_port(), Statement::RejectProhibited]),
-    ];
-    let hook = Some(Hook { point: HookPoint::Output, priority: 0, accept: true });
-    let table = Table {
-        family: Family::Inet,
-        counters: vec![Counter { name: "denied".into() }],
-        sets: Vec::new(),
-        chains: vec![Chain { name: "out".into(), hook, rules }],
-    };
-    let ruleset = Ruleset { generation: Generation::FIRST, tables: vec![table] };
-    kernel.load(&ruleset, LoadOptions::default()).expect("the rules are loaded");
-    (namespace, kernel)
-}
-
-fn recorder() -> Recorder {
-    let subject = Subject {
-        namespace: "shop".into(),
-        name: "web".into(),
-        labels: BTreeMap::new(),
-        addresses: Vec::new(),
-        interface: Some("eth0".into()),
-        containers: BTreeMap::new(),
-        identities: Identities::Uid(Default::default()),
-        networks: Default::default(),
-    };
-    Recorder::new(resolve(&World::default(), &subject), Arc::new(Names::default()))
-}
-
-/// Sends packets that are refused; gives how many sends came back.
-fn send(namespace: &NetNs, count: u64) -> u64 {
-    let socket = namespace.run(|| UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
-    (0..count).filter(|_| socket.send_to(b"x", "127.0.0.1:4000").is_err()).count() as u64
-}
 
 /// Waits until as much has been read as was sent. What the kernel lost last is known with the next message that it keeps.
 fn settle(namespace: &NetNs, follower: &Follower, mut sent: u64) -> (u64, Counts) {
@@ -87,21 +37,6 @@ fn settle(namespace: &NetNs, follower: &Follower, mut sent: u64) -> (u64, Counts
             sent += send(namespace, 1);
         }
     }
-}
-
-fn missing(record: &Record) -> u64 {
-    match record {
-        Record::Lost(lost) => lost.count,
-        Record::Flow(_) | Record::End(_) => 0,
-    }
-}
-
-fn rest(subscription: &Subscription) -> Vec<Arc<Record>> {
-    let next = || match subscription.next(Duration::ZERO) {
-        Next::Record(record) => Some(record),
-        Next::Nothing | Next::Ended => None,
-    };
-    std::iter::from_fn(next).collect()
 }
 
 #[test]
@@ -123,7 +58,7 @@ fn a_flood_waits_for_nobody_and_every_loss_is_counted() {
     })
     .unwrap();
     let reader = LogReader::open(&namespace, Statement::LOG_GROUP).unwrap();
-    let follower = Follower::start(reader, &namespace, recorder(), hub.clone()).unwrap();
+    let follower = Follower::start(reader, &namespace, recorder("web"), hub.clone()).unwrap();
 
     let before = ALLOCATED.current_usage();
     ALLOCATED.reset_peak_usage();
@@ -160,7 +95,7 @@ fn what_the_kernel_drops_is_told_in_its_place() {
     assert_eq!(send(&namespace, 10_000), 10_000);
     let hub = Hub::new();
     let all = hub.subscribe_with(Backlog::None, 20_000).unwrap();
-    let follower = Follower::start(reader, &namespace, recorder(), hub.clone()).unwrap();
+    let follower = Follower::start(reader, &namespace, recorder("web"), hub.clone()).unwrap();
     let (sent, counts) = settle(&namespace, &follower, 10_000);
     assert!(counts.lost > 0, "{counts:?}");
     drop(follower);

@@ -18,7 +18,7 @@ use sidewall_flow::{
     RecordPeerKind, RecordWay, RecordWire, Timestamp, Version,
 };
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The most policies that a record names, so that no record is large.
 pub const POLICIES_MAX: usize = 16;
@@ -75,12 +75,13 @@ pub struct LoggedConnection {
     pub reply: bool,
 }
 
-/// Makes records of one pod's log messages, under the policies of one moment.
+/// Makes records of one pod's log messages, under the policies of one moment. It shares the pod and the names with whoever
+/// gave them.
 #[derive(Clone, Debug)]
 pub struct Recorder {
-    pod: ResolvedPod,
-    /// The pod as Enforce and Audit policies together would have it.
-    audited: Option<ResolvedPod>,
+    pod: Arc<ResolvedPod>,
+    /// The pod as Enforce and Audit policies together would have it, made when a message first asks for it.
+    audited: OnceLock<Option<ResolvedPod>>,
     names: Arc<Names>,
 }
 
@@ -97,10 +98,22 @@ struct Ends {
 
 impl Recorder {
     /// A recorder for a pod under the policies that it was resolved with.
-    pub fn new(pod: ResolvedPod, names: Arc<Names>) -> Self {
-        let audited =
-            pod.audit.as_ref().map(|layer| ResolvedPod { enforced: layer.clone(), audit: None, ..pod.clone() });
-        Self { pod, audited, names }
+    pub fn new(pod: impl Into<Arc<ResolvedPod>>, names: Arc<Names>) -> Self {
+        Self { pod: pod.into(), audited: OnceLock::new(), names }
+    }
+
+    /// The same pod under the same policies, where addresses have come to have other names.
+    #[must_use]
+    pub fn with_names(&self, names: Arc<Names>) -> Self {
+        Self { pod: Arc::clone(&self.pod), audited: OnceLock::new(), names }
+    }
+
+    fn audited(&self) -> Option<&ResolvedPod> {
+        let layered = || {
+            let layer = self.pod.audit.as_ref()?;
+            Some(ResolvedPod { enforced: layer.clone(), audit: None, ..(*self.pod).clone() })
+        };
+        self.audited.get_or_init(layered).as_ref()
     }
 
     /// The pod's namespace and name.

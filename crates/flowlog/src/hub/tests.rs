@@ -1,5 +1,6 @@
 use super::*;
-use crate::testing::{end, number, record};
+use crate::history::HISTORY;
+use crate::testing::{end, number, of_pod, record};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Wake;
 
@@ -128,4 +129,26 @@ fn subscribers_are_limited_and_leave_their_place() {
     assert_eq!(hub.subscribe(Backlog::None).unwrap_err(), TooManySubscribers);
     all.pop();
     hub.subscribe(Backlog::None).unwrap();
+}
+
+#[test]
+fn who_wants_one_pod_learns_nothing_of_the_others() {
+    let hub = Hub::new();
+    hub.publish(of_pod("other", record(100)));
+    hub.publish(record(0));
+    let of_web = |record: &Record| record.pod().is_some_and(|(_, pod)| pod == "web");
+    let one = hub.subscribe_to(Backlog::Kept, 2, of_web).unwrap();
+    assert_eq!(one.kept(), 1);
+    // Far more than it has room for; and a loss that is not its own.
+    for n in 101..200 {
+        hub.publish(of_pod("other", record(n)));
+    }
+    let (version, time, place) = (Version, Timestamp::now(), LossPlace::Kernel);
+    let (namespace, pod) = (Some("shop".to_owned()), Some("other".to_owned()));
+    hub.publish(Record::Lost(LostRecord { version, time, namespace, pod, count: 9, place }));
+    hub.publish(record(1));
+    hub.publish(of_pod("other", end()));
+    hub.publish(record(2));
+    let told: Vec<(Option<u32>, u64)> = take(&one).iter().map(|record| (number(record), lost(record))).collect();
+    assert_eq!(told, [(Some(0), 0), (Some(1), 0), (Some(2), 0)]);
 }

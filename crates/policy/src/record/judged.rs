@@ -74,7 +74,7 @@ impl Recorder {
             }
         };
         let enforced = ask(&self.pod);
-        let audited = self.audited.as_ref().map(ask);
+        let audited = self.audited().filter(|_| verdict.is_audit()).map(ask);
         told(verdict, &enforced, audited.as_ref())
     }
 }
