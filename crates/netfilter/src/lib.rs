@@ -3,7 +3,7 @@
 //! - [`Kernel`] is netfilter of one network namespace. It replaces the rules of ours at one moment, tells whether they
 //!   are still what was loaded, reads their counters, and clears generations from live flows.
 //! - [`Features`] tells what this kernel can do, by trying; [`degrade()`] makes of a ruleset what a lesser kernel can enforce.
-//! - [`nflog`] reads what the rules log.
+//! - [`nflog`] reads what the rules log; [`Watch`] notices when anybody changes rules.
 //! - [`encode()`] and [`readback`] are the pure halves: a [`sidewall_policy::ruleset::Ruleset`] to bytes, and the kernel's
 //!   bytes to an image of its tables.
 //!
@@ -29,6 +29,7 @@ pub mod nflog;
 mod place;
 pub mod readback;
 mod slot;
+mod watch;
 mod wire;
 
 pub use compose::{EncodeError, EncodeProblem};
@@ -40,3 +41,4 @@ pub use features::Features;
 pub use image::Image;
 pub use kernel::{Because, Changed, Count, Kernel, LoadOptions, Loaded, Repaired, Way};
 pub use place::{Part, Place};
+pub use watch::{Happened, Transaction, Watch};

@@ -96,6 +96,14 @@ pub enum Error {
     /// The kernel's rtnetlink answer could not be read.
     #[error("the kernel's rtnetlink answer can't be read: {0}")]
     NetlinkAnswer(String),
+    /// A list was disturbed each time that it was asked for.
+    #[error("can't {action}: it changed {attempts} times while it was read; try again later")]
+    Restless {
+        /// What was asked.
+        action: String,
+        /// How often it was tried.
+        attempts: u32,
+    },
     /// A link does not carry packets although it should by now.
     #[error("the link {name:?} is not operational after {waited_ms} ms; is its other end up?")]
     LinkNotReady {

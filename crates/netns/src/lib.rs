@@ -3,7 +3,8 @@
 //!
 //! - [`NetNs`] owns a network namespace by descriptor and runs closures inside it, each on a thread of its own.
 //! - [`Cgroup`] is a directory of the cgroup v2 tree, with the id and level that netfilter's `socket cgroupv2` compares.
-//! - [`Links`] makes veth pairs, addresses and routes; [`sysctl`] writes a namespace's network settings.
+//! - [`Links`] makes veth pairs, addresses and routes and tells what there is, [`LinkWatch`] that it changed; [`sysctl`]
+//!   writes a namespace's network settings.
 //! - [`ProcessStatus`] is what the kernel says of a process: who it is, what it may do, where it is.
 //! - [`Launch`] starts a process in a cgroup and a namespace, under another identity, without capabilities.
 //!
@@ -21,12 +22,14 @@ mod link;
 mod ns;
 mod status;
 pub mod sysctl;
+mod watch;
 
 pub use capability::{Capability, CapabilitySet};
 pub use cgroup::{Cgroup, CgroupId, Cgroups};
 pub use error::{Error, Result};
 pub use fdpass::{receive_fd, send_fd};
 pub use launch::{Launch, Process, Step};
-pub use link::{Link, Links, Route};
+pub use link::{Address, AddressScope, Device, Link, Links, OtherEnd, Route};
 pub use ns::{NetNs, NsId};
 pub use status::ProcessStatus;
+pub use watch::{Happened, LinkWatch};

@@ -1,6 +1,10 @@
 //! Links, addresses and routes of a namespace, over rtnetlink. Blocking, one request at a time: setting up a pod
 //! takes a dozen requests, and they need no runtime.
 
+mod list;
+
+pub use list::{Address, AddressScope, Device, Link, OtherEnd, Route};
+
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd};
@@ -9,15 +13,11 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload,
 };
-use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
-};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
+use netlink_packet_route::address::{self, AddressAttribute, AddressHeaderFlags, AddressMessage};
+use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage as Message};
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
@@ -25,31 +25,8 @@ use netlink_sys::{Socket, SocketAddr};
 use crate::error::{Error, Result};
 use crate::ns::NetNs;
 
-/// A link, as the kernel lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Link {
-    /// The interface index inside its namespace.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// Whether it is administratively up.
-    pub up: bool,
-    /// Whether it carries packets: the other end is up too, and the kernel has taken note of it (RFC 2863's `up`).
-    pub operational: bool,
-}
-
-/// A route, as the kernel lists it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Route {
-    /// What it leads to; a default route has prefix length 0.
-    pub destination: IpNet,
-    /// The next hop, if it isn't on the link.
-    pub gateway: Option<IpAddr>,
-    /// The link's index, where there is exactly one.
-    pub link: Option<u32>,
-    /// The routing table (254 main, 255 local).
-    pub table: u32,
-}
+/// How often a list is asked for that something disturbs each time.
+const LISTINGS: u32 = 20;
 
 /// An rtnetlink socket of one namespace. It stays in the namespace in which it was opened, whichever thread uses it.
 pub struct Links {
@@ -132,6 +109,16 @@ impl Links {
         self.ask(Message::SetLink(link), 0, || format!("bring up the link {name}"))
     }
 
+    /// Takes a link down. IPv6 addresses go with that, and routes over it.
+    ///
+    /// # Errors
+    /// [`Error::NoLink`], [`Error::Link`].
+    pub fn set_down(&mut self, name: &str) -> Result<()> {
+        let mut link = self.message(name)?;
+        link.header.change_mask = LinkFlags::Up;
+        self.ask(Message::SetLink(link), 0, || format!("take down the link {name}"))
+    }
+
     /// Waits until a link carries packets, for at most `limit`. After both ends of a veth pair are up, the kernel takes a
     /// moment (up to a second when many links change) before it sends the first packet; until then it drops them.
     ///
@@ -161,7 +148,7 @@ impl Links {
         message.header.index = self.index(name)?;
         message.header.prefix_len = address.prefix_len();
         message.header.family = family(address.addr());
-        message.header.scope = AddressScope::Universe;
+        message.header.scope = address::AddressScope::Universe;
         if address.addr().is_ipv6() {
             message.header.flags = AddressHeaderFlags::Nodad;
         }
@@ -169,6 +156,19 @@ impl Links {
         self.ask(Message::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL, || {
             format!("give {name} the address {address}")
         })
+    }
+
+    /// Takes an address away from a link.
+    ///
+    /// # Errors
+    /// [`Error::NoLink`], [`Error::Link`] (EADDRNOTAVAIL when it has none such).
+    pub fn remove_address(&mut self, name: &str, address: IpNet) -> Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.index = self.index(name)?;
+        message.header.prefix_len = address.prefix_len();
+        message.header.family = family(address.addr());
+        message.attributes = vec![AddressAttribute::Local(address.addr()), AddressAttribute::Address(address.addr())];
+        self.ask(Message::DelAddress(message), 0, || format!("take the address {address} away from {name}"))
     }
 
     /// Adds a route to the main table: `destination` by way of `gateway`, or directly on the link.
@@ -201,75 +201,6 @@ impl Links {
         found.map(|l| l.index).ok_or_else(|| Error::NoLink(name.to_owned()))
     }
 
-    /// All links, by index.
-    ///
-    /// # Errors
-    /// [`Error::Netlink`], [`Error::Link`].
-    pub fn links(&mut self) -> Result<Vec<Link>> {
-        let answers = self.dump(Message::GetLink(LinkMessage::default()), "list the links")?;
-        let mut links = Vec::new();
-        for answer in answers {
-            let Message::NewLink(link) = answer else {
-                continue;
-            };
-            let name = link.attributes.iter().find_map(|a| match a {
-                LinkAttribute::IfName(name) => Some(name.clone()),
-                _ => None,
-            });
-            let up = link.header.flags.contains(LinkFlags::Up);
-            let operational = link.attributes.contains(&LinkAttribute::OperState(State::Up));
-            links.extend(name.map(|name| Link { index: link.header.index, name, up, operational }));
-        }
-        links.sort_by_key(|l| l.index);
-        Ok(links)
-    }
-
-    /// All addresses, with the index of their link.
-    ///
-    /// # Errors
-    /// [`Error::Netlink`], [`Error::Link`].
-    pub fn addresses(&mut self) -> Result<Vec<(u32, IpNet)>> {
-        let answers = self.dump(Message::GetAddress(AddressMessage::default()), "list the addresses")?;
-        let mut addresses = Vec::new();
-        for answer in answers {
-            let Message::NewAddress(message) = answer else {
-                continue;
-            };
-            // On point-to-point links `Address` is the other end; `Local`, where given, is ours.
-            let (mut local, mut address) = (None, None);
-            for attribute in &message.attributes {
-                match attribute {
-                    AddressAttribute::Local(ip) => local = Some(*ip),
-                    AddressAttribute::Address(ip) => address = Some(*ip),
-                    _ => {}
-                }
-            }
-            let net = local.or(address).and_then(|ip| IpNet::new(ip, message.header.prefix_len).ok());
-            addresses.extend(net.map(|net| (message.header.index, net)));
-        }
-        Ok(addresses)
-    }
-
-    /// All routes of all tables, IPv4 and IPv6.
-    ///
-    /// # Errors
-    /// [`Error::Netlink`], [`Error::Link`].
-    pub fn routes(&mut self) -> Result<Vec<Route>> {
-        let mut routes = Vec::new();
-        for (family, any) in
-            [(AddressFamily::Inet, IpAddr::from([0u8; 4])), (AddressFamily::Inet6, IpAddr::from([0u8; 16]))]
-        {
-            let mut request = RouteMessage::default();
-            request.header.address_family = family;
-            for answer in self.dump(Message::GetRoute(request), "list the routes")? {
-                if let Message::NewRoute(message) = answer {
-                    routes.extend(read_route(&message, any));
-                }
-            }
-        }
-        Ok(routes)
-    }
-
     fn message(&mut self, name: &str) -> Result<LinkMessage> {
         let mut link = LinkMessage::default();
         link.header.index = self.index(name)?;
@@ -281,9 +212,15 @@ impl Links {
         self.answers(&action).map(|_| ())
     }
 
+    /// Lists. Where something came or went meanwhile, so that some of the list could be missing or twice, once more.
     fn dump(&mut self, message: Message, action: &str) -> Result<Vec<Message>> {
-        self.send(message, NLM_F_DUMP)?;
-        self.answers(&|| action.to_owned())
+        for _ in 0..LISTINGS {
+            self.send(message.clone(), NLM_F_DUMP)?;
+            if let (answers, true) = self.answers(&|| action.to_owned())? {
+                return Ok(answers);
+            }
+        }
+        Err(Error::Restless { action: action.to_owned(), attempts: LISTINGS })
     }
 
     fn send(&mut self, message: Message, flags: u16) -> Result<()> {
@@ -297,10 +234,11 @@ impl Links {
         self.socket.send(&bytes, 0).map(|_| ()).map_err(Error::Netlink)
     }
 
-    /// Collects what belongs to the last request, up to its acknowledgement or the end of the dump.
-    fn answers(&mut self, action: &dyn Fn() -> String) -> Result<Vec<Message>> {
+    /// Collects what belongs to the last request, up to its acknowledgement or the end of the dump; and whether nothing
+    /// disturbed it.
+    fn answers(&mut self, action: &dyn Fn() -> String) -> Result<(Vec<Message>, bool)> {
         let unreadable = |text: String| Error::NetlinkAnswer(text);
-        let mut answers = Vec::new();
+        let (mut answers, mut steady) = (Vec::new(), true);
         loop {
             let (bytes, _) = self.socket.recv_from_full().map_err(Error::Netlink)?;
             let mut rest = &bytes[..];
@@ -314,10 +252,11 @@ impl Links {
                 if message.header.sequence_number != self.sequence {
                     continue;
                 }
+                steady &= message.header.flags & NLM_F_DUMP_INTR == 0;
                 match message.payload {
                     NetlinkPayload::InnerMessage(inner) => answers.push(inner),
-                    NetlinkPayload::Done(_) => return Ok(answers),
-                    NetlinkPayload::Error(e) if e.code.is_none() => return Ok(answers),
+                    NetlinkPayload::Done(_) => return Ok((answers, steady)),
+                    NetlinkPayload::Error(e) if e.code.is_none() => return Ok((answers, steady)),
                     NetlinkPayload::Error(e) => {
                         let source = io::Error::from_raw_os_error(-e.raw_code());
                         return Err(Error::Link { action: action(), source });
@@ -326,36 +265,6 @@ impl Links {
                 }
             }
         }
-    }
-}
-
-fn read_route(message: &RouteMessage, any: IpAddr) -> Option<Route> {
-    let mut route = Route {
-        destination: IpNet::new(any, message.header.destination_prefix_length).ok()?,
-        gateway: None,
-        link: None,
-        table: message.header.table.into(),
-    };
-    for attribute in &message.attributes {
-        match attribute {
-            RouteAttribute::Destination(to) => {
-                route.destination = IpNet::new(ip(to)?, message.header.destination_prefix_length).ok()?;
-            }
-            RouteAttribute::Gateway(by) => route.gateway = ip(by),
-            RouteAttribute::Oif(link) => route.link = Some(*link),
-            // Tables above 255 don't fit the header.
-            RouteAttribute::Table(table) => route.table = *table,
-            _ => {}
-        }
-    }
-    Some(route)
-}
-
-fn ip(address: &RouteAddress) -> Option<IpAddr> {
-    match address {
-        RouteAddress::Inet(v4) => Some((*v4).into()),
-        RouteAddress::Inet6(v6) => Some((*v6).into()),
-        _ => None,
     }
 }
 

@@ -20,4 +20,5 @@ mod restarts;
 mod robust;
 mod slots;
 mod support;
+mod watch;
 mod writers;
