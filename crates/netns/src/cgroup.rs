@@ -1,5 +1,9 @@
 //! Directories of the cgroup v2 tree: found, made, read, emptied, removed.
 
+mod map;
+
+pub use map::CgroupMap;
+
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
 use std::io;

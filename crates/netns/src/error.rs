@@ -85,6 +85,9 @@ pub enum Error {
     /// The rtnetlink socket failed.
     #[error("rtnetlink: {0}")]
     Netlink(#[source] io::Error),
+    /// The sockets of a namespace can't be listed.
+    #[error("can't list the sockets of the network namespace: {0}; was the kernel built with CONFIG_INET_DIAG?")]
+    SocketDiag(#[source] io::Error),
     /// The kernel refused a link, address or route request.
     #[error("can't {action}: {source}")]
     Link {

@@ -5,6 +5,7 @@
 //! - [`Cgroup`] is a directory of the cgroup v2 tree, with the id and level that netfilter's `socket cgroupv2` compares.
 //! - [`Links`] makes veth pairs, addresses and routes and tells what there is, [`LinkWatch`] that it changed; [`sysctl`]
 //!   writes a namespace's network settings.
+//! - [`sockets`] lists the sockets of a namespace and tells whose they are; [`CgroupMap`] tells which cgroup an id is.
 //! - [`ProcessStatus`] is what the kernel says of a process: who it is, what it may do, where it is.
 //! - [`Launch`] starts a process in a cgroup and a namespace, under another identity, without capabilities.
 //!
@@ -20,12 +21,13 @@ mod fdpass;
 mod launch;
 mod link;
 mod ns;
+pub mod sockets;
 mod status;
 pub mod sysctl;
 mod watch;
 
 pub use capability::{Capability, CapabilitySet};
-pub use cgroup::{Cgroup, CgroupId, Cgroups};
+pub use cgroup::{Cgroup, CgroupId, CgroupMap, Cgroups};
 pub use error::{Error, Result};
 pub use fdpass::{receive_fd, send_fd};
 pub use launch::{Launch, Process, Step};
