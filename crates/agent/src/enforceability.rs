@@ -77,6 +77,8 @@ pub struct Decided {
 pub enum Obstacle {
     /// It shares the node's network, and there is no namespace to put rules in.
     HostNetwork,
+    /// Its namespace is exempt by the agent's configuration.
+    Exempt,
     /// The runtime's handler does not send the pod's packets through its network namespace.
     Handler(String),
     /// A container has capabilities by which it gets round its rules.
@@ -227,7 +229,7 @@ impl Obstacle {
     /// Whether walls stand all the same.
     pub const fn weight(&self) -> Weight {
         match self {
-            Self::HostNetwork => Weight::None,
+            Self::HostNetwork | Self::Exempt => Weight::None,
             Self::Handler(_) | Self::Capabilities { .. } | Self::Foreign(_) => Weight::Weakened,
             Self::Alike(_) | Self::Nameless(_) | Self::NoCgroups => Weight::TooStrict,
         }
@@ -237,6 +239,7 @@ impl Obstacle {
     pub const fn reason(&self) -> &'static str {
         match self {
             Self::HostNetwork => "HostNetwork",
+            Self::Exempt => "ExemptNamespace",
             Self::Handler(_) => "RuntimeHandler",
             Self::Capabilities { .. } => "Capabilities",
             Self::Alike(_) => "ContainersAlike",
@@ -251,10 +254,11 @@ impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::HostNetwork => f.write_str("it shares the node's network (hostNetwork), where no rules can be put"),
+            Self::Exempt => f.write_str("its namespace is exempt by the agent's configuration (exemptNamespaces)"),
             Self::Handler(handler) => write!(
                 f,
                 "the runtime handler {handler:?} is not known to use the pod's network namespace; where it does, name it in \
-                 the agent's --runtime-handler"
+                 the agent's runtimeHandlers"
             ),
             Self::Capabilities { container, capabilities } => write!(
                 f,

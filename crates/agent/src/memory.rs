@@ -59,10 +59,8 @@ pub struct Device {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Rules {
-    /// Their generation.
+    /// Their generation: whether it is these rules that stand is found out by comparing them.
     pub generation: u8,
-    /// A digest of them.
-    pub digest: String,
 }
 
 /// The identity of a pod: what the API server, or the kubelet for a pod of a file, has given it. It is a file's name here,

@@ -234,6 +234,24 @@ impl Kernel {
         generation.ok_or(NetlinkError::Silent { doing: "tell the generation" })
     }
 
+    /// Whether nobody has changed any table of the namespace since this [`Kernel`] last loaded, changed or verified ours. Where
+    /// not, [`Kernel::repair`] tells what it was.
+    ///
+    /// # Errors
+    /// [`NetlinkError`].
+    pub fn is_untouched(&mut self) -> Result<bool, NetlinkError> {
+        let Some(stands) = self.stands else { return Ok(false) };
+        Ok(self.nft_generation()? == stands.number)
+    }
+
+    /// Whether any table of ours stands in the namespace, whoever loaded it.
+    ///
+    /// # Errors
+    /// [`NetlinkError`].
+    pub fn has_tables(&mut self) -> Result<bool, NetlinkError> {
+        Ok(!self.our_families()?.is_empty())
+    }
+
     /// The namespace's tables that are none of ours: no business of ours, but what they drop is dropped.
     ///
     /// # Errors

@@ -16,6 +16,7 @@
 
 mod capability;
 mod cgroup;
+mod cgroup_namespace;
 mod error;
 mod fdpass;
 mod launch;
@@ -28,6 +29,7 @@ mod watch;
 
 pub use capability::{Capability, CapabilitySet};
 pub use cgroup::{Cgroup, CgroupId, CgroupMap, Cgroups};
+pub use cgroup_namespace::join_cgroup_namespace_of;
 pub use error::{Error, Result};
 pub use fdpass::{receive_fd, send_fd};
 pub use launch::{Launch, Process, Step};

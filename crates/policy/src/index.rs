@@ -136,6 +136,41 @@ impl Index {
         }
     }
 
+    /// The namespaces that are known or have policies, and of each whether a policy is about its pods, or may be.
+    pub fn namespaces(&self) -> BTreeMap<&str, bool> {
+        let everywhere = self.unreadable.iter().any(|policy| policy.namespace.is_none());
+        let mut all: BTreeMap<&str, bool> =
+            self.namespaces.all().keys().map(|name| (name.as_str(), everywhere)).collect();
+        let unreadable = self.unreadable.iter().filter_map(|policy| policy.namespace.as_deref());
+        let of_kinds = [
+            self.policies.namespaces().collect::<Vec<_>>(),
+            self.network_policies.namespaces().collect(),
+            self.multi_network_policies.namespaces().collect(),
+            self.proxies.namespaces().collect(),
+        ];
+        for name in of_kinds.into_iter().flatten().chain(unreadable) {
+            all.insert(name, true);
+        }
+        all
+    }
+
+    /// The generation that the API server gave a policy; none where it is not known, or can't be understood.
+    pub fn generation(&self, kind: PolicyKind, name: &Named) -> Option<i64> {
+        let metadata = match kind {
+            PolicyKind::ContainerNetworkPolicy => &self.policies.get(name)?.metadata,
+            PolicyKind::SidecarProxy => &self.proxies.get(name)?.metadata,
+            PolicyKind::NetworkPolicy => &self.network_policies.get(name)?.metadata,
+            PolicyKind::MultiNetworkPolicy => &self.multi_network_policies.get(name)?.metadata,
+            PolicyKind::Probes | PolicyKind::Guard => return None,
+        };
+        metadata.generation
+    }
+
+    /// The policies that can't be understood.
+    pub fn unreadable(&self) -> &[Unreadable] {
+        &self.unreadable
+    }
+
     /// The subjects, in the order of their names.
     pub fn subjects(&self) -> impl Iterator<Item = (SubjectId, &Subject)> {
         self.by_name.values().map(|id| (*id, &self.subjects[id.0].subject))

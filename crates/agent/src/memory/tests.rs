@@ -16,7 +16,7 @@ fn pod(uid: &str) -> Remembered {
             ("eth0".into(), Device { network: None, addresses: vec!["10.1.2.3".parse().unwrap()] }),
             ("net1".into(), Device { network: Some("shop/link".into()), addresses: vec![] }),
         ]),
-        rules: Some(Rules { generation: 3, digest: "abc".into() }),
+        rules: Some(Rules { generation: 3 }),
     }
 }
 

@@ -38,6 +38,11 @@ impl<T> Catalog<T> {
         self.0.get(namespace).into_iter().flat_map(BTreeMap::values)
     }
 
+    /// The namespaces that have any.
+    pub fn namespaces(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
+
     /// All.
     pub fn all(&self) -> impl Iterator<Item = &T> {
         self.0.values().flat_map(BTreeMap::values)

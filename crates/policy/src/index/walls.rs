@@ -87,6 +87,11 @@ impl Fresh {
         self.has_number = true;
         &self.compiled
     }
+
+    /// The number that they were given; none while they have none.
+    pub fn generation(&self) -> Option<Generation> {
+        self.has_number.then_some(self.compiled.ruleset.generation)
+    }
 }
 
 impl Walls {
@@ -193,8 +198,13 @@ impl Walls {
     }
 
     /// The rules that stand for a pod; none where none do.
-    pub fn standing(&self, id: SubjectId) -> Option<&Compiled> {
-        self.stands.get(&id)?.compiled.as_deref()
+    pub fn standing(&self, id: SubjectId) -> Option<&Arc<Compiled>> {
+        self.stands.get(&id)?.compiled.as_ref()
+    }
+
+    /// Whether a subject's rules may have to become others.
+    pub fn is_pending(&self, id: SubjectId) -> bool {
+        self.pending.contains_key(&id)
     }
 
     /// What the policies mean for a pod by the rules that stand.

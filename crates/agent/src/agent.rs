@@ -1,0 +1,207 @@
+//! Puts the agent together, and ends it.
+
+use crate::brain::{Brain, Parts, Ready};
+use crate::cni_server::Server;
+use crate::config::Config;
+use crate::found::Message;
+use crate::http::{self, Page};
+use crate::inventory::Lister;
+use crate::known::Known;
+use crate::memory::Memory;
+use crate::metrics::Metrics;
+use crate::node;
+use crate::nri_plugin::Plugin;
+use crate::pod::NodeFacts;
+use crate::standing::Standings;
+use anyhow::Context;
+use sidewall_cluster::client::{ClientOptions, client, in_cluster};
+use sidewall_cluster::enforcement::{EnforcementWriter, WriteTiming};
+use sidewall_cluster::events::{EventWriter, Limits};
+use sidewall_cluster::{Health, Options, Watch};
+use sidewall_cni::serve::Listening;
+use sidewall_netfilter::Features;
+use sidewall_netns::Cgroups;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::JoinSet;
+
+/// Who reports events.
+const CONTROLLER: &str = "sidewall.dev/agent";
+/// How much longer than the plugin waits a question may take: its answer is of no use then.
+const SLACK: Duration = Duration::from_secs(2);
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The configuration.
+    pub config: Config,
+    /// The node's name.
+    pub node_name: String,
+    /// A kubeconfig; none for the pod's service account.
+    pub kubeconfig: Option<PathBuf>,
+}
+
+/// Serves until SIGTERM or SIGINT. Rules stay.
+///
+/// # Errors
+/// What keeps the agent from beginning.
+pub async fn run(start: Start) -> anyhow::Result<()> {
+    let Start { config, node_name, kubeconfig } = start;
+    let config = Arc::new(config);
+    let features = tokio::task::spawn_blocking(Features::probe).await??;
+    let cgroups = Cgroups::find().inspect_err(|error| tracing::warn!("no identity by cgroup: {error}")).ok();
+    let pods = cgroups.as_ref().and_then(|cgroups| node::pods(&config, cgroups));
+    if pods.is_none() {
+        let tried = &config.paths.pod_cgroups;
+        tracing::warn!(
+            ?tried,
+            "no identity by cgroup: none of these cgroups is there; name the pods' in paths.podCgroups"
+        );
+    }
+    tracing::info!(%features, node = node_name, version = env!("CARGO_PKG_VERSION"), "the agent begins");
+    let memory = Arc::new(Memory::open(&config.paths.memory)?);
+    let (remembered, troubles) = memory.recall()?;
+    for trouble in troubles {
+        tracing::warn!("{trouble}");
+    }
+    let client = match &kubeconfig {
+        Some(path) => client(&ClientOptions { kubeconfig: Some(path.clone()), context: None }).await?,
+        None => in_cluster()?,
+    };
+
+    let metrics = Arc::new(Metrics::default());
+    let known = Known::default();
+    let list = Arc::new(Notify::new());
+    let (to, messages) = mpsc::unbounded_channel::<Message>();
+    let (ready, is_ready) = watch::channel(Ready::default());
+    let mut tasks = JoinSet::new();
+
+    // Whoever asks how the agent is gets an answer from the beginning on.
+    let options = Options {
+        node: Some(node_name.clone()),
+        kinds: config.kinds(),
+        network: config.network(),
+        ..Options::default()
+    };
+    let watched = Watch::start(&client, options);
+    let health = watched.health();
+    serve_pages(&config, &metrics, &is_ready, &health, &mut tasks).await?;
+
+    let listening = Listening::at(&config.paths.cni_socket)?;
+    let server = Server {
+        to: to.clone(),
+        features,
+        within: Duration::from_millis(config.cni.timeout_milliseconds.into()) + SLACK,
+        metrics: Arc::clone(&metrics),
+    };
+    tasks.spawn(async move {
+        if let Err(error) = server.run(&listening).await {
+            tracing::error!("the CNI plugin can't be answered: {error}");
+        }
+    });
+    if let Some(socket) = &config.paths.nri {
+        let options = sidewall_nri::Options { socket: socket.clone(), ..sidewall_nri::Options::new("sidewall") };
+        let plugin = Arc::new(Plugin {
+            to: to.clone(),
+            features,
+            cgroups: cgroups.clone(),
+            list: Arc::clone(&list),
+            metrics: Arc::clone(&metrics),
+        });
+        tasks.spawn(async move { sidewall_nri::run(&options, &plugin, std::future::pending()).await });
+    }
+    let lister = Lister {
+        socket: config.paths.cri.clone(),
+        to: to.clone(),
+        known: known.clone(),
+        list,
+        features,
+        cgroups,
+        rarely: Duration::from_secs(config.timing.list_seconds.into()),
+        often: Duration::from_millis(config.timing.poll_milliseconds.into()),
+        metrics: Arc::clone(&metrics),
+    };
+    tasks.spawn(lister.run());
+
+    let parts = Parts {
+        node: NodeFacts {
+            features,
+            pods,
+            preference: config.preference(),
+            handlers: config.runtime_handlers.clone(),
+            nri: false,
+        },
+        memory,
+        known,
+        remembered,
+        writer: EnforcementWriter::start(&client, &node_name, WriteTiming::default()),
+        events: EventWriter::start(&client, CONTROLLER, &node_name, Limits::default()),
+        metrics,
+        standings: Standings::start(config.paths.cni_state.clone()),
+        ready,
+        health,
+        config,
+    };
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let stop = async move {
+        tokio::select! {
+            _ = term.recv() => {}
+            _ = int.recv() => {}
+        }
+    };
+    Brain::new(parts, to).run(watched, messages, stop).await;
+    tracing::info!("the agent ends; rules stay in force");
+    tasks.shutdown().await;
+    Ok(())
+}
+
+async fn serve_pages(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    ready: &watch::Receiver<Ready>,
+    health: &watch::Receiver<Health>,
+    tasks: &mut JoinSet<()>,
+) -> anyhow::Result<()> {
+    const HEALTH: &[Page] = &[Page::Healthz, Page::Readyz];
+    const METRICS: &[Page] = &[Page::Metrics];
+    const ALL: &[Page] = &[Page::Healthz, Page::Readyz, Page::Metrics];
+    let both = config.listen.health.is_some() && config.listen.health == config.listen.metrics;
+    let listeners = match both {
+        true => vec![(config.listen.health, ALL)],
+        false => vec![(config.listen.health, HEALTH), (config.listen.metrics, METRICS)],
+    };
+    for (address, pages) in listeners {
+        let Some(address) = address else { continue };
+        let listener = http::listen(address).await.context("the agent's pages")?;
+        let (metrics, ready, health) = (Arc::clone(metrics), ready.clone(), health.clone());
+        tasks.spawn(http::serve(listener, pages, move |page| match page {
+            Page::Healthz => (true, "ok\n".to_owned()),
+            Page::Readyz => tell_ready(&ready.borrow(), &health.borrow()),
+            Page::Metrics => {
+                metrics.stale.set(i64::try_from(health.borrow().troubled().count()).unwrap_or(i64::MAX));
+                (true, metrics.text())
+            }
+        }));
+    }
+    Ok(())
+}
+
+/// Ready is who has put in force all that there was when it began. Old news do not make it unready: it does what it can, and a
+/// node without its agent would do less.
+fn tell_ready(ready: &Ready, health: &Health) -> (bool, String) {
+    use std::fmt::Write;
+    let mut text = String::new();
+    let mut line = |well: bool, what: &str| {
+        let _ = writeln!(text, "[{}] {what}", if well { '+' } else { '-' });
+    };
+    line(ready.synced, "policies: every kind has been listed");
+    line(ready.listed, "runtime: it has said what it has");
+    line(ready.settled, &format!("rules: in force for every pod that was there ({} to go)", ready.unsettled));
+    for (kind, trouble) in health.troubled() {
+        let _ = writeln!(text, "[!] {kind}: no news come: {}", trouble.message);
+    }
+    (ready.settled, text)
+}

@@ -1,0 +1,257 @@
+//! What is told of the pods: to this node's object, to their owners, to the CNI plugin of a time without an agent.
+
+use super::{Brain, Ready};
+use crate::enforceability::Weight;
+use crate::pod::Pod;
+use jiff::Timestamp;
+use sidewall_api::NodeEnforcementStatus;
+use sidewall_api::enforcement::{EnforcedKind, EnforcementState, NodePodCounts, PodEnforcement, PolicyEnforcement};
+use sidewall_cluster::events::{Notice, Regarding};
+use sidewall_cni::state::Standing;
+use sidewall_policy::ResolvedPod;
+use sidewall_policy::index::Named;
+use sidewall_policy::model::{PolicyKind, PolicyName, Sides};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+/// The shortest time between two looks at everything.
+const BETWEEN: Duration = Duration::from_millis(250);
+/// The most differences of a repair that are named.
+const DIFFERENCES: usize = 3;
+
+impl Brain {
+    /// Tells what has become otherwise.
+    pub(super) fn tell(&mut self, now: Instant) {
+        if !self.synced {
+            return;
+        }
+        if std::mem::take(&mut self.changed.standings) {
+            self.leave_standings();
+        }
+        self.tell_ready();
+        if self.changed.status && now >= self.next_status && self.listed {
+            self.changed.status = false;
+            self.next_status = now + BETWEEN;
+            let status = self.enforcement();
+            self.writer.put(status);
+        }
+    }
+
+    fn tell_ready(&mut self) {
+        let busy = self.pods.values().any(|pod| matches!(pod.wall, crate::pod::Slot::Busy));
+        // A pod that can't have its rules is told of by its own status; it does not keep the node's others waiting.
+        let failing =
+            |name: &Named| self.pods.get(name).is_some_and(|pod| pod.fault.is_some() || pod.subject.is_none());
+        let waits = |id| self.by_subject.get(&id).is_some_and(|name| !failing(name));
+        let unsettled = self.walls.pending().filter(|id| waits(*id)).count();
+        let (synced, listed) = (self.may_replace(), self.listed);
+        self.ready.send_if_modified(|ready| {
+            let settled = ready.settled || synced && listed && unsettled == 0 && !busy;
+            let now = Ready { synced, listed, unsettled, settled };
+            if settled && !ready.settled {
+                tracing::info!(pods = self.by_sandbox.len(), "the rules of all pods are in force");
+            }
+            let other = *ready != now;
+            *ready = now;
+            other
+        });
+    }
+
+    fn leave_standings(&self) {
+        let mut all = BTreeMap::new();
+        for (name, selected) in self.walls.index().namespaces() {
+            let Ok(namespace) = sidewall_cni::names::Namespace::try_from(name) else { continue };
+            let standing = if selected { Standing::Selected } else { Standing::NothingSelects };
+            all.insert(namespace, standing);
+        }
+        for exempt in &self.config.exempt_namespaces.0 {
+            all.insert(exempt.clone(), Standing::Exempt);
+        }
+        self.standings.put(all);
+    }
+
+    /// What is in force on the node. What has become otherwise of a pod its owner is told.
+    fn enforcement(&mut self) -> NodeEnforcementStatus {
+        let now = Timestamp::now();
+        let mut status = NodeEnforcementStatus { stale_since: self.stale_since(), ..NodeEnforcementStatus::default() };
+        let mut policies: BTreeMap<PolicyName, (i32, i32)> = BTreeMap::new();
+        let mut notices = Vec::new();
+        let mut counts: BTreeMap<EnforcementState, i64> = BTreeMap::new();
+        for (name, pod) in &mut self.pods {
+            let Some(id) = pod.subject else { continue };
+            let own_network = pod.api.as_ref().is_some_and(|api| !api.host_network);
+            status.pods.total += i32::from(own_network);
+            let resolved = self.walls.resolved(id);
+            let pending = self.walls.is_pending(id);
+            if !(resolved.is_some_and(ResolvedPod::is_selected) || pending && pod.walled) {
+                continue;
+            }
+            let state = state(pod, pending);
+            *counts.entry(state).or_default() += 1;
+            count(&mut status.pods, state);
+            for policy in resolved.map(selecting).unwrap_or_default() {
+                let of_policy = policies.entry(policy).or_default();
+                of_policy.0 += 1;
+                of_policy.1 += i32::from(state == EnforcementState::Enforced);
+            }
+            if pod.told.0 != state {
+                pod.told = (state, now);
+            }
+            let reasons = reasons(pod);
+            if state == EnforcementState::NotEnforced {
+                notices.extend(notice(name, pod, &reasons));
+            }
+            if std::mem::take(&mut pod.older) && state == EnforcementState::Enforced {
+                notices.extend(late(name, pod));
+            }
+            status.pod_list.push(PodEnforcement {
+                namespace: name.namespace.clone(),
+                name: name.name.clone(),
+                uid: pod.api.as_ref().map(|api| api.uid.clone()).unwrap_or_default(),
+                state,
+                identity: pod.identity,
+                since: whole_seconds(pod.told.1).to_string(),
+                reasons,
+            });
+        }
+        for (policy, (selected, enforced)) in policies {
+            let named = Named::new(&policy.namespace, &policy.name);
+            let Some(kind) = enforced_kind(policy.kind) else { continue };
+            status.policy_list.push(PolicyEnforcement {
+                kind,
+                observed_generation: self.walls.index().generation(policy.kind, &named),
+                namespace: policy.namespace,
+                name: policy.name,
+                selected,
+                enforced,
+                unreadable: None,
+            });
+        }
+        self.tell_unreadable(&mut status);
+        self.metrics.pods(&counts);
+        notices.into_iter().for_each(|notice| self.events.tell(notice));
+        status
+    }
+
+    fn tell_unreadable(&self, status: &mut NodeEnforcementStatus) {
+        for unreadable in self.walls.index().unreadable() {
+            let Some(kind) = enforced_kind(unreadable.kind) else { continue };
+            let namespace = unreadable.namespace.clone().unwrap_or_default();
+            let name = unreadable.name.clone().unwrap_or_default();
+            let same = |policy: &&mut PolicyEnforcement| {
+                policy.kind == kind && policy.namespace == namespace && policy.name == name
+            };
+            match status.policy_list.iter_mut().find(same) {
+                Some(policy) => policy.unreadable = Some(unreadable.reason.clone()),
+                None => status.policy_list.push(PolicyEnforcement {
+                    kind,
+                    namespace,
+                    name,
+                    observed_generation: None,
+                    selected: 0,
+                    enforced: 0,
+                    unreadable: Some(unreadable.reason.clone()),
+                }),
+            }
+        }
+    }
+
+    fn stale_since(&self) -> Option<String> {
+        let since = self.health.borrow().stale_since()?;
+        Some(whole_seconds(Timestamp::try_from(since).ok()?).to_string())
+    }
+
+    /// Somebody has changed a pod's rules, and they are right again.
+    pub(super) fn tell_repaired(&self, name: &Named, differences: &[String]) {
+        let some: Vec<&str> = differences.iter().take(DIFFERENCES).map(String::as_str).collect();
+        let more = differences.len().saturating_sub(DIFFERENCES);
+        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+        let what = format!("{}{more}", some.join("; "));
+        tracing::warn!(namespace = %name.namespace, pod = %name.name, "somebody had changed the pod's rules: {what}");
+        let Some(api) = self.pods.get(name).and_then(|pod| pod.api.as_ref()) else { return };
+        self.events.tell(Notice {
+            regarding: Regarding::pod(&name.namespace, &name.name, &api.uid),
+            reason: "WallRepaired".to_owned(),
+            action: "Enforce".to_owned(),
+            note: format!("somebody had changed the pod's rules, and they are in force again: {what}"),
+            warning: true,
+        });
+    }
+}
+
+fn state(pod: &Pod, pending: bool) -> EnforcementState {
+    let passable = pod.obstacles.iter().any(|obstacle| obstacle.weight() != Weight::TooStrict);
+    if pod.fault.is_some() || passable {
+        EnforcementState::NotEnforced
+    } else if pending || !pod.walled {
+        EnforcementState::Pending
+    } else {
+        EnforcementState::Enforced
+    }
+}
+
+const fn count(counts: &mut NodePodCounts, state: EnforcementState) {
+    counts.selected += 1;
+    match state {
+        EnforcementState::Enforced => counts.enforced += 1,
+        EnforcementState::Pending | EnforcementState::NotEnforced => counts.not_enforced += 1,
+    }
+}
+
+fn reasons(pod: &Pod) -> Vec<String> {
+    let mut obstacles: Vec<_> = pod.obstacles.iter().collect();
+    obstacles.sort_by_key(|obstacle| std::cmp::Reverse(obstacle.weight()));
+    let fault = pod.fault.as_ref().map(|fault| fault.message.clone());
+    fault.into_iter().chain(obstacles.into_iter().map(ToString::to_string)).chain(pod.remarks.iter().cloned()).collect()
+}
+
+/// The policies that are about a pod.
+fn selecting(pod: &ResolvedPod) -> BTreeSet<PolicyName> {
+    let layers = std::iter::once(&pod.enforced).chain(&pod.audit);
+    let parties = layers.flat_map(|layer| layer.parties.values());
+    let edges = [&pod.edge, &pod.elsewhere].into_iter().chain(pod.attached.values().map(|attached| &attached.edge));
+    let by = |sides: &Sides| {
+        let both = sides.ingress.isolations.iter().chain(&sides.egress.isolations);
+        both.map(|isolation| isolation.by.clone()).collect::<Vec<_>>()
+    };
+    parties.chain(edges).flat_map(by).collect()
+}
+
+const fn enforced_kind(kind: PolicyKind) -> Option<EnforcedKind> {
+    match kind {
+        PolicyKind::ContainerNetworkPolicy => Some(EnforcedKind::ContainerNetworkPolicy),
+        PolicyKind::SidecarProxy => Some(EnforcedKind::SidecarProxy),
+        PolicyKind::NetworkPolicy => Some(EnforcedKind::NetworkPolicy),
+        PolicyKind::MultiNetworkPolicy => Some(EnforcedKind::MultiNetworkPolicy),
+        PolicyKind::Probes | PolicyKind::Guard => None,
+    }
+}
+
+fn notice(name: &Named, pod: &Pod, reasons: &[String]) -> Option<Notice> {
+    let api = pod.api.as_ref()?;
+    let obstacle = pod.obstacles.iter().find(|obstacle| obstacle.weight() != Weight::TooStrict);
+    Some(Notice {
+        regarding: Regarding::pod(&name.namespace, &name.name, &api.uid),
+        reason: "NotEnforceable".to_owned(),
+        action: obstacle.map_or("Enforce", |obstacle| obstacle.reason()).to_owned(),
+        note: format!("policies select this pod and are not enforced: {}", reasons.join("; ")),
+        warning: true,
+    })
+}
+
+fn late(name: &Named, pod: &Pod) -> Option<Notice> {
+    let api = pod.api.as_ref()?;
+    Some(Notice {
+        regarding: Regarding::pod(&name.namespace, &name.name, &api.uid),
+        reason: "WalledLate".to_owned(),
+        action: "Enforce".to_owned(),
+        note: "the pod ran before this node's agent did: its rules are in force from now on, and connections that were open \
+               before go on only where they allow it; restart the pod if it may have done what it should not"
+            .to_owned(),
+        warning: false,
+    })
+}
+
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}

@@ -1,0 +1,64 @@
+//! Containers that are about to run their first instruction.
+
+use super::Brain;
+use crate::found::{Found, FoundContainer};
+use crate::pod::Container;
+use crate::waiter::Waits;
+use sidewall_nri::Veto;
+use sidewall_runtime_ids::{ContainerId, SandboxId};
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// How long a start waits for what is not known: the container itself, in the API server's words, or every kind of policy. A
+/// tenth of the two seconds that runtimes wait; the guard stands meanwhile.
+const IMPATIENT: Duration = Duration::from_millis(200);
+/// How long a start waits at most, where its rules are being loaded or the guard is missing.
+const UNTIL: Duration = Duration::from_millis(1200);
+
+impl Brain {
+    /// A container is about to start. The answer comes when rules that know it are in force.
+    pub(super) fn start(&mut self, found: Found, container: FoundContainer, reply: oneshot::Sender<Result<(), Veto>>) {
+        let name = found.pod.clone();
+        if found.place.is_none() {
+            // On the node's own network nothing can be put in force; the status says so.
+            let _ = reply.send(Ok(()));
+            return;
+        }
+        self.sandbox(found, false);
+        let what = container.name.clone();
+        self.container(container);
+        if self.is_exempt(&name.namespace) {
+            let _ = reply.send(Ok(()));
+            return;
+        }
+        self.wait(&name, UNTIL, IMPATIENT, Waits::Start(what, reply));
+    }
+
+    /// A container is there.
+    pub(super) fn container(&mut self, found: FoundContainer) {
+        let FoundContainer { id, sandbox, name: container, running } = found;
+        let Some(name) = self.by_sandbox.get(&sandbox).cloned() else { return };
+        let Some(sandbox) = self.pods.get_mut(&name).and_then(|pod| pod.sandbox.as_mut()) else { return };
+        if running.netns != sandbox.netns {
+            tracing::warn!(
+                namespace = %name.namespace, pod = %name.name, container,
+                "the container is not in its pod's network namespace: what it does there is not walled"
+            );
+        }
+        // Runs that have ended are forgotten when another begins: their cgroups are gone, and their ids never come again.
+        sandbox.containers.retain(|_, other| other.name != container || other.running.is_there());
+        self.known.container(&id);
+        sandbox.containers.insert(id, Container { name: container, running, seen: Instant::now() });
+        self.refresh(&name);
+    }
+
+    /// A container is no more.
+    pub(super) fn forget_container(&mut self, sandbox: &SandboxId, container: &ContainerId) {
+        self.known.container_gone(container);
+        let Some(name) = self.by_sandbox.get(sandbox).cloned() else { return };
+        let sandbox = self.pods.get_mut(&name).and_then(|pod| pod.sandbox.as_mut());
+        if sandbox.is_some_and(|sandbox| sandbox.containers.remove(container).is_some()) {
+            self.refresh(&name);
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! `/healthz`, `/readyz` and `/metrics`.
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// The most connections at once. A kubelet and a Prometheus or two have one each.
+const CONNECTIONS: usize = 32;
+/// How long a client may take for the head of a request.
+const HEAD: Duration = Duration::from_secs(5);
+/// How long a connection may last.
+const CONNECTION: Duration = Duration::from_secs(60);
+/// The longest head of a request, in octets.
+const HEAD_MAX: usize = 16 << 10;
+
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Page {
+    /// Whether the agent lives.
+    Healthz,
+    /// Whether it does what it is for.
+    Readyz,
+    /// What it has counted.
+    Metrics,
+}
+
+/// What is answered: whether all is well, and a text.
+pub type Told = (bool, String);
+
+/// Listens at an address.
+///
+/// # Errors
+/// The system's word, with the address.
+pub async fn listen(address: SocketAddr) -> Result<TcpListener, std::io::Error> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let text = format!("can't listen at {address}: {error}; choose another port in `listen`, or end who has it");
+        std::io::Error::new(error.kind(), text)
+    })
+}
+
+/// Serves some pages until it is dropped.
+pub async fn serve<F>(listener: TcpListener, pages: &'static [Page], tell: F)
+where
+    F: Fn(Page) -> Told + Send + Sync + Clone + 'static,
+{
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+        let Ok((connection, _)) = listener.accept().await else {
+            // Out of descriptors, as a rule: others end meanwhile.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let tell = tell.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let answer = answer(&request, pages, &tell);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let serving = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD)
+                .max_buf_size(HEAD_MAX)
+                .serve_connection(TokioIo::new(connection), service);
+            // Whoever asks has gone, or takes too long: it is his loss.
+            let _ = tokio::time::timeout(CONNECTION, serving).await;
+            drop(place);
+        });
+    }
+}
+
+fn answer(request: &Request<Incoming>, pages: &[Page], tell: &impl Fn(Page) -> Told) -> Response<Full<Bytes>> {
+    let page = match request.uri().path() {
+        "/healthz" => Page::Healthz,
+        "/readyz" => Page::Readyz,
+        "/metrics" => Page::Metrics,
+        _ => return plain(StatusCode::NOT_FOUND, "not found\n".to_owned()),
+    };
+    if !pages.contains(&page) {
+        return plain(StatusCode::NOT_FOUND, "not found here\n".to_owned());
+    }
+    if !matches!(*request.method(), Method::GET | Method::HEAD) {
+        return plain(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are answered\n".to_owned());
+    }
+    let (well, text) = tell(page);
+    let mut response = plain(if well { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }, text);
+    if page == Page::Metrics {
+        let kind = header::HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    }
+    response
+}
+
+fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(text)));
+    *response.status_mut() = status;
+    let kind = header::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, kind);
+    response
+}

@@ -1,0 +1,183 @@
+//! The rules of one pod in the kernel: everything that is done there, and nothing decided.
+//!
+//! All of it blocks, for milliseconds as a rule, and so runs on threads that may.
+
+use crate::devices::{Device, devices};
+use sidewall_netfilter::{Because, Features, Kernel, LoadError, NetlinkError, Unenforceable, Way, degrade};
+use sidewall_netns::{NetNs, NsId};
+use sidewall_policy::index::Fresh;
+use sidewall_policy::{Compiled, Generation, Ruleset, Subject, compile, guard};
+use thiserror::Error;
+
+/// The rules of one pod in the kernel.
+#[derive(Debug)]
+pub struct Wall {
+    netns: NetNs,
+    kernel: Kernel,
+    features: Features,
+}
+
+/// Why rules can't be put in force. What stood before still stands.
+#[derive(Debug, Error)]
+pub enum WallError {
+    /// The kernel lacks what they need.
+    #[error(transparent)]
+    Unenforceable(#[from] Unenforceable),
+    /// The kernel refused them.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// The kernel could not be asked.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// The namespace can't be looked at.
+    #[error(transparent)]
+    Namespace(#[from] sidewall_netns::Error),
+    /// Whoever did it has ended before.
+    #[error("the thread that loaded the rules ended before it was done; this is an error of Sidewall")]
+    Abandoned,
+}
+
+/// How rules came into force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// They stood already, and were taken over.
+    Adopted,
+    /// As a whole.
+    Loaded(Option<Because>),
+    /// By what differs.
+    Amended,
+    /// Nothing differed.
+    Nothing,
+    /// They were taken away.
+    Unloaded,
+}
+
+impl Wall {
+    /// Opens the kernel's side of a pod. Nothing is changed.
+    ///
+    /// # Errors
+    /// [`WallError::Netlink`].
+    pub fn open(netns: NetNs, features: Features) -> Result<Self, WallError> {
+        let kernel = Kernel::open(&netns)?;
+        Ok(Self { netns, kernel, features })
+    }
+
+    /// The pod's network namespace.
+    pub const fn netns(&self) -> &NetNs {
+        &self.netns
+    }
+
+    /// Which namespace it is.
+    pub fn id(&self) -> NsId {
+        self.netns.id()
+    }
+
+    /// The pod's devices but loopback, as they are.
+    ///
+    /// # Errors
+    /// [`WallError::Namespace`].
+    pub fn devices(&self) -> Result<Vec<Device>, WallError> {
+        Ok(devices(&self.netns)?)
+    }
+
+    /// Whether rules of ours stand, whoever loaded them.
+    ///
+    /// # Errors
+    /// [`WallError::Netlink`].
+    pub fn has_rules(&mut self) -> Result<bool, WallError> {
+        Ok(self.kernel.has_tables()?)
+    }
+
+    /// Puts rules in force where it is not known what stands. Where it is these very rules, in the generation that is
+    /// remembered, they are taken over as they stand, and no flow notices anything.
+    ///
+    /// # Errors
+    /// [`WallError`].
+    pub fn load(&mut self, fresh: &mut Fresh, remembered: Option<Generation>) -> Result<Entry, WallError> {
+        if let Some(generation) = remembered
+            && self.has_rules()?
+        {
+            let rules = self.lesser(&fresh.number(generation).ruleset)?;
+            if self.take_over(&rules)? {
+                return Ok(Entry::Adopted);
+            }
+        }
+        let generation = self.kernel.fresh_generation()?;
+        let rules = self.lesser(&fresh.number(generation).ruleset)?;
+        self.kernel.load(&rules, self.features.options())?;
+        Ok(Entry::Loaded(None))
+    }
+
+    /// Whether these rules stand; then they are ours from now on.
+    fn take_over(&mut self, rules: &Ruleset) -> Result<bool, WallError> {
+        use sidewall_netfilter::Standing;
+        if self.features.owner_persist {
+            match self.kernel.adopt() {
+                Ok(_) => {}
+                // Loaded without ownership: loading anew gives it.
+                Err(LoadError::Unsupported { .. }) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(self.kernel.verify(rules)? == Standing::AsLoaded)
+    }
+
+    /// Makes of rules that stand others.
+    ///
+    /// # Errors
+    /// [`WallError`].
+    pub fn change(&mut self, from: &Compiled, to: &Compiled) -> Result<Entry, WallError> {
+        let current = from.ruleset.generation;
+        let (from, to) = (self.lesser(&from.ruleset)?, self.lesser(&to.ruleset)?);
+        if to.generation != current {
+            // The number is the one that the compiler took; from now on no flow bears it.
+            let next = self.kernel.next_generation(current)?;
+            debug_assert_eq!(next, to.generation);
+        }
+        let changed = self.kernel.change(&from, &to, self.features.options())?;
+        Ok(match changed.way {
+            Way::Nothing => Entry::Nothing,
+            Way::Amended { .. } => Entry::Amended,
+            Way::Loaded(because) => Entry::Loaded(Some(because)),
+        })
+    }
+
+    /// Takes the rules away.
+    ///
+    /// # Errors
+    /// [`WallError`].
+    pub fn unload(&mut self) -> Result<Entry, WallError> {
+        self.kernel.unload()?;
+        Ok(Entry::Unloaded)
+    }
+
+    /// Denies everything, for a pod of which nothing is known.
+    ///
+    /// # Errors
+    /// [`WallError`].
+    pub fn guard(&mut self, subject: &Subject) -> Result<Entry, WallError> {
+        let generation = self.kernel.fresh_generation()?;
+        let rules = self.lesser(&compile(&guard(subject), generation).ruleset)?;
+        self.kernel.load(&rules, self.features.options())?;
+        Ok(Entry::Loaded(None))
+    }
+
+    /// Puts right what somebody else has changed; says what it was, in words. Costs next to nothing where nobody has changed
+    /// any table of the namespace.
+    ///
+    /// # Errors
+    /// [`WallError`].
+    pub fn repair(&mut self, standing: &Compiled) -> Result<Vec<String>, WallError> {
+        if self.kernel.is_untouched()? {
+            return Ok(Vec::new());
+        }
+        let rules = self.lesser(&standing.ruleset)?;
+        let repaired = self.kernel.repair(&rules, self.features.options())?;
+        Ok(repaired.differences.iter().map(ToString::to_string).collect())
+    }
+
+    /// The rules as this kernel can enforce them.
+    fn lesser(&self, rules: &Ruleset) -> Result<Ruleset, WallError> {
+        Ok(degrade(rules, self.features)?.0)
+    }
+}

@@ -1,0 +1,141 @@
+//! What is done in pods' namespaces, each on a thread that may wait, so that no pod's work blocks another's.
+
+use crate::devices::Device;
+use crate::found::Message;
+use crate::memory::{Memory, MemoryError, Remembered, Rules};
+use crate::wall::{Entry, Wall, WallError};
+use sidewall_policy::index::{Named, Planned, Step};
+use sidewall_policy::{Compiled, Generation, Subject};
+use sidewall_runtime_ids::SandboxId;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc;
+
+/// What is to be done in a pod's namespace.
+#[derive(Debug)]
+pub enum Job {
+    /// Its rules become others. The generation is what an earlier run of the agent may have left there.
+    Step(Box<Planned>, Option<Generation>),
+    /// Everything is denied.
+    Guard(Box<Subject>),
+    /// Its rules, which stand, are looked at, and so are its devices.
+    Inspect(Option<Arc<Compiled>>),
+}
+
+/// Something to be done.
+#[derive(Debug)]
+pub struct Work {
+    /// The pod.
+    pub pod: Named,
+    /// Its sandbox.
+    pub sandbox: SandboxId,
+    /// The kernel's side.
+    pub wall: Box<Wall>,
+    /// What is to be remembered when it is done, but for the generation.
+    pub remember: Option<Remembered>,
+    /// What.
+    pub job: Job,
+}
+
+/// Something that was done, or could not be.
+#[derive(Debug)]
+pub struct Done {
+    /// The pod.
+    pub pod: Named,
+    /// Its sandbox.
+    pub sandbox: SandboxId,
+    /// The kernel's side; none where whoever had it is gone.
+    pub wall: Option<Box<Wall>>,
+    /// What came of it.
+    pub outcome: Outcome,
+    /// How long it took.
+    pub took: Duration,
+    /// Why it is not remembered, where it is not.
+    pub forgotten: Option<MemoryError>,
+}
+
+/// What came of work.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Of [`Job::Step`].
+    Stepped(Box<Planned>, Result<Entry, WallError>),
+    /// Of [`Job::Guard`].
+    Guarded(Result<Entry, WallError>),
+    /// Of [`Job::Inspect`]: what had been changed and is right again; the devices as they are.
+    Inspected(Result<(Vec<String>, Vec<Device>), WallError>),
+    /// The thread has ended before.
+    Lost,
+}
+
+/// Where work is given.
+#[derive(Clone, Debug)]
+pub struct Workers {
+    memory: Arc<Memory>,
+    to: mpsc::UnboundedSender<Message>,
+}
+
+impl Workers {
+    /// Workers that say to `to` what they have done.
+    pub fn new(memory: Arc<Memory>, to: mpsc::UnboundedSender<Message>) -> Self {
+        Self { memory, to }
+    }
+
+    /// Has something done. Must be called inside a Tokio runtime.
+    pub fn start(&self, work: Work) {
+        let (memory, to) = (Arc::clone(&self.memory), self.to.clone());
+        let (pod, sandbox) = (work.pod.clone(), work.sandbox.clone());
+        tokio::spawn(async move {
+            let began = Instant::now();
+            let done = tokio::task::spawn_blocking(move || work.run(&memory)).await.unwrap_or_else(|_| Done {
+                pod,
+                sandbox,
+                wall: None,
+                outcome: Outcome::Lost,
+                took: began.elapsed(),
+                forgotten: None,
+            });
+            // Without a brain the agent is ending.
+            let _ = to.send(Message::Done(Box::new(done)));
+        });
+    }
+}
+
+impl Work {
+    fn run(self, memory: &Memory) -> Done {
+        let began = Instant::now();
+        let Self { pod, sandbox, mut wall, remember, job } = self;
+        let outcome = match job {
+            Job::Step(mut planned, remembered) => {
+                let entry = match &mut planned.step {
+                    Step::Load(fresh) => wall.load(fresh, remembered),
+                    Step::Change { from, to, .. } => wall.change(from, to),
+                    Step::Unload => wall.unload(),
+                };
+                Outcome::Stepped(planned, entry)
+            }
+            Job::Guard(subject) => Outcome::Guarded(wall.guard(&subject)),
+            Job::Inspect(standing) => {
+                let repaired = standing.map_or(Ok(Vec::new()), |standing| wall.repair(&standing));
+                Outcome::Inspected(repaired.and_then(|repaired| Ok((repaired, wall.devices()?))))
+            }
+        };
+        let forgotten = match (&outcome, remember) {
+            (Outcome::Stepped(planned, Ok(_)), Some(mut remember)) => {
+                remember.rules = generation(&planned.step).map(|generation| Rules { generation: generation.get() });
+                memory.keep(&remember).err()
+            }
+            (Outcome::Guarded(Ok(_)), Some(remember)) => memory.keep(&remember).err(),
+            _ => None,
+        };
+        Done { pod, sandbox, wall: Some(wall), outcome, took: began.elapsed(), forgotten }
+    }
+}
+
+/// The generation that stands after a step.
+fn generation(step: &Step) -> Option<Generation> {
+    match step {
+        Step::Load(fresh) => fresh.generation(),
+        Step::Change { to, .. } => Some(to.ruleset.generation),
+        Step::Unload => None,
+    }
+}
