@@ -1,5 +1,7 @@
 //! What can be written on the command line.
 
+pub mod cluster;
+mod status;
 mod values;
 
 use std::net::SocketAddr;
@@ -10,19 +12,26 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::flow_log;
 
+pub use cluster::{ClusterArgs, CountArgs};
+pub use status::Status;
 pub use values::{Destination, Named, Publish, Since};
 
 /// The exit codes, as `--help` tells them.
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; the answer is yes
-  1  the answer is no: a flow is denied, an expectation failed, kernel and evaluator disagree, the pod failed
+  1  the answer is no: a flow is denied, an expectation failed, kernel and evaluator disagree, the pod failed,
+     something is not enforced
   2  bad usage or bad input: an unknown option, a file with an error
-  3  it could not be done: not root, the kernel lacks something, a pod could not be made
+  3  it could not be done: not root, the kernel lacks something, a pod could not be made, a cluster can't be read
 
 Files are YAML or JSON with one or more documents; `-` is standard input. Kinds that are read:
 ContainerNetworkPolicy and SidecarProxy (sidewall.dev/v1alpha1) and, as what policies speak of, Pod, Namespace,
-Service and EndpointSlice. NO_COLOR and a pipe turn colours off.";
+Service and EndpointSlice. NO_COLOR and a pipe turn colours off.
+
+`status`, `explain` and `matrix` ask a cluster, too. As a plugin, which kubectl finds by its name, this same program is
+`kubectl sidewall`:
+  ln -s \"$(command -v sidewall)\" /usr/local/bin/kubectl-sidewall";
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Yellow.on_default().bold())
@@ -64,6 +73,8 @@ pub enum Command {
     Matrix(Matrix),
     /// Say why a flow is allowed or denied, and what would allow it
     Explain(Explain),
+    /// Show what of the policies is in force in a cluster, and what is not and why
+    Status(Status),
     /// Show the flows that running pods' walls denied, and what Audit policies would have changed (needs root)
     Flows(Flows),
     /// Compare expectations about flows with what policies say
@@ -273,12 +284,17 @@ counts as denied only when a denial counter of the rules went up; one that came 
 In a running pod, addresses of --peer and --to are not tried, because they are not ours, and what the pod's own
 containers do meanwhile can move a counter too.
 
+With pod/NAME, the pod and all policies are a cluster's, as they are now, as with `sidewall explain`; --peer may then be
+pod/NAME and svc/NAME too. Nothing is tried in a cluster's pods.
+
 Exit codes: 0, or with --probe 1 when kernel and evaluator disagree or an attempt is unclear.
 
 Examples:
   sidewall matrix pod.yaml --policy policy.yaml
+  sidewall matrix -n shop pod/web-0 --peer pod/db-0
   sidewall matrix pod.yaml -p policy.yaml --peer office=203.0.113.7 --to 10.0.0.5:5432/TCP
   sidewall matrix pod.yaml -p policy.yaml --probe --output json")]
+#[command(mut_arg("pod", |arg| arg.value_name("POD.yaml|pod/NAME").help(POD_HELP)))]
 pub struct Matrix {
     #[command(flatten)]
     pub input: PodAndPolicies,
@@ -295,7 +311,15 @@ pub struct Matrix {
     pub probe: bool,
     #[command(flatten)]
     pub state: StateDir,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    #[command(flatten)]
+    pub count: CountArgs,
 }
+
+/// What `explain` and `matrix` take.
+const POD_HELP: &str =
+    "The file with the Pod, where policies count too; or a cluster's pod: pod/NAME or pod/NAMESPACE/NAME";
 
 /// `sidewall explain`.
 #[derive(Debug, Args)]
@@ -305,15 +329,23 @@ on the pod's loopback), `node` (this node's address, over the network), an IP ad
 files. IP%DEVICE and NAMESPACE/POD%DEVICE are on the further network that a device of the pod leads to. Without --port,
 every port that the container TO declares is explained.
 
+With pod/NAME, the pod and all policies are a cluster's, as they are now; FROM and TO may then also be pod/NAME and
+svc/NAME (pod/NAMESPACE/NAME, svc/NAMESPACE/NAME). How far the pod's node enforces what is explained is said first, and
+containers are told apart as they are there. It takes the rights to get pods, and to list what policies speak of in the
+whole cluster: pods, namespaces, services, endpointslices, containernetworkpolicies, sidecarproxies,
+multi-networkpolicies where they are served; networkpolicies where they count. nodes and servicecidrs to list and
+nodeenforcements to get are better had; without them the output says what is not known.
+
 Exit codes: 0 all allowed, 1 something is denied.
 
 Examples:
+  sidewall explain -n shop pod/web-0 log-shipper app --port 8080
+  sidewall explain -n shop pod/web-0 app svc/db --port 5432
   sidewall explain pod.yaml --policy policy.yaml log-shipper app --port 8080
   sidewall explain pod.yaml --policy policy.yaml log-shipper 203.0.113.7 --port 443/TCP
   sidewall explain pod.yaml --policy policy.yaml node front-proxy --port http")]
 pub struct Explain {
-    /// The file with the Pod; policies in it count too
-    #[arg(value_name = "POD.yaml")]
+    #[arg(value_name = "POD.yaml|pod/NAME", help = POD_HELP)]
     pub pod: PathBuf,
     /// Who opens the flow
     pub from: String,
@@ -330,6 +362,10 @@ pub struct Explain {
     pub port: Option<String>,
     #[command(flatten)]
     pub identity: IdentityArg,
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    #[command(flatten)]
+    pub count: CountArgs,
 }
 
 /// `sidewall test`.

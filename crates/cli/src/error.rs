@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use sidewall_api::Diagnostic;
+use sidewall_cluster::client::ClientError;
+use sidewall_cluster::live::LiveError;
 
 /// Why a command could not give an answer.
 #[derive(Debug, thiserror::Error)]
@@ -48,7 +50,7 @@ pub enum Error {
     Containers(#[from] sidewall_flow::ContainerIdError),
     /// A word that names no end of a flow.
     #[error(
-        "{word:?} is nobody here: write one of {}, or unknown, port-forward, node, an IP address, or NAMESPACE/POD of a Pod in the files that has an address",
+        "{word:?} is nobody here: write one of {}, or unknown, port-forward, node, an IP address, or NAMESPACE/POD of a Pod that is known here and has an address",
         containers.join(", ")
     )]
     NoEnd {
@@ -81,6 +83,30 @@ pub enum Error {
     /// A port that has to be given.
     #[error("{0} declares no ports: say which with --port")]
     WhichPort(String),
+    /// A file, where a pod of a cluster was asked for.
+    #[error(
+        "--kubeconfig, --context and --namespace are for a pod of a cluster, and {} is a file: write pod/NAME",
+        .0.display()
+    )]
+    FileOfCluster(PathBuf),
+    /// Files beside a pod of a cluster.
+    #[error("{0} is for a pod of a file: of a cluster's pod, everything is read from the cluster")]
+    FilesForCluster(&'static str),
+    /// A probe in a cluster.
+    #[error("nothing is tried in a cluster's pods: --probe is for a pod of a file")]
+    ProbeOfCluster,
+    /// A node that is not there.
+    #[error("there is no node {0}, or it can't be seen")]
+    NoNode(String),
+    /// There is no way to a cluster.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// A cluster that can't be read.
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    /// A cluster that can't be read as a whole.
+    #[error("{0} in the whole cluster, or name a namespace with --namespace where you have that right")]
+    LiveWhole(LiveError),
     /// The pod can't be walled.
     #[error("the pod {pod} can't be walled off{}:{}", by.map(|by| format!(" by {by}")).unwrap_or_default(), lines(.reasons))]
     Unenforceable {
@@ -221,6 +247,10 @@ impl Error {
             | Self::Port { .. }
             | Self::WhichPort(_)
             | Self::SeveralRunning { .. }
+            | Self::FileOfCluster(_)
+            | Self::FilesForCluster(_)
+            | Self::ProbeOfCluster
+            | Self::Client(ClientError::Kubeconfig { .. } | ClientError::Context { .. })
             | Self::Unenforceable { .. }
             | Self::Sandbox(sidewall_sandbox::Error::Manifest(_)) => 2,
             _ => 3,

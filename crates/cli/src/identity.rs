@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Pod, SecurityContext};
-use sidewall_api::Loaded;
+use sidewall_api::enforcement::IdentityKind;
+use sidewall_api::{Loaded, SidecarProxy};
 use sidewall_netfilter::Features;
 use sidewall_policy::model::{Identities, UserIdentities};
 use sidewall_policy::world::objects::{namespace, subject_containers};
@@ -52,6 +53,24 @@ impl Identity {
         }
     }
 
+    /// What a node tells that it uses.
+    pub const fn reported(kind: IdentityKind) -> Self {
+        match kind {
+            IdentityKind::Cgroup => Self::Cgroup,
+            IdentityKind::Uid => Self::Uid,
+            IdentityKind::Gid => Self::Gid,
+        }
+    }
+
+    /// The same where there is no kernel to have cgroups or users of: what policies mean does not depend on them.
+    pub fn unnumbered(self) -> Identities {
+        match self {
+            Self::Cgroup => Identities::Cgroup { level: 0, containers: BTreeMap::new(), pods_level: 0, pods: 0 },
+            Self::Uid => Identities::Uid(UserIdentities::default()),
+            Self::Gid => Identities::Gid(UserIdentities::default()),
+        }
+    }
+
     /// Its name.
     pub const fn name(self) -> &'static str {
         match self {
@@ -65,7 +84,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`Error::Unenforceable`].
-    pub fn check(self, manifest: &Pod, loaded: &Loaded) -> Result<(), Error> {
+    pub fn check<'a>(self, manifest: &Pod, proxies: impl IntoIterator<Item = &'a SidecarProxy>) -> Result<(), Error> {
         let spec = manifest.spec.as_ref();
         let common = spec.and_then(|spec| spec.security_context.as_ref());
         let containers = spec.and_then(|spec| spec.init_containers.as_ref()).into_iter().flatten();
@@ -80,7 +99,7 @@ impl Identity {
                 gid: id(&container.security_context, |c| c.run_as_group, common.and_then(|c| c.run_as_group)),
             })
             .collect();
-        self.verdict(manifest, loaded, &bearers)
+        self.verdict(manifest, proxies, &bearers)
     }
 
     /// Whether a pod's containers can be told apart, by the users and groups that they have.
@@ -93,10 +112,15 @@ impl Identity {
             .iter()
             .map(|c| Bearer { name: &c.name, uid: Some(c.uid.into()), gid: Some(c.gid.into()) })
             .collect();
-        self.verdict(manifest, loaded, &bearers)
+        self.verdict(manifest, proxies(loaded), &bearers)
     }
 
-    fn verdict(self, manifest: &Pod, loaded: &Loaded, bearers: &[Bearer<'_>]) -> Result<(), Error> {
+    fn verdict<'a>(
+        self,
+        manifest: &Pod,
+        proxies: impl IntoIterator<Item = &'a SidecarProxy>,
+        bearers: &[Bearer<'_>],
+    ) -> Result<(), Error> {
         let mut reasons = BTreeSet::new();
         match self {
             Self::Cgroup => {}
@@ -104,7 +128,7 @@ impl Identity {
             Self::Gid => apart(bearers, "runAsGroup", |b| b.gid, &mut reasons),
         }
         let identity = !reasons.is_empty();
-        proxy_alone(manifest, loaded, bearers, &mut reasons);
+        proxy_alone(manifest, proxies, bearers, &mut reasons);
         if reasons.is_empty() {
             return Ok(());
         }
@@ -167,6 +191,11 @@ impl Identity {
     }
 }
 
+/// The proxies of files.
+pub fn proxies(loaded: &Loaded) -> impl Iterator<Item = &SidecarProxy> {
+    loaded.objects.proxies.iter().map(|proxy| &proxy.object)
+}
+
 fn apart(bearers: &[Bearer<'_>], field: &str, number: fn(&Bearer<'_>) -> Option<i64>, reasons: &mut BTreeSet<String>) {
     let mut seen: BTreeMap<i64, &str> = BTreeMap::new();
     for bearer in bearers {
@@ -181,14 +210,19 @@ fn apart(bearers: &[Bearer<'_>], field: &str, number: fn(&Bearer<'_>) -> Option<
 }
 
 /// A process of the proxy's user could join its listeners and take passwords, whatever the identity.
-fn proxy_alone(manifest: &Pod, loaded: &Loaded, bearers: &[Bearer<'_>], reasons: &mut BTreeSet<String>) {
+fn proxy_alone<'a>(
+    manifest: &Pod,
+    proxies: impl IntoIterator<Item = &'a SidecarProxy>,
+    bearers: &[Bearer<'_>],
+    reasons: &mut BTreeSet<String>,
+) {
     let here = namespace(manifest.metadata.namespace.as_deref());
     let labels = manifest.metadata.labels.clone().unwrap_or_default();
-    for proxy in &loaded.objects.proxies {
-        if proxy.namespace() != here || !proxy.object.spec.pod_selector.matches(&labels) {
+    for proxy in proxies {
+        if namespace(proxy.metadata.namespace.as_deref()) != here || !proxy.spec.pod_selector.matches(&labels) {
             continue;
         }
-        let name = &proxy.object.spec.container_name;
+        let name = &proxy.spec.container_name;
         let Some(own) = bearers.iter().find(|bearer| bearer.name == name) else { continue };
         for other in bearers.iter().filter(|b| b.name != name && b.uid.is_some() && b.uid == own.uid) {
             reasons.insert(format!(

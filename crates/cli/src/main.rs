@@ -2,6 +2,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod census;
+mod cluster;
 mod commands;
 mod ends;
 mod error;
@@ -9,7 +11,9 @@ mod flow_line;
 mod flow_log;
 mod identity;
 mod inputs;
+mod live_pod;
 mod probing;
+mod program_name;
 mod programs;
 mod scene;
 mod screen;

@@ -1,19 +1,19 @@
 //! A pod and everything that policies can say about it, as files tell it; and what the policies then mean.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
 use sidewall_api::{Attachments, Diagnostic, Loaded, Located, Problem};
 use sidewall_policy::model::Identities;
-use sidewall_policy::model::{Note, PolicyKind, PolicyName, UserIdentities};
+use sidewall_policy::model::{Note, PolicyKind, PolicyName};
 use sidewall_policy::world::objects::{self, subject_containers};
 use sidewall_policy::world::{Network, Subject, World};
 use sidewall_policy::{ResolvedPod, resolve};
 
 use crate::error::Error;
-use crate::identity::Identity;
+use crate::identity::{self, Identity};
 use crate::inputs;
 
 /// The pod's device.
@@ -108,14 +108,9 @@ impl Scene {
     /// # Errors
     /// The pod has too many containers, or the identity can't tell them apart.
     pub fn imagine(&self, identity: Identity) -> Result<Imagined, Error> {
-        identity.check(&self.manifest, &self.loaded)?;
+        identity.check(&self.manifest, identity::proxies(&self.loaded))?;
         let addresses = Stand::of(&self.manifest);
-        let identities = match identity {
-            Identity::Cgroup => Identities::Cgroup { level: 0, containers: BTreeMap::new(), pods_level: 0, pods: 0 },
-            Identity::Uid => Identities::Uid(UserIdentities::default()),
-            Identity::Gid => Identities::Gid(UserIdentities::default()),
-        };
-        let subject = subject(&self.manifest, addresses.pod.clone(), identities)?;
+        let subject = subject(&self.manifest, addresses.pod.clone(), identity.unnumbered())?;
         let world = self.world(Network { this_node: addresses.node.iter().copied().collect(), ..Network::default() });
         Ok(Imagined { pod: resolve(&world, &subject), node: addresses.node, own: addresses.pod, world })
     }
@@ -133,6 +128,13 @@ pub struct Imagined {
     pub world: World,
 }
 
+impl Imagined {
+    /// The pod's namespace and name.
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.pod.namespace, self.pod.name)
+    }
+}
+
 /// Addresses of a pod that does not run.
 struct Stand {
     pod: Vec<IpAddr>,
@@ -142,15 +144,7 @@ struct Stand {
 impl Stand {
     fn of(manifest: &Pod) -> Self {
         let mut pod = objects::pod(manifest).addresses;
-        let status = manifest.status.as_ref();
-        let node = status.and_then(|status| status.host_ips.as_ref()).into_iter().flatten().map(|ip| ip.ip.as_str());
-        let node: BTreeSet<IpAddr> = status
-            .and_then(|status| status.host_ip.as_deref())
-            .into_iter()
-            .chain(node)
-            .filter_map(|ip| ip.parse().ok())
-            .collect();
-        let mut node: Vec<IpAddr> = node.into_iter().collect();
+        let mut node = node_addresses(manifest);
         // What `run` gives, when nothing else is there.
         if let Some(stand) = sidewall_sandbox::Pools::default().choose(0, &[]) {
             if pod.is_empty() {
@@ -162,6 +156,15 @@ impl Stand {
         }
         Self { pod, node }
     }
+}
+
+/// The addresses of a pod's node, as its status tells, IPv4 first.
+pub fn node_addresses(manifest: &Pod) -> Vec<IpAddr> {
+    let status = manifest.status.as_ref();
+    let node = status.and_then(|status| status.host_ips.as_ref()).into_iter().flatten().map(|ip| ip.ip.as_str());
+    let single = status.and_then(|status| status.host_ip.as_deref());
+    let all: BTreeSet<IpAddr> = single.into_iter().chain(node).filter_map(|ip| ip.parse().ok()).collect();
+    all.into_iter().collect()
 }
 
 /// The pod that policies are resolved for.

@@ -1,5 +1,9 @@
 //! A cluster as it is now, read once: for commands that explain it.
 
+mod listing;
+
+pub use listing::{ListedNode, ListedPolicy, PlacedPod, nodes, pods, policies};
+
 use crate::feed::Page;
 use crate::item::{Event, Watched};
 use crate::kind::{Kind, Kinds, Reading};
@@ -107,23 +111,33 @@ pub async fn read(client: &Client, kinds: &Kinds, network: Network) -> Result<Li
     Ok(Live { world: index.world(), unknown })
 }
 
-/// Reads one pod.
+/// Reads one pod, as far as its walls depend on it.
 ///
 /// # Errors
 ///
 /// [`LiveError::Missing`] where it does not exist.
 pub async fn pod(client: &Client, name: &Named) -> Result<LocalPod, LiveError> {
+    manifest(client, name).await.map(|pod| LocalPod::of(&pod))
+}
+
+/// Reads one pod, whole.
+///
+/// # Errors
+///
+/// [`LiveError::Missing`] where it does not exist.
+pub async fn manifest(client: &Client, name: &Named) -> Result<core::Pod, LiveError> {
     let path = format!("/api/v1/namespaces/{}/pods", name.namespace);
-    let got: Result<core::Pod, Failure> =
-        ask(client, Request::new(path).get(&name.name, &GetParams::default()), LONGEST).await;
-    match got {
-        Ok(pod) => Ok(LocalPod::of(&pod)),
+    match ask(client, Request::new(path).get(&name.name, &GetParams::default()), LONGEST).await {
+        Ok(pod) => Ok(pod),
         Err(Failure { cause: Cause::Absent, .. }) => {
             Err(LiveError::Missing { kind: Kind::Pod.as_str(), name: name.to_string() })
         }
-        Err(failure) => {
-            let Failure { cause, message, .. } = failure.about(Kind::Pod);
-            Err(LiveError::Kind { kind: Kind::Pod, cause, message })
+        Err(Failure { cause, message, .. }) => {
+            let advice = match cause {
+                Cause::Forbidden => format!("; grant get on pods in {}", name.namespace),
+                _ => String::new(),
+            };
+            Err(LiveError::Kind { kind: Kind::Pod, cause, message: format!("{message}{advice}") })
         }
     }
 }
@@ -135,11 +149,11 @@ pub async fn pod(client: &Client, name: &Named) -> Result<LocalPod, LiveError> {
 /// [`LiveError::Enforcements`].
 pub async fn enforcements(client: &Client) -> Result<BTreeMap<String, NodeEnforcement>, LiveError> {
     let mut all = BTreeMap::new();
-    let fault = |Failure { cause, message, .. }| LiveError::Enforcements { cause, message };
     let mut params = ListParams::default().limit(PAGE);
     loop {
         let request = Request::new(crate::enforcement::PATH).list(&params);
-        let page: Page<NodeEnforcement> = ask(client, request, LONGEST).await.map_err(fault)?;
+        let page: Page<NodeEnforcement> =
+            ask(client, request, LONGEST).await.map_err(|failure| of_enforcements("list", failure))?;
         for object in page.items.into_iter().flatten() {
             all.insert(object.metadata.name.clone().unwrap_or_default(), object);
         }
@@ -148,6 +162,29 @@ pub async fn enforcements(client: &Client) -> Result<BTreeMap<String, NodeEnforc
             None => return Ok(all),
         }
     }
+}
+
+/// Reads what one node says of enforcement: nothing, where no agent has ever written there.
+///
+/// # Errors
+///
+/// [`LiveError::Enforcements`].
+pub async fn enforcement(client: &Client, node: &str) -> Result<Option<NodeEnforcement>, LiveError> {
+    let request = Request::new(crate::enforcement::PATH).get(node, &GetParams::default());
+    match ask(client, request, LONGEST).await {
+        Ok(object) => Ok(Some(object)),
+        Err(Failure { cause: Cause::Absent, .. }) => Ok(None),
+        Err(failure) => Err(of_enforcements("get", failure)),
+    }
+}
+
+fn of_enforcements(verb: &str, Failure { cause, message, .. }: Failure) -> LiveError {
+    let advice = match cause {
+        Cause::Forbidden => format!("; grant {verb} on nodeenforcements.sidewall.dev"),
+        Cause::Absent => "; install the CustomResourceDefinitions of Sidewall".to_owned(),
+        _ => String::new(),
+    };
+    LiveError::Enforcements { cause, message: format!("{message}{advice}") }
 }
 
 /// Reads all of a kind, of the best version that is served.
@@ -159,14 +196,25 @@ async fn list<T: Watched>(client: &Client, kind: Kind, ledger: &mut Ledger) -> R
             Err(failure) if failure.cause == Cause::Absent => {
                 paths.next();
                 if paths.peek().is_none() {
-                    return Err(failure.about(kind));
+                    return Err(about(kind, failure));
                 }
             }
             Err(failure) if failure.cause == Cause::Expired && tries < TRIES => tries += 1,
-            other => return other.map_err(|failure| failure.about(kind)),
+            other => return other.map_err(|failure| about(kind, failure)),
         }
     }
     Ok(())
+}
+
+/// The same, with what can be done where a kind was to be read once: watching it takes one right more.
+fn about(kind: Kind, failure: Failure) -> Failure {
+    match failure.cause {
+        Cause::Forbidden => {
+            let plural = kind.paths()[0].rsplit('/').next().unwrap_or_default();
+            Failure { message: format!("{}; grant list on {plural}", failure.message), ..failure }
+        }
+        _ => failure.about(kind),
+    }
 }
 
 async fn pages<T: Watched>(client: &Client, kind: Kind, path: &str, ledger: &mut Ledger) -> Result<(), Failure> {

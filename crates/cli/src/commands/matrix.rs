@@ -4,6 +4,7 @@ mod picture;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
 
 use serde::Serialize;
 use sidewall_flow::{Action, Party, Protocol};
@@ -12,9 +13,12 @@ use sidewall_policy::{End, Flow, explain};
 
 use super::Answer;
 use crate::args::Matrix;
+use crate::args::cluster::{ObjectName, PodPlace};
+use crate::cluster::{self, Cluster, addresses};
 use crate::ends::{NODE, Named, Names, PORT_FORWARD, UNKNOWN};
 use crate::error::Error;
 use crate::identity::Identity;
+use crate::live_pod::{self, About, LivePod};
 use crate::probing::{Finding, ProbePod};
 use crate::scene::{Imagined, Scene, Sources};
 use crate::screen::Screen;
@@ -62,20 +66,67 @@ struct Report<'a> {
     disagreements: usize,
     flows: &'a [Field],
     notes: Vec<sidewall_api::Diagnostic>,
+    /// What is to be said of a cluster's pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cluster: Option<&'a About>,
 }
 
 /// Judges every pair, and tries them where asked to.
 ///
 /// # Errors
-/// Bad input; with `--probe` whatever keeps a pod from being made.
+/// Bad input; a cluster that can't be read; with `--probe` whatever keeps a pod from being made.
 pub fn run(options: &Matrix, screen: &Screen) -> Result<Answer, Error> {
-    let sources = Sources::new(&options.input.pod, options.input.name.as_ref(), &options.input.policies);
+    match PodPlace::of(&options.input.pod, &options.cluster)? {
+        PodPlace::File(path) => in_files(options, &path, screen),
+        PodPlace::Cluster(name) => in_cluster(options, &name, screen),
+    }
+}
+
+fn in_cluster(options: &Matrix, name: &ObjectName, screen: &Screen) -> Result<Answer, Error> {
+    if options.probe {
+        return Err(Error::ProbeOfCluster);
+    }
+    if options.input.name.is_some() {
+        return Err(Error::FilesForCluster("--pod"));
+    }
+    if !options.input.policies.is_empty() {
+        return Err(Error::FilesForCluster("--policy"));
+    }
+    let (LivePod { imagined, identity, about }, namespace) = cluster::ask(async {
+        let cluster = Cluster::of(&options.cluster).await?;
+        let name = cluster.named(name);
+        let pod = live_pod::read(&cluster, &name, options.identity.identity, &options.count).await?;
+        Ok((pod, name.namespace))
+    })?;
+    let peers = options.peer.iter().map(|peer| peer.name.as_str());
+    let words = addresses(peers, &namespace, &imagined.world);
+    let ends = ends(options, &imagined, words)?;
+    let fields = judge(&imagined, &ends, |_| Ok(None))?;
+    if screen.is_json() {
+        screen.value(&Report {
+            pod: imagined.name(),
+            identity: identity.name(),
+            probed: false,
+            disagreements: 0,
+            flows: &fields,
+            notes: Vec::new(),
+            cluster: Some(&about),
+        });
+    } else {
+        about.show(screen, identity);
+        picture::show(screen, &fields, &ends.1, &ends.0);
+    }
+    Ok(Answer::Yes)
+}
+
+fn in_files(options: &Matrix, pod: &Path, screen: &Screen) -> Result<Answer, Error> {
+    let sources = Sources::new(pod, options.input.name.as_ref(), &options.input.policies);
     let scene = Scene::read(&sources)?;
     let choice = options.identity.identity;
     let imagined = scene.imagine(Identity::imagined(choice))?;
     let mut probing = if options.probe {
         // The addresses on the network have to be there before the pod is.
-        let remotes = remotes(&imagined, &ends(options, &imagined)?);
+        let remotes = remotes(&imagined, &ends(options, &imagined, BTreeMap::new())?);
         Some(ProbePod::find_or_make(&scene, choice, &options.state.state_dir, &remotes)?)
     } else {
         None
@@ -85,42 +136,26 @@ pub fn run(options: &Matrix, screen: &Screen) -> Result<Answer, Error> {
         Some(pod) => (pod.imagine(&scene), pod.identity()),
         None => (imagined, Identity::imagined(choice)),
     };
-    let (senders, columns) = ends(options, &imagined)?;
-    let mut fields = Vec::new();
-    for from in &senders {
-        for column in &columns {
-            let Some(flow) = possible(from, column) else { continue };
-            let explanation = explain(&imagined.pod, &flow, Some(&imagined.world));
-            let probe = match &mut probing {
-                Some(pod) => pod.attempt(&imagined.pod, &flow)?,
-                None => None,
-            };
-            fields.push(Field {
-                from: from.label.clone(),
-                to: column.to.label.clone(),
-                protocol: column.protocol,
-                port: column.port,
-                verdict: explanation.verdict,
-                audit: explanation.audit.map(|audit| audit.verdict),
-                sides: explanation.sides,
-                probe,
-            });
-        }
-    }
+    let ends = ends(options, &imagined, BTreeMap::new())?;
+    let fields = judge(&imagined, &ends, |flow| match &mut probing {
+        Some(pod) => pod.attempt(&imagined.pod, flow),
+        None => Ok(None),
+    })?;
     let disagreements = fields.iter().filter(|field| !field.agrees()).count();
     let notes = scene.notes(&imagined.pod);
     if screen.is_json() {
         screen.value(&Report {
-            pod: format!("{}/{}", imagined.pod.namespace, imagined.pod.name),
+            pod: imagined.name(),
             identity: identity.name(),
             probed: options.probe,
             disagreements,
             flows: &fields,
             notes,
+            cluster: None,
         });
     } else {
         screen.diagnostics(&notes);
-        picture::show(screen, &fields, &columns, &senders);
+        picture::show(screen, &fields, &ends.1, &ends.0);
         if probing.is_some() {
             let tried = fields.iter().filter(|field| field.probe.is_some()).count();
             screen.line(&format!("{tried} flows tried, {disagreements} not as the policies say"));
@@ -132,9 +167,38 @@ pub fn run(options: &Matrix, screen: &Screen) -> Result<Answer, Error> {
     Ok(if disagreements == 0 { Answer::Yes } else { Answer::No })
 }
 
-fn ends(options: &Matrix, imagined: &Imagined) -> Result<(Vec<Named>, Vec<Column>), Error> {
-    let peers: BTreeMap<String, IpAddr> =
-        options.peer.iter().filter_map(|peer| Some((peer.name.clone(), peer.address?))).collect();
+/// Judges every pair, and tries it.
+fn judge(
+    imagined: &Imagined,
+    (senders, columns): &Ends,
+    mut attempt: impl FnMut(&Flow) -> Result<Option<Finding>, Error>,
+) -> Result<Vec<Field>, Error> {
+    let mut fields = Vec::new();
+    for from in senders {
+        for column in columns {
+            let Some(flow) = possible(from, column) else { continue };
+            let explanation = explain(&imagined.pod, &flow, Some(&imagined.world));
+            fields.push(Field {
+                from: from.label.clone(),
+                to: column.to.label.clone(),
+                protocol: column.protocol,
+                port: column.port,
+                verdict: explanation.verdict,
+                audit: explanation.audit.map(|audit| audit.verdict),
+                sides: explanation.sides,
+                probe: attempt(&flow)?,
+            });
+        }
+    }
+    Ok(fields)
+}
+
+/// Rows and columns.
+type Ends = (Vec<Named>, Vec<Column>);
+
+/// The rows and columns. `peers` are addresses of words that the cluster is known by.
+fn ends(options: &Matrix, imagined: &Imagined, mut peers: BTreeMap<String, IpAddr>) -> Result<Ends, Error> {
+    peers.extend(options.peer.iter().filter_map(|peer| Some((peer.name.clone(), peer.address?))));
     let names =
         Names { pod: &imagined.pod, own: &imagined.own, node: &imagined.node, world: &imagined.world, peers: &peers };
     let containers: Vec<Named> = imagined
@@ -144,7 +208,10 @@ fn ends(options: &Matrix, imagined: &Imagined) -> Result<(Vec<Named>, Vec<Column
         .map(|(id, container)| Named { label: container.name.clone(), end: End::Local(Party::Container(*id)) })
         .collect();
     let mut senders = containers.clone();
-    for word in [UNKNOWN, PORT_FORWARD, NODE].into_iter().chain(options.peer.iter().map(|peer| peer.name.as_str())) {
+    // A pod that is on no node yet has none.
+    let node = (!imagined.node.is_empty()).then_some(NODE);
+    let words = [UNKNOWN, PORT_FORWARD].into_iter().chain(node);
+    for word in words.chain(options.peer.iter().map(|peer| peer.name.as_str())) {
         senders.push(names.end(word)?);
     }
     let mut columns: Vec<Column> = Vec::new();
@@ -161,7 +228,7 @@ fn ends(options: &Matrix, imagined: &Imagined) -> Result<(Vec<Named>, Vec<Column
 }
 
 /// The addresses on the network but for the node's own, which every pod has at its other end.
-fn remotes(imagined: &Imagined, (senders, columns): &(Vec<Named>, Vec<Column>)) -> Vec<IpAddr> {
+fn remotes(imagined: &Imagined, (senders, columns): &Ends) -> Vec<IpAddr> {
     let ends = senders.iter().chain(columns.iter().map(|column| &column.to));
     ends.filter_map(|named| match named.end {
         End::Remote(address) => Some(address),

@@ -34,7 +34,7 @@ async fn a_cluster_is_read_with_what_cant_be_understood() {
     assert_eq!(live.world.policies[0].metadata.generation, Some(3));
     assert_eq!(live.world.unreadable[0].name.as_deref(), Some("odd"));
     assert_eq!(live.unknown.keys().copied().collect::<Vec<_>>(), [Kind::Node]);
-    assert!(live.unknown[&Kind::Node].contains("grant list and watch on nodes"));
+    assert!(live.unknown[&Kind::Node].contains("grant list on nodes"));
 }
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn what_verdicts_depend_on_must_be_readable() {
     assert!(error.contains("SidecarProxy") && error.contains("install the CustomResourceDefinitions"), "{error}");
     fake.script(|call| call.of("pods").then(|| status(403, "Forbidden")));
     let error = read(&fake.client(), &Kinds::default(), Network::default()).await.unwrap_err().to_string();
-    assert!(error.contains("grant list and watch on pods"), "{error}");
+    assert!(error.contains("grant list on pods"), "{error}");
 }
 
 #[tokio::test]
@@ -71,4 +71,102 @@ async fn one_pod_and_what_nodes_say() {
     assert_eq!(error, "Pod shop/db does not exist");
     let all = enforcements(&client).await.unwrap();
     assert_eq!(all["n1"].status.as_ref().unwrap().pods.total, 3);
+}
+
+#[tokio::test]
+async fn what_one_node_says() {
+    let fake = Fake::start(|call| match call.path.rsplit('/').next().unwrap() {
+        "n1" => Some(crate::testing::Answer::Json(
+            200,
+            json!({
+                "apiVersion": "sidewall.dev/v1alpha1", "kind": "NodeEnforcement", "metadata": {"name": "n1"},
+                "spec": {"nodeName": "n1"}, "status": {"agentVersion": "9"},
+            }),
+        )),
+        "n2" => Some(status(404, "NotFound")),
+        _ => Some(status(403, "Forbidden")),
+    })
+    .await;
+    let client = fake.client();
+    let one = enforcement(&client, "n1").await.unwrap().unwrap();
+    assert_eq!(one.status.unwrap().agent_version, "9");
+    assert_eq!(enforcement(&client, "n2").await.unwrap(), None);
+    let error = enforcement(&client, "n3").await.unwrap_err().to_string();
+    assert!(error.contains("grant get on nodeenforcements.sidewall.dev"), "{error}");
+    let error = enforcements(&client).await.unwrap_err().to_string();
+    assert!(error.contains("grant list on nodeenforcements.sidewall.dev"), "{error}");
+}
+
+#[tokio::test]
+async fn lists_of_a_namespace() {
+    let fake = Fake::start(|call| match call.path.as_str() {
+        "/api/v1/namespaces/shop/pods" => Some(list(
+            "7",
+            None,
+            &[
+                json!({
+                    "metadata": {"name": "web", "namespace": "shop", "uid": "u", "labels": {"app": "web"}},
+                    "spec": {"nodeName": "n1", "containers": [{"name": "app"}]},
+                }),
+                json!({"metadata": {"name": "new", "namespace": "shop"}, "spec": {"containers": [{"name": "app"}]}}),
+            ],
+        )),
+        "/apis/sidewall.dev/v1alpha1/namespaces/shop/containernetworkpolicies" => Some(list(
+            "7",
+            None,
+            &[
+                policy("web", json!({"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Egress"]})),
+                policy("other", json!({"podSelector": {}, "containers": ["sidecar"], "policyTypes": ["Egress"]})),
+                policy("odd", json!({"podSelector": {}, "news": 1})),
+                policy("tell", json!({"podSelector": {}, "mode": "Audit", "policyTypes": ["Egress"]})),
+            ],
+        )),
+        "/apis/sidewall.dev/v1alpha1/namespaces/shop/sidecarproxies" => Some(list("7", None, &[])),
+        "/api/v1/nodes" => Some(list(
+            "7",
+            None,
+            &[
+                json!({"metadata": {"name": "n1"}, "status": {"conditions": [{"type": "Ready", "status": "True",
+                    "lastHeartbeatTime": null, "lastTransitionTime": null}]}}),
+                json!({"metadata": {"name": "n2"}}),
+            ],
+        )),
+        path if path.contains("multi-networkpolicies") => Some(status(404, "NotFound")),
+        _ => Some(status(403, "Forbidden")),
+    })
+    .await;
+    let client = fake.client();
+    let pods = pods(&client, Some("shop")).await.unwrap();
+    let nodes_of: Vec<_> = pods.iter().map(|pod| (pod.pod.name.as_str(), pod.node.as_deref())).collect();
+    assert_eq!(nodes_of, [("web", Some("n1")), ("new", None)]);
+    let listed = policies(&client, &Kinds::default(), Some("shop")).await.unwrap();
+    let said: Vec<_> = listed
+        .iter()
+        .map(|policy| {
+            let selected = pods.iter().map(|pod| policy.selects(&pod.pod)).collect::<Vec<_>>();
+            (policy.name.name.as_str(), policy.unreadable().is_some(), policy.is_audit(), selected)
+        })
+        .collect();
+    // One that can't be understood may be about any pod; one that names another container says nothing of these.
+    assert_eq!(
+        said,
+        [
+            ("odd", true, false, vec![true, true]),
+            ("other", false, false, vec![false, false]),
+            ("tell", false, true, vec![true, true]),
+            ("web", false, false, vec![true, false]),
+        ]
+    );
+    assert!(listed.iter().all(|policy| policy.generation == Some(3)));
+    let ready: Vec<_> = nodes(&client).await.unwrap().into_iter().map(|node| (node.name, node.ready)).collect();
+    assert_eq!(ready, [("n1".to_owned(), true), ("n2".to_owned(), false)]);
+    // The whole cluster, or a kind that is read by request, takes other rights.
+    let error = super::pods(&client, None).await.unwrap_err().to_string();
+    assert!(error.contains("grant list on pods"), "{error}");
+    let kinds = Kinds { network_policies: true, ..Kinds::default() };
+    let error = policies(&client, &kinds, Some("shop")).await.unwrap_err().to_string();
+    assert!(error.contains("NetworkPolicy") && error.contains("grant list on networkpolicies"), "{error}");
+    let kinds = Kinds { multi_network_policies: Reading::Required, ..Kinds::default() };
+    let error = policies(&client, &kinds, Some("shop")).await.unwrap_err().to_string();
+    assert!(error.contains("install the CustomResourceDefinition of MultiNetworkPolicy"), "{error}");
 }
