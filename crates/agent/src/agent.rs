@@ -58,7 +58,7 @@ pub async fn run(start: Start) -> anyhow::Result<()> {
         let tried = &config.paths.pod_cgroups;
         tracing::warn!(
             ?tried,
-            "no identity by cgroup: none of these cgroups is there; name the pods' in paths.podCgroups"
+            "none of these cgroups is there yet; until one is, nobody is told apart by cgroup: does paths.podCgroups name the pods'?"
         );
     }
     tracing::info!(%features, node = node_name, version = env!("CARGO_PKG_VERSION"), "the agent begins");
@@ -119,7 +119,7 @@ pub async fn run(start: Start) -> anyhow::Result<()> {
         known: known.clone(),
         list,
         features,
-        cgroups,
+        cgroups: cgroups.clone(),
         rarely: Duration::from_secs(config.timing.list_seconds.into()),
         often: Duration::from_millis(config.timing.poll_milliseconds.into()),
         metrics: Arc::clone(&metrics),
@@ -134,6 +134,7 @@ pub async fn run(start: Start) -> anyhow::Result<()> {
             handlers: config.runtime_handlers.clone(),
             nri: false,
         },
+        cgroups,
         memory,
         known,
         remembered,

@@ -25,6 +25,7 @@ use crate::work::Workers;
 use sidewall_cluster::enforcement::EnforcementWriter;
 use sidewall_cluster::events::EventWriter;
 use sidewall_cluster::{Batch, Health, LocalChange, Watch};
+use sidewall_netns::Cgroups;
 use sidewall_policy::index::{Change, Named, SubjectId, Walls};
 use sidewall_policy::world::{Network, World};
 use sidewall_runtime_ids::SandboxId;
@@ -48,6 +49,7 @@ const TICK: Duration = Duration::from_millis(50);
 pub struct Brain {
     config: Arc<Config>,
     node: NodeFacts,
+    cgroups: Option<Cgroups>,
     walls: Walls,
     pods: BTreeMap<Named, Pod>,
     by_subject: BTreeMap<SubjectId, Named>,
@@ -85,6 +87,8 @@ pub struct Parts {
     pub config: Arc<Config>,
     /// What holds for every pod of the node.
     pub node: NodeFacts,
+    /// The cgroup tree.
+    pub cgroups: Option<Cgroups>,
     /// What is remembered of pods.
     pub memory: Arc<Memory>,
     /// What is known, for who lists what the runtime has.
@@ -128,8 +132,20 @@ struct Changed {
 impl Brain {
     /// A brain that knows nothing yet.
     pub fn new(parts: Parts, to: mpsc::UnboundedSender<Message>) -> Self {
-        let Parts { config, node, memory, known, remembered, writer, events, metrics, standings, ready, health } =
-            parts;
+        let Parts {
+            config,
+            node,
+            cgroups,
+            memory,
+            known,
+            remembered,
+            writer,
+            events,
+            metrics,
+            standings,
+            ready,
+            health,
+        } = parts;
         let network = config.network();
         let now = Instant::now();
         Self {
@@ -149,6 +165,7 @@ impl Brain {
             changed: Changed { status: true, standings: true },
             config,
             node,
+            cgroups,
             network,
             memory,
             known,

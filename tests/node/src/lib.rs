@@ -9,6 +9,7 @@
 //! mounts, firewall, links and cgroups stay as they are but for one sub-cgroup a cell. Needs root.
 #![forbid(unsafe_code)]
 
+pub mod agent;
 pub mod api;
 pub mod cell;
 pub mod certificates;
@@ -24,6 +25,7 @@ pub mod parts;
 pub mod relay;
 pub mod until;
 
+pub use agent::Agent;
 pub use api::Api;
 pub use cell::Cell;
 pub use cluster::Cluster;

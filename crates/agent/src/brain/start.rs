@@ -2,6 +2,7 @@
 
 use super::Brain;
 use crate::found::{Found, FoundContainer};
+use crate::node;
 use crate::pod::Container;
 use crate::waiter::Waits;
 use sidewall_nri::Veto;
@@ -38,6 +39,10 @@ impl Brain {
     pub(super) fn container(&mut self, found: FoundContainer) {
         let FoundContainer { id, sandbox, name: container, running } = found;
         let Some(name) = self.by_sandbox.get(&sandbox).cloned() else { return };
+        if self.node.pods.is_none() {
+            // The first container of a node may be why there is a cgroup of all pods.
+            self.node.pods = self.cgroups.as_ref().and_then(|cgroups| node::pods(&self.config, cgroups));
+        }
         let Some(sandbox) = self.pods.get_mut(&name).and_then(|pod| pod.sandbox.as_mut()) else { return };
         if running.netns != sandbox.netns {
             tracing::warn!(

@@ -1,0 +1,186 @@
+//! Sidewall's own agent on a node.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::{Value, json};
+
+use crate::api::{Api, Credentials, Token};
+use crate::control::ControlPlane;
+use crate::error::{BedError, Result};
+use crate::node::{CNI_CONFIGURATION, CNI_PLUGINS, Node};
+use crate::parts;
+use crate::until::until;
+
+/// How long the agent may take to be ready, and to end.
+const LIMIT: Duration = Duration::from_secs(30);
+/// Its service on a node.
+const SERVICE: &str = "sidewall-agent";
+/// Its configuration, inside.
+const CONFIGURATION: &str = "/etc/sidewall/agent.yaml";
+/// Its kubeconfig, inside.
+const KUBECONFIG: &str = "/etc/sidewall/kubeconfig";
+/// Its pages, inside.
+const PAGES: u16 = 9551;
+/// Its metrics, inside.
+const METRICS: u16 = 9552;
+/// How long a page may take.
+const PAGE: Duration = Duration::from_secs(5);
+/// Where Sidewall's own things live.
+pub const NAMESPACE: &str = "sidewall-system";
+
+/// Makes a cluster know Sidewall's kinds and the agents' service account, with the rights that the role gives it.
+///
+/// # Errors
+/// When the API server refuses something.
+pub fn install(api: &Api, crds: &str, role: &str) -> Result<()> {
+    api.apply(crds)?;
+    for name in ["containernetworkpolicies", "sidecarproxies", "nodeenforcements"] {
+        let name = format!("crd/{name}.sidewall.dev");
+        api.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &name])?;
+    }
+    api.apply(role).map(drop)
+}
+
+/// The agent on a node, as its own service account.
+#[derive(Debug)]
+pub struct Agent<'a> {
+    node: &'a Node,
+}
+
+impl<'a> Agent<'a> {
+    /// Starts the agent and returns when it is ready. `further` are settings that differ from the usual.
+    ///
+    /// # Errors
+    /// When it is not built, or does not become ready; with its log.
+    pub fn start(node: &'a Node, control: &ControlPlane, further: Value) -> Result<Agent<'a>> {
+        let agent = Agent::place(node, control, further)?;
+        agent.resume()?;
+        agent.ready()?;
+        Ok(agent)
+    }
+
+    /// Puts what the agent needs on a node, and does not start it.
+    ///
+    /// # Errors
+    /// When a part is missing or the API server gives no token.
+    pub fn place(node: &'a Node, control: &ControlPlane, further: Value) -> Result<Agent<'a>> {
+        let token =
+            control.admin().kubectl(&["-n", NAMESPACE, "create", "token", "sidewall-agent", "--duration=24h"])?;
+        let credentials = Credentials::Token(Token(token.trim().to_owned()));
+        node.cell().write(KUBECONFIG, control.inner_kubeconfig(&credentials))?;
+        let mut settings = json!({
+            "cni": {
+                "configurationDirectory": CNI_CONFIGURATION,
+                "programDirectory": CNI_PLUGINS,
+                "program": parts::built("sidewall-cni")?.display().to_string(),
+            },
+        });
+        merge(&mut settings, further);
+        node.cell().write(CONFIGURATION, settings.to_string())?;
+        Ok(Agent { node })
+    }
+
+    /// Starts the agent's program, for the first time or again.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn resume(&self) -> Result<()> {
+        let command = [
+            parts::built("sidewall-agent")?.display().to_string(),
+            "run".into(),
+            format!("--config={CONFIGURATION}"),
+            format!("--kubeconfig={KUBECONFIG}"),
+            format!("--node-name={}", self.node.name()),
+            "--log=info,sidewall_agent=debug".into(),
+            "--log-format=text".into(),
+        ];
+        self.node.cell().start(SERVICE, &command, &[])
+    }
+
+    /// Ends the agent's program.
+    ///
+    /// # Errors
+    /// When it does not run, or not end.
+    pub fn stop(&self, signal: Signal) -> Result<()> {
+        self.node.cell().stop(SERVICE, signal, LIMIT).map(drop)
+    }
+
+    /// Waits until the agent is ready.
+    ///
+    /// # Errors
+    /// When it ends, or does not become ready; with its log.
+    pub fn ready(&self) -> Result<()> {
+        let ready = until("a ready agent", LIMIT, || {
+            self.node.cell().still_runs(SERVICE)?;
+            Ok(match self.page("readyz") {
+                Ok(_) => Ok(()),
+                Err(error) => Err(error.to_string()),
+            })
+        });
+        ready.map_err(|error| match error {
+            BedError::Late { what, limit, last } => {
+                BedError::Late { what, limit, last: format!("{last}\n{}", self.log()) }
+            }
+            other => other,
+        })
+    }
+
+    /// A page of the agent.
+    ///
+    /// # Errors
+    /// When it does not answer, or says that not all is well.
+    pub fn page(&self, page: &str) -> Result<String> {
+        let port = if page == "metrics" { METRICS } else { PAGES };
+        let asked = self.node.cell().netns().run(|| {
+            let mut connection = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PAGE)?;
+            connection.set_read_timeout(Some(PAGE))?;
+            connection
+                .write_all(format!("GET /{page} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n").as_bytes())?;
+            let mut answer = String::new();
+            connection.read_to_string(&mut answer).map(|_| answer)
+        })?;
+        let answer = asked.map_err(BedError::file("ask", page))?;
+        match answer.split_once("\r\n\r\n") {
+            Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
+            _ => Err(BedError::Failed { line: format!("GET /{page}"), status: "not 200".into(), said: answer }),
+        }
+    }
+
+    /// What the agent has counted under a name with labels.
+    ///
+    /// # Errors
+    /// As [`Agent::page`].
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let text = self.page("metrics")?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.and_then(|value| value.parse().ok()).unwrap_or(0.0))
+    }
+
+    /// The agent's process, as this process counts.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn pid(&self) -> Result<u32> {
+        self.node.cell().service_pid(SERVICE)
+    }
+
+    /// The end of its log.
+    pub fn log(&self) -> String {
+        self.node.cell().log(SERVICE)
+    }
+}
+
+/// Puts settings over others.
+fn merge(into: &mut Value, from: Value) {
+    match (into, from) {
+        (Value::Object(into), Value::Object(from)) => {
+            for (key, value) in from {
+                merge(into.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (into, from) => *into = from,
+    }
+}

@@ -1,0 +1,124 @@
+//! The agent on a real cluster: kubelet, containerd, CNI, NRI, API server. Needs root.
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sidewall_node_tests::agent::{self, Agent};
+use sidewall_node_tests::{Api, Cluster};
+
+const POD: Duration = Duration::from_secs(60);
+
+const ROLE: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: sidewall-system}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: sidewall-agent, namespace: sidewall-system}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: sidewall-agent}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}
+subjects: [{kind: ServiceAccount, name: sidewall-agent, namespace: sidewall-system}]
+"#;
+
+const SHOP: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: sidewall.dev/v1alpha1
+kind: ContainerNetworkPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  policyTypes: [Ingress, Egress]
+  ingress:
+  - from: [{podSelector: {matchLabels: {app: friend}}}]
+    ports: [{protocol: TCP, port: 8080}]
+---
+apiVersion: sidewall.dev/v1alpha1
+kind: ContainerNetworkPolicy
+metadata: {name: helper, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  containers: [helper]
+  policyTypes: [Egress]
+  egress:
+  - to: [{container: app}]
+    ports: [{protocol: TCP, port: 8080}]
+"#;
+
+fn pod(name: &str, app: &str, containers: &[(&str, u32, &str)]) -> Value {
+    let containers: Vec<_> = containers
+        .iter()
+        .map(|(name, uid, command)| {
+            json!({
+                "name": name, "image": "localhost/busybox:1", "command": ["sh", "-c", command],
+                "ports": if *name == "app" { json!([{"containerPort": 8080}]) } else { json!([]) },
+                "securityContext": {"runAsUser": uid, "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            })
+        })
+        .collect();
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "shop", "labels": {"app": app}},
+        "spec": {"nodeName": "node1", "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false,
+                 "containers": containers},
+    })
+}
+
+fn apply(api: &Api, objects: &[Value]) {
+    api.apply(&json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()).unwrap();
+}
+
+const SERVE: &str = "mkdir -p /tmp/www; echo hello > /tmp/www/index.html; exec httpd -f -p 8080 -h /tmp/www";
+
+/// What a container gets.
+fn fetch(api: &Api, pod: &str, container: &str, url: &str) -> Result<String, String> {
+    let fetched = api.exec("shop", pod, container, &["timeout", "2", "wget", "-q", "-O-", url]);
+    fetched.map_err(|error| error.to_string())
+}
+
+#[test]
+fn policies_hold_in_the_pods_of_a_cluster() {
+    let cluster = Cluster::start(1).unwrap();
+    let api = cluster.api();
+    agent::install(api, &sidewall_api::crd::crd_yaml(), ROLE).unwrap();
+    let node = &cluster.nodes()[0];
+    let agent = Agent::start(node, cluster.control(), json!({})).unwrap();
+    api.apply(SHOP).unwrap();
+    let all = [
+        pod("web", "web", &[("app", 1001, SERVE), ("helper", 1002, "sleep 3600"), ("stranger", 1003, "sleep 3600")]),
+        pod("friend", "friend", &[("main", 1001, "sleep 3600")]),
+        pod("foe", "foe", &[("main", 1001, "sleep 3600")]),
+    ];
+    apply(api, &all);
+    for name in ["web", "friend", "foe"] {
+        if let Err(error) = api.ready("shop", name, POD) {
+            panic!("{error}\n{}", agent.log());
+        }
+    }
+    let web = api.get(&["-n", "shop", "pod", "web"]).unwrap();
+    let address = web["status"]["podIP"].as_str().unwrap();
+    let far = format!("http://{address}:8080/index.html");
+    let near = "http://127.0.0.1:8080/index.html";
+    println!("{}", api.kubectl(&["get", "nenf", "-o", "yaml"]).unwrap());
+    let mut wrong = Vec::new();
+    for (from, container, url, expected) in [
+        ("friend", "main", far.as_str(), true),
+        ("foe", "main", far.as_str(), false),
+        ("web", "helper", near, false),
+        ("web", "app", near, true),
+        ("web", "stranger", near, false),
+    ] {
+        let answer = fetch(api, from, container, url);
+        if answer.is_ok() != expected {
+            wrong.push(format!("{from}/{container} {url}: {answer:?}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}\n{}", agent.log());
+}
