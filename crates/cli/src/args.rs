@@ -319,7 +319,7 @@ pub struct Matrix {
 
 /// What `explain` and `matrix` take.
 const POD_HELP: &str =
-    "The file with the Pod, where policies count too; or a cluster's pod: pod/NAME or pod/NAMESPACE/NAME";
+    "The file with the Pod, where policies count too; or a cluster's pod: pod/NAME, deploy/NAME, pod/NAMESPACE/NAME";
 
 /// `sidewall explain`.
 #[derive(Debug, Args)]
@@ -330,17 +330,18 @@ files. IP%DEVICE and NAMESPACE/POD%DEVICE are on the further network that a devi
 every port that the container TO declares is explained.
 
 With pod/NAME, the pod and all policies are a cluster's, as they are now; FROM and TO may then also be pod/NAME and
-svc/NAME (pod/NAMESPACE/NAME, svc/NAMESPACE/NAME). How far the pod's node enforces what is explained is said first, and
-containers are told apart as they are there. It takes the rights to get pods, and to list what policies speak of in the
-whole cluster: pods, namespaces, services, endpointslices, containernetworkpolicies, sidecarproxies,
-multi-networkpolicies where they are served; networkpolicies where they count. nodes and servicecidrs to list and
-nodeenforcements to get are better had; without them the output says what is not known.
+svc/NAME (pod/NAMESPACE/NAME, svc/NAMESPACE/NAME). deploy/NAME, sts/NAME, ds/NAME, rs/NAME and job/NAME stand for the
+first of their running pods. How far the pod's node enforces what is explained is said first, and containers are told
+apart as they are there. It takes the rights to get pods, and to list what policies speak of in the whole cluster: pods,
+namespaces, services, endpointslices, containernetworkpolicies, sidecarproxies, multi-networkpolicies where they are
+served; networkpolicies where they count. nodes and servicecidrs to list and nodeenforcements to get are better had;
+without them the output says what is not known.
 
 Exit codes: 0 all allowed, 1 something is denied.
 
 Examples:
   sidewall explain -n shop pod/web-0 log-shipper app --port 8080
-  sidewall explain -n shop pod/web-0 app svc/db --port 5432
+  sidewall explain -n shop deploy/web app svc/db --port 5432
   sidewall explain pod.yaml --policy policy.yaml log-shipper app --port 8080
   sidewall explain pod.yaml --policy policy.yaml log-shipper 203.0.113.7 --port 443/TCP
   sidewall explain pod.yaml --policy policy.yaml node front-proxy --port http")]

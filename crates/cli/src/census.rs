@@ -3,18 +3,19 @@
 //! Nothing is called enforced on a word that is too old, or that is about another pod of the same name, or about an older
 //! generation of a policy.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+mod heard;
+#[cfg(test)]
+mod tests;
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use heard::Heard;
+pub use heard::short;
 use jiff::Timestamp;
 use serde::Serialize;
 use sidewall_api::NodeEnforcement;
-use sidewall_api::enforcement::{
-    EnforcedKind, EnforcementState, IdentityKind, NodeEnforcementStatus, PodEnforcement, PolicyEnforcement,
-};
-use sidewall_cluster::enforcement::WriteTiming;
-use sidewall_cluster::live::{ListedNode, ListedPolicy, PlacedPod};
-use sidewall_policy::index::Named;
+use sidewall_api::enforcement::{EnforcedKind, EnforcementState, IdentityKind, PodEnforcement};
+use sidewall_cluster::live::{ListedNode, ListedPolicy, PlacedPod, PolicySet};
 
 /// What was seen of a cluster.
 pub struct Seen<'a> {
@@ -187,27 +188,22 @@ pub struct Missing {
     pub reason: String,
 }
 
-/// How old a report may be: three heartbeats of an agent.
-fn longest_silence() -> Duration {
-    3 * WriteTiming::default().heartbeat
-}
-
-/// How far ahead a node's clock may be before what it says of the time is worth nothing.
-const AHEAD: Duration = Duration::from_secs(300);
-
 impl Census {
     /// Takes it.
     pub fn take(seen: &Seen<'_>) -> Self {
         let heard: BTreeMap<&str, Heard<'_>> =
             node_names(seen).into_iter().map(|name| (name, Heard::of(seen.reports.get(name), seen.now))).collect();
-        let mut by_namespace: BTreeMap<&str, Vec<&ListedPolicy>> = BTreeMap::new();
+        let by_name: BTreeMap<_, _> = seen.policies.iter().map(|of| ((of.kind, of.name.clone()), of)).collect();
+        let mut by_namespace: BTreeMap<&str, PolicySet> = BTreeMap::new();
         for policy in seen.policies {
-            by_namespace.entry(&policy.name.namespace).or_default().push(policy);
+            by_namespace.entry(&policy.name.namespace).or_default().add(policy);
         }
         let mut pods: Vec<PodCensus> = Vec::new();
         for placed in seen.pods {
-            let around = by_namespace.get(placed.pod.namespace.as_str()).map_or(&[][..], Vec::as_slice);
-            let selecting = around.iter().copied().filter(|policy| policy.selects(&placed.pod)).collect::<Vec<_>>();
+            let around = by_namespace.get(placed.pod.namespace.as_str());
+            let selecting = around.map(|around| around.selecting(&placed.pod)).unwrap_or_default();
+            let selecting: Vec<&ListedPolicy> =
+                selecting.iter().filter_map(|name| by_name.get(name).copied()).collect();
             pods.push(pod(placed, &selecting, placed.node.as_deref().and_then(|node| heard.get(node))));
         }
         pods.sort_by(|a, b| (&a.namespace, &a.name).cmp(&(&b.namespace, &b.name)));
@@ -271,76 +267,6 @@ fn node_names<'a>(seen: &Seen<'a>) -> BTreeSet<&'a str> {
     match seen.nodes {
         Some(nodes) => of_pods.chain(nodes.iter().map(|node| node.name.as_str())).collect(),
         None => of_pods.chain(seen.reports.keys().map(String::as_str)).collect(),
-    }
-}
-
-/// What a node's agent says, and how far it can be believed.
-struct Heard<'a> {
-    state: NodeState,
-    reason: Option<String>,
-    status: Option<&'a NodeEnforcementStatus>,
-}
-
-impl<'a> Heard<'a> {
-    fn of(report: Option<&'a NodeEnforcement>, now: Timestamp) -> Self {
-        let Some(status) = report.and_then(|report| report.status.as_ref()) else {
-            let reason = "no agent has reported from this node".to_owned();
-            return Self { state: NodeState::NoAgent, reason: Some(reason), status: None };
-        };
-        let silent = |reason| Self { state: NodeState::Silent, reason: Some(reason), status: Some(status) };
-        let Ok(updated) = status.updated.parse::<Timestamp>() else {
-            return silent("its agent's report bears no time".to_owned());
-        };
-        let since = now.duration_since(updated);
-        if since.is_negative() && since.unsigned_abs() > AHEAD {
-            let ahead = short(since.unsigned_abs());
-            return silent(format!(
-                "its agent's report is {ahead} ahead of this machine's clock: one of both is wrong"
-            ));
-        }
-        if !since.is_negative() && since.unsigned_abs() > longest_silence() {
-            let ago = short(since.unsigned_abs());
-            return silent(format!("its agent was last heard of {ago} ago"));
-        }
-        match &status.stale_since {
-            Some(since) => {
-                let reason = format!("its agent works on old news of the cluster since {since}");
-                Self { state: NodeState::Behind, reason: Some(reason), status: Some(status) }
-            }
-            None => Self { state: NodeState::Reporting, reason: None, status: Some(status) },
-        }
-    }
-
-    /// What it says of a policy's present generation.
-    fn policy(
-        &self,
-        policy: &Named,
-        kind: EnforcedKind,
-        generation: Option<i64>,
-    ) -> Result<&'a PolicyEnforcement, (PodState, String)> {
-        let Some(status) = self.status else { return Err((PodState::Unknown, self.why())) };
-        let mut known = status.policy_list.iter();
-        let found =
-            known.find(|known| known.kind == kind && known.namespace == policy.namespace && known.name == policy.name);
-        match found {
-            None if status.omitted.policies > 0 => {
-                Err((PodState::Unknown, format!("its node's report has no room for {kind:?} {policy}")))
-            }
-            None => Err((PodState::Pending, format!("its node's agent has not taken up {kind:?} {policy} yet"))),
-            Some(found) if found.observed_generation < generation => Err((
-                PodState::Pending,
-                format!(
-                    "its node's agent works on generation {} of {kind:?} {policy}, which is at {}",
-                    found.observed_generation.unwrap_or_default(),
-                    generation.unwrap_or_default()
-                ),
-            )),
-            Some(found) => Ok(found),
-        }
-    }
-
-    fn why(&self) -> String {
-        self.reason.clone().unwrap_or_default()
     }
 }
 
@@ -412,7 +338,7 @@ fn pod_state(
         reasons.push(heard.why());
     }
     for policy in selecting {
-        if let Err((so, reason)) = heard.policy(&policy.name, policy.kind, policy.generation) {
+        if let Err((so, reason)) = heard.policy(policy) {
             state = state.min(so);
             reasons.push(reason);
         }
@@ -442,9 +368,7 @@ fn policy(of: &ListedPolicy, pods: &[PodCensus], heard: &BTreeMap<&str, Heard<'_
         let said = match heard.state {
             NodeState::NoAgent | NodeState::Silent => Err(heard.why()),
             // Its pods are not called enforced, and so the policy is not.
-            NodeState::Behind | NodeState::Reporting => {
-                heard.policy(&of.name, of.kind, of.generation).map_err(|(_, why)| why)
-            }
+            NodeState::Behind | NodeState::Reporting => heard.policy(of).map_err(|(_, why)| why),
         };
         // Neither what the node says of the policy nor what it says of the pods is enough alone.
         let unsound: Vec<&str> =
@@ -485,17 +409,3 @@ fn node(name: &str, heard: &Heard<'_>, nodes: Option<&[ListedNode]>, pods: &[Pod
         pods: Counts::of(pods.iter().filter(|pod| pod.node.as_deref() == Some(name))),
     }
 }
-
-/// A span of time in its largest unit: `45s`, `12m`, `3h`, `9d`.
-pub fn short(span: Duration) -> String {
-    let seconds = span.as_secs();
-    match seconds {
-        0..120 => format!("{seconds}s"),
-        120..7_200 => format!("{}m", seconds / 60),
-        7_200..172_800 => format!("{}h", seconds / 3_600),
-        _ => format!("{}d", seconds / 86_400),
-    }
-}
-
-#[cfg(test)]
-mod tests;

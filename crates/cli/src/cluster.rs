@@ -8,12 +8,13 @@ use sidewall_api::NodeEnforcement;
 use sidewall_api::enforcement::EnforcedKind;
 use sidewall_cluster::client::{ClientOptions, client};
 use sidewall_cluster::kube::Client;
+use sidewall_cluster::live::{self, PlacedPod};
 use sidewall_cluster::{Kinds, Reading};
 use sidewall_policy::index::Named;
 use sidewall_policy::world::World;
 use tokio::runtime::Builder;
 
-use crate::args::cluster::{ClusterArgs, Count, CountArgs, ObjectName, POD, SERVICE};
+use crate::args::cluster::{ClusterArgs, Count, CountArgs, ObjectName, POD, PodName, SERVICE};
 use crate::error::Error;
 
 /// A cluster as somebody may ask it.
@@ -39,6 +40,29 @@ impl Cluster {
     /// A name with its namespace.
     pub fn named(&self, name: &ObjectName) -> Named {
         Named::new(name.namespace.as_ref().unwrap_or(&self.namespace), &name.name)
+    }
+
+    /// The name of a pod. Of a workload's pods, which are all alike to policies, it is the first that is on a node and is to
+    /// stay.
+    ///
+    /// # Errors
+    /// [`Error::Live`]; [`Error::NoPodOf`].
+    pub async fn pod(&self, name: &PodName) -> Result<Named, Error> {
+        let (workload, name) = match name {
+            PodName::Pod(name) => return Ok(self.named(name)),
+            PodName::Of(workload, name) => (*workload, self.named(name)),
+        };
+        let selector = live::selector(&self.client, workload, &name).await?;
+        let pods = live::pods(&self.client, Some(&name.namespace)).await?;
+        let lives = |placed: &&PlacedPod| {
+            let pod = &placed.pod;
+            placed.node.is_some() && !pod.ended() && !pod.deleting && selector.matches(&pod.labels)
+        };
+        let first = pods.iter().filter(lives).map(|placed| &placed.pod.name).min();
+        match first {
+            Some(first) => Ok(Named::new(&name.namespace, first)),
+            None => Err(Error::NoPodOf { kind: workload.as_str(), name }),
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use sidewall_api::Diagnostic;
 use sidewall_cluster::client::ClientError;
 use sidewall_cluster::live::LiveError;
+use sidewall_policy::index::Named;
 
 /// Why a command could not give an answer.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +96,14 @@ pub enum Error {
     /// A probe in a cluster.
     #[error("nothing is tried in a cluster's pods: --probe is for a pod of a file")]
     ProbeOfCluster,
+    /// Something that makes pods, and has none.
+    #[error("{kind} {name} has no pod that runs: `kubectl get pods` shows why")]
+    NoPodOf {
+        /// Its kind.
+        kind: &'static str,
+        /// Its name.
+        name: Named,
+    },
     /// A node that is not there.
     #[error("there is no node {0}, or it can't be seen")]
     NoNode(String),

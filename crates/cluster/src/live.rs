@@ -1,8 +1,10 @@
 //! A cluster as it is now, read once: for commands that explain it.
 
 mod listing;
+mod workload;
 
-pub use listing::{ListedNode, ListedPolicy, PlacedPod, nodes, pods, policies};
+pub use listing::{ListedNode, ListedPolicy, PlacedPod, PolicySet, nodes, pods, policies};
+pub use workload::{Workload, selector};
 
 use crate::feed::Page;
 use crate::item::{Event, Watched};
@@ -59,6 +61,18 @@ pub enum LiveError {
         kind: &'static str,
         /// Its name.
         name: String,
+    },
+    /// What makes pods can't be read.
+    #[error("{kind} {name} can't be read: {message}")]
+    Workload {
+        /// Its kind.
+        kind: &'static str,
+        /// Its name.
+        name: String,
+        /// Why not.
+        cause: Cause,
+        /// The same in words.
+        message: String,
     },
     /// The NodeEnforcements can't be read.
     #[error("NodeEnforcement objects can't be read: {message}")]

@@ -392,6 +392,26 @@ fn live_objects_and_files_give_one_answer() {
     assert_eq!(done.code, 0, "{}", done.err);
     assert!(done.out.contains("not counted: NetworkPolicy") && done.out.contains("app:9090/TCP"), "{}", done.out);
 
+    // A pod by what made it: the first that runs. The labels tell, as they tell its controller.
+    let deployment = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: front, namespace: shop}
+spec:
+  selector: {matchLabels: {app: web}}
+  template: {metadata: {labels: {app: web}}, spec: {containers: [{name: app, image: none}]}}
+";
+    bed.admin().apply(deployment).unwrap();
+    let rights = format!("{RIGHTS}- {{apiGroups: [apps], resources: [deployments], verbs: [get]}}\n");
+    let author = bed.user("author", &rights, None);
+    let by_deployment = ["explain", "-n", "shop", "deploy/front", "shipper", "app", "--port", "metrics"];
+    let done = sidewall(&author, &by_deployment);
+    assert_eq!(done.code, 0, "{}", done.err);
+    assert!(done.out.starts_with("shop/web on n1"), "{}", done.out);
+    let done = sidewall(&viewer, &by_deployment);
+    assert_eq!(done.code, 3);
+    assert!(done.err.contains("grant get on deployments in shop"), "{}", done.err);
+
     // A container that was added to the running pod has its walls, and is asked about as any other.
     let debugger = r#"{"spec": {"ephemeralContainers": [{"name": "debugger", "image": "none"}]}}"#;
     let patch = ["-n", "shop", "patch", "pod", "web", "--subresource=ephemeralcontainers", "-p", debugger];

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use clap::{Args, ValueEnum};
 use sidewall_api::enforcement::EnforcedKind;
 use sidewall_api::names::{is_dns_label, is_dns_subdomain};
+use sidewall_cluster::live::Workload;
 
 use crate::error::Error;
 
@@ -92,6 +93,14 @@ impl ObjectName {
 
 /// How a pod of a cluster is written.
 pub const POD: [&str; 3] = ["pod", "pods", "po"];
+/// How what makes pods is written.
+const WORKLOADS: [(Workload, &[&str]); 5] = [
+    (Workload::Deployment, &["deployment", "deployments", "deploy"]),
+    (Workload::StatefulSet, &["statefulset", "statefulsets", "sts"]),
+    (Workload::DaemonSet, &["daemonset", "daemonsets", "ds"]),
+    (Workload::ReplicaSet, &["replicaset", "replicasets", "rs"]),
+    (Workload::Job, &["job", "jobs"]),
+];
 /// How a Service of a cluster is written.
 pub const SERVICE: [&str; 3] = ["service", "services", "svc"];
 
@@ -101,7 +110,28 @@ pub enum PodPlace {
     /// In a file.
     File(PathBuf),
     /// In a cluster.
-    Cluster(ObjectName),
+    Cluster(PodName),
+}
+
+/// How a pod of a cluster is named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PodName {
+    /// By its own name.
+    Pod(ObjectName),
+    /// As one of those that something makes.
+    Of(Workload, ObjectName),
+}
+
+impl PodName {
+    /// `pod/NAME`, `deploy/NAMESPACE/NAME` and the like.
+    fn of(text: &str) -> Option<Self> {
+        if let Some(name) = ObjectName::prefixed(text, &POD) {
+            return Some(Self::Pod(name));
+        }
+        WORKLOADS
+            .iter()
+            .find_map(|(workload, prefixes)| ObjectName::prefixed(text, prefixes).map(|name| Self::Of(*workload, name)))
+    }
 }
 
 impl PodPlace {
@@ -112,7 +142,7 @@ impl PodPlace {
     /// [`Error::FileOfCluster`] for a file of a cluster.
     pub fn of(path: &Path, cluster: &ClusterArgs) -> Result<Self, Error> {
         let given = cluster.is_given();
-        match path.to_str().and_then(|text| ObjectName::prefixed(text, &POD)) {
+        match path.to_str().and_then(PodName::of) {
             Some(name) if given || !path.is_file() => Ok(Self::Cluster(name)),
             None if given => Err(Error::FileOfCluster(path.to_owned())),
             _ => Ok(Self::File(path.to_owned())),
@@ -172,10 +202,13 @@ mod tests {
         let none = ClusterArgs::default();
         let here = ClusterArgs { namespace: Some("shop".to_owned()), ..ClusterArgs::default() };
         let of = |text: &str, args: &ClusterArgs| PodPlace::of(Path::new(text), args).map_err(|e| e.to_string());
-        let live = |namespace, name| Ok(PodPlace::Cluster(named(namespace, name)));
+        let live = |namespace, name| Ok(PodPlace::Cluster(PodName::Pod(named(namespace, name))));
+        let made = |workload, name| Ok(PodPlace::Cluster(PodName::Of(workload, named(None, name))));
+        assert_eq!(of("deploy/web", &none), made(Workload::Deployment, "web"));
+        assert_eq!(of("sts/web", &here), made(Workload::StatefulSet, "web"));
         assert_eq!(of("pod/web-1", &none), live(None, "web-1"));
         assert_eq!(of("po/shop/web", &here), live(Some("shop"), "web"));
-        for file in ["pod.yaml", "./pod/web", "pod/Web.yaml", "pods/a/b/c", "-", "pod/"] {
+        for file in ["pod.yaml", "./pod/web", "pod/Web.yaml", "pods/a/b/c", "-", "pod/", "policies/web"] {
             assert_eq!(of(file, &none), Ok(PodPlace::File(file.into())));
             assert!(of(file, &here).unwrap_err().contains("write pod/NAME"), "{file}");
         }

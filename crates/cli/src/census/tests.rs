@@ -1,8 +1,11 @@
 use super::*;
 use serde_json::{Value, json};
 use sidewall_api::NodeEnforcementSpec;
+use sidewall_api::NodeEnforcementStatus;
+use sidewall_api::enforcement::PolicyEnforcement;
 use sidewall_api::enforcement::{NodePodCounts, Omitted};
 use sidewall_cluster::{Kind, LocalPod};
+use std::time::Duration;
 
 use EnforcementState::{Enforced, NotEnforced, Pending};
 
@@ -298,15 +301,27 @@ fn what_does_not_run_is_not_counted() {
 fn a_policy_that_cant_be_understood_is_never_all_right() {
     let fresh = "2026-11-22T11:59:57Z";
     let pods = [placed("web", Some("n1"), "web")];
-    let policies =
-        [policy_of("odd", 1, "web", &json!({"news": 1})), policy_of("tell", 1, "db", &json!({"mode": "Audit"}))];
     let list = nodes(&["n1"]);
-    let reports = [report("n1", fresh, &[("web", Enforced)], &[("odd", 1, 1)])];
-    let census = take(&pods, &policies, Some(&list), &reports);
-    assert_eq!(census.pods[0].state, PodState::Enforced, "it isolates");
+    let odd = policy_of("odd", 4, "web", &json!({"news": 1}));
+    let tell = policy_of("tell", 1, "db", &json!({"mode": "Audit"}));
+    // Its agent does not understand it either, and says no generation then.
+    let not_understood = |mut report: (String, NodeEnforcement)| {
+        let policy = &mut report.1.status.as_mut().unwrap().policy_list[0];
+        (policy.observed_generation, policy.unreadable) = (None, Some("news?".to_owned()));
+        [report]
+    };
+    let reports = not_understood(report("n1", fresh, &[("web", Enforced)], &[("odd", 1, 1)]));
+    let census = take(&pods, &[odd, tell], Some(&list), &reports);
+    assert_eq!(census.pods[0].state, PodState::Enforced, "it isolates: {census:?}");
+    assert_eq!((census.policies[0].selected, census.policies[0].enforced), (1, 1));
     assert!(census.policies[0].unreadable.as_ref().is_some_and(|why| why.contains("news")), "{census:?}");
     assert!(census.policies[1].audit && census.policies[1].is_enforced());
     assert!(!census.is_enforced());
+    // Its agent alone does not understand it.
+    let reports = not_understood(report("n1", fresh, &[("web", Enforced)], &[("web", 1, 1)]));
+    let census = take(&pods, &[policy_of("web", 1, "web", &json!({}))], Some(&list), &reports);
+    assert_eq!((census.pods[0].state, census.policies[0].enforced), (PodState::Pending, 0), "{census:?}");
+    assert!(census.pods[0].reasons[0].contains("can't understand") && census.pods[0].reasons[0].contains("news?"));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use sidewall_policy::{Explanation, explain};
 
 use super::Answer;
 use crate::args::Explain;
-use crate::args::cluster::{ObjectName, PodPlace};
+use crate::args::cluster::{PodName, PodPlace};
 use crate::cluster::{self, Cluster, addresses};
 use crate::ends::{Names, flow};
 use crate::error::Error;
@@ -51,7 +51,7 @@ pub fn run(options: &Explain, screen: &Screen) -> Result<Answer, Error> {
     }
 }
 
-fn in_cluster(options: &Explain, name: &ObjectName, screen: &Screen) -> Result<Answer, Error> {
+fn in_cluster(options: &Explain, name: &PodName, screen: &Screen) -> Result<Answer, Error> {
     if options.name.is_some() {
         return Err(Error::FilesForCluster("--pod"));
     }
@@ -60,7 +60,7 @@ fn in_cluster(options: &Explain, name: &ObjectName, screen: &Screen) -> Result<A
     }
     let (LivePod { imagined, identity, about }, namespace) = cluster::ask(async {
         let cluster = Cluster::of(&options.cluster).await?;
-        let name = cluster.named(name);
+        let name = cluster.pod(name).await?;
         let pod = live_pod::read(&cluster, &name, options.identity.identity, &options.count).await?;
         Ok((pod, name.namespace))
     })?;

@@ -13,7 +13,7 @@ use sidewall_policy::{End, Flow, explain};
 
 use super::Answer;
 use crate::args::Matrix;
-use crate::args::cluster::{ObjectName, PodPlace};
+use crate::args::cluster::{PodName, PodPlace};
 use crate::cluster::{self, Cluster, addresses};
 use crate::ends::{NODE, Named, Names, PORT_FORWARD, UNKNOWN};
 use crate::error::Error;
@@ -82,7 +82,7 @@ pub fn run(options: &Matrix, screen: &Screen) -> Result<Answer, Error> {
     }
 }
 
-fn in_cluster(options: &Matrix, name: &ObjectName, screen: &Screen) -> Result<Answer, Error> {
+fn in_cluster(options: &Matrix, name: &PodName, screen: &Screen) -> Result<Answer, Error> {
     if options.probe {
         return Err(Error::ProbeOfCluster);
     }
@@ -94,7 +94,7 @@ fn in_cluster(options: &Matrix, name: &ObjectName, screen: &Screen) -> Result<An
     }
     let (LivePod { imagined, identity, about }, namespace) = cluster::ask(async {
         let cluster = Cluster::of(&options.cluster).await?;
-        let name = cluster.named(name);
+        let name = cluster.pod(name).await?;
         let pod = live_pod::read(&cluster, &name, options.identity.identity, &options.count).await?;
         Ok((pod, name.namespace))
     })?;

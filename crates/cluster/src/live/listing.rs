@@ -18,10 +18,10 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sidewall_api::enforcement::EnforcedKind;
 use sidewall_policy::index::Named;
-use sidewall_policy::model::Identities;
-use sidewall_policy::resolve;
+use sidewall_policy::model::{Identities, PolicyKind};
 use sidewall_policy::world::World;
-use std::collections::BTreeMap;
+use sidewall_policy::{ResolvedPod, resolve};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A pod and where it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,17 +91,57 @@ impl ListedPolicy {
     pub fn is_audit(&self) -> bool {
         self.alone.policies.first().is_some_and(|policy| !policy.spec.enforces())
     }
+}
 
-    /// Whether it says anything of a pod: it selects it, and one of its containers or edges.
-    pub fn selects(&self, pod: &LocalPod) -> bool {
-        if pod.namespace != self.name.namespace {
-            return false;
-        }
-        let identities = Identities::Cgroup { level: 0, containers: BTreeMap::new(), pods_level: 0, pods: 0 };
-        let subject = pod.subject(pod.addresses.clone(), None, identities, pod.claimed_networks(None));
-        // Whose containers can't be numbered, it may be about.
-        subject.is_ok_and(|subject| resolve(&self.alone, &subject).is_selected()) || pod.numbered.is_err()
+/// Policies together, to find out which of them are about a pod. One may keep another from that: of the proxies that select
+/// a pod, only the oldest counts.
+#[derive(Clone, Debug, Default)]
+pub struct PolicySet {
+    world: World,
+    names: BTreeSet<(EnforcedKind, Named)>,
+}
+
+impl PolicySet {
+    /// Adds a policy.
+    pub fn add(&mut self, policy: &ListedPolicy) {
+        let World { policies, network_policies, multi_network_policies, proxies, unreadable, .. } = &policy.alone;
+        self.world.policies.extend(policies.iter().cloned());
+        self.world.network_policies.extend(network_policies.iter().cloned());
+        self.world.multi_network_policies.extend(multi_network_policies.iter().cloned());
+        self.world.proxies.extend(proxies.iter().cloned());
+        self.world.unreadable.extend(unreadable.iter().cloned());
+        self.names.insert((policy.kind, policy.name.clone()));
     }
+
+    /// Those that isolate the pod, or one of its containers, in some direction, or would if they were enforced.
+    pub fn selecting(&self, pod: &LocalPod) -> BTreeSet<(EnforcedKind, Named)> {
+        let identities = Identities::Cgroup { level: 0, containers: BTreeMap::new(), pods_level: 0, pods: 0 };
+        match pod.subject(pod.addresses.clone(), None, identities, pod.claimed_networks(None)) {
+            Ok(subject) => isolating(&resolve(&self.world, &subject)),
+            // Whose containers can't be numbered, any of its namespace may be about.
+            Err(_) => self.names.iter().filter(|(_, name)| name.namespace == pod.namespace).cloned().collect(),
+        }
+    }
+}
+
+/// The policies that are about a pod.
+fn isolating(pod: &ResolvedPod) -> BTreeSet<(EnforcedKind, Named)> {
+    let layers = std::iter::once(&pod.enforced).chain(&pod.audit);
+    let edges = [&pod.edge, &pod.elsewhere].into_iter().chain(pod.attached.values().map(|attached| &attached.edge));
+    let sides = layers.flat_map(|layer| layer.parties.values()).chain(edges);
+    let isolations = sides.flat_map(|sides| sides.ingress.isolations.iter().chain(&sides.egress.isolations));
+    isolations
+        .filter_map(|isolation| {
+            let kind = match isolation.by.kind {
+                PolicyKind::ContainerNetworkPolicy => EnforcedKind::ContainerNetworkPolicy,
+                PolicyKind::SidecarProxy => EnforcedKind::SidecarProxy,
+                PolicyKind::NetworkPolicy => EnforcedKind::NetworkPolicy,
+                PolicyKind::MultiNetworkPolicy => EnforcedKind::MultiNetworkPolicy,
+                PolicyKind::Probes | PolicyKind::Guard => return None,
+            };
+            Some((kind, Named::new(&isolation.by.namespace, &isolation.by.name)))
+        })
+        .collect()
 }
 
 /// Lists the pods of a namespace, or of all.

@@ -1,6 +1,7 @@
 use super::*;
 use crate::testing::{Fake, list, status};
 use serde_json::json;
+use sidewall_api::LabelSelector;
 
 fn policy(name: &str, spec: Value) -> Value {
     json!({
@@ -140,10 +141,13 @@ async fn lists_of_a_namespace() {
     let nodes_of: Vec<_> = pods.iter().map(|pod| (pod.pod.name.as_str(), pod.node.as_deref())).collect();
     assert_eq!(nodes_of, [("web", Some("n1")), ("new", None)]);
     let listed = policies(&client, &Kinds::default(), Some("shop")).await.unwrap();
+    let mut set = PolicySet::default();
+    listed.iter().for_each(|policy| set.add(policy));
     let said: Vec<_> = listed
         .iter()
         .map(|policy| {
-            let selected = pods.iter().map(|pod| policy.selects(&pod.pod)).collect::<Vec<_>>();
+            let is = |pod: &PlacedPod| set.selecting(&pod.pod).contains(&(policy.kind, policy.name.clone()));
+            let selected = pods.iter().map(is).collect::<Vec<_>>();
             (policy.name.name.as_str(), policy.unreadable().is_some(), policy.is_audit(), selected)
         })
         .collect();
@@ -169,4 +173,52 @@ async fn lists_of_a_namespace() {
     let kinds = Kinds { multi_network_policies: Reading::Required, ..Kinds::default() };
     let error = policies(&client, &kinds, Some("shop")).await.unwrap_err().to_string();
     assert!(error.contains("install the CustomResourceDefinition of MultiNetworkPolicy"), "{error}");
+}
+
+#[test]
+fn of_two_proxies_the_older_is_about_a_pod() {
+    let proxy = |name: &str, created: &str| {
+        let object = json!({
+            "metadata": {"name": name, "namespace": "shop", "generation": 1, "creationTimestamp": created},
+            "spec": {"podSelector": {}, "listeners": [{"port": 80, "forward": {"port": 8080}, "anonymous": true}]},
+        });
+        ListedPolicy::of(Kind::SidecarProxy, object).unwrap()
+    };
+    let both = [proxy("a", "2026-02-01T00:00:00Z"), proxy("b", "2026-01-01T00:00:00Z")];
+    assert!(both.iter().all(|proxy| proxy.unreadable().is_none()), "{both:?}");
+    let mut set = PolicySet::default();
+    both.iter().for_each(|proxy| set.add(proxy));
+    let pod = json!({"metadata": {"name": "web", "namespace": "shop"}, "spec": {"containers": [{"name": "app"}]}});
+    let mut pod = LocalPod::of(&serde_json::from_value(pod).unwrap());
+    let names = |pod: &LocalPod| set.selecting(pod).into_iter().map(|(_, name)| name.name).collect::<Vec<_>>();
+    assert_eq!(names(&pod), ["b"]);
+    pod.numbered = Err("too many".to_owned());
+    assert_eq!(names(&pod), ["a", "b"]);
+    pod.namespace = "other".to_owned();
+    assert_eq!(names(&pod), [""; 0]);
+}
+
+#[tokio::test]
+async fn pods_of_a_workload() {
+    let fake = Fake::start(|call| match call.path.as_str() {
+        "/apis/apps/v1/namespaces/shop/deployments/web" => {
+            Some(crate::testing::Answer::Json(200, json!({"spec": {"selector": {"matchLabels": {"app": "web"}}}})))
+        }
+        "/apis/apps/v1/namespaces/shop/deployments/odd" => Some(crate::testing::Answer::Json(200, json!({"spec": {}}))),
+        "/apis/batch/v1/namespaces/shop/jobs/web" => Some(status(403, "Forbidden")),
+        _ => Some(status(404, "NotFound")),
+    })
+    .await;
+    let client = fake.client();
+    let ask = |workload, name| selector(&client, workload, Named::new("shop", name));
+    async fn selector(client: &Client, workload: Workload, name: Named) -> Result<LabelSelector, LiveError> {
+        super::selector(client, workload, &name).await
+    }
+    assert_eq!(ask(Workload::Deployment, "web").await.unwrap(), LabelSelector::label("app", "web"));
+    let error = ask(Workload::StatefulSet, "web").await.unwrap_err().to_string();
+    assert_eq!(error, "StatefulSet shop/web does not exist");
+    let error = ask(Workload::Job, "web").await.unwrap_err().to_string();
+    assert!(error.contains("grant get on jobs in shop"), "{error}");
+    let error = ask(Workload::Deployment, "odd").await.unwrap_err().to_string();
+    assert!(error.contains("can't be understood"), "{error}");
 }
