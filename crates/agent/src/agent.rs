@@ -3,6 +3,7 @@
 use crate::brain::{Brain, Parts, Ready};
 use crate::cni_server::Server;
 use crate::config::Config;
+use crate::flows::{self, Flows};
 use crate::found::Message;
 use crate::http::{self, Page};
 use crate::inventory::Lister;
@@ -13,7 +14,7 @@ use crate::node;
 use crate::nri_plugin::Plugin;
 use crate::pod::NodeFacts;
 use crate::standing::Standings;
-use anyhow::Context;
+use crate::watching::Watcher;
 use sidewall_cluster::client::{ClientOptions, client, in_cluster};
 use sidewall_cluster::enforcement::{EnforcementWriter, WriteTiming};
 use sidewall_cluster::events::{EventWriter, Limits};
@@ -88,7 +89,11 @@ pub async fn run(start: Start) -> anyhow::Result<()> {
     };
     let watched = Watch::start(&client, options);
     let health = watched.health();
-    serve_pages(&config, &metrics, &is_ready, &health, &mut tasks).await?;
+    serve_pages(&config, &metrics, &is_ready, &health, &mut tasks);
+
+    let (flows, hub) = Flows::start()?;
+    let flows = Arc::new(flows);
+    flows::serve(&hub, &client, &config.paths.flow_socket, &config.listen, &mut tasks);
 
     let listening = Listening::at(&config.paths.cni_socket)?;
     let server = Server {
@@ -137,6 +142,8 @@ pub async fn run(start: Start) -> anyhow::Result<()> {
         cgroups,
         memory,
         known,
+        flows,
+        watcher: Watcher::start(to.clone())?,
         remembered,
         writer: EnforcementWriter::start(&client, &node_name, WriteTiming::default()),
         events: EventWriter::start(&client, CONTROLLER, &node_name, Limits::default()),
@@ -159,13 +166,13 @@ pub async fn run(start: Start) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn serve_pages(
+fn serve_pages(
     config: &Config,
     metrics: &Arc<Metrics>,
     ready: &watch::Receiver<Ready>,
     health: &watch::Receiver<Health>,
     tasks: &mut JoinSet<()>,
-) -> anyhow::Result<()> {
+) {
     const HEALTH: &[Page] = &[Page::Healthz, Page::Readyz];
     const METRICS: &[Page] = &[Page::Metrics];
     const ALL: &[Page] = &[Page::Healthz, Page::Readyz, Page::Metrics];
@@ -176,18 +183,17 @@ async fn serve_pages(
     };
     for (address, pages) in listeners {
         let Some(address) = address else { continue };
-        let listener = http::listen(address).await.context("the agent's pages")?;
         let (metrics, ready, health) = (Arc::clone(metrics), ready.clone(), health.clone());
-        tasks.spawn(http::serve(listener, pages, move |page| match page {
+        let tell = move |page| match page {
             Page::Healthz => (true, "ok\n".to_owned()),
             Page::Readyz => tell_ready(&ready.borrow(), &health.borrow()),
             Page::Metrics => {
                 metrics.stale.set(i64::try_from(health.borrow().troubled().count()).unwrap_or(i64::MAX));
                 (true, metrics.text())
             }
-        }));
+        };
+        tasks.spawn(async move { http::serve(http::listen(address).await, pages, tell).await });
     }
-    Ok(())
 }
 
 /// Ready is who has put in force all that there was when it began. Old news do not make it unready: it does what it can, and a

@@ -14,6 +14,7 @@ mod start;
 mod steps;
 
 use crate::config::Config;
+use crate::flows::Flows;
 use crate::found::Message;
 use crate::known::Known;
 use crate::memory::{Memory, Remembered};
@@ -21,6 +22,7 @@ use crate::metrics::Metrics;
 use crate::pod::{NodeFacts, Pod};
 use crate::standing::Standings;
 use crate::waiter::Outcome;
+use crate::watching::Watcher;
 use crate::work::Workers;
 use sidewall_cluster::enforcement::EnforcementWriter;
 use sidewall_cluster::events::EventWriter;
@@ -68,6 +70,8 @@ pub struct Brain {
     network: Network,
     memory: Arc<Memory>,
     known: Known,
+    flows: Arc<Flows>,
+    watcher: Watcher,
     workers: Workers,
     writer: EnforcementWriter,
     events: EventWriter,
@@ -77,6 +81,7 @@ pub struct Brain {
     health: watch::Receiver<Health>,
     changed: Changed,
     next_status: Instant,
+    next_names: Instant,
     next_inspection: Instant,
 }
 
@@ -93,6 +98,10 @@ pub struct Parts {
     pub memory: Arc<Memory>,
     /// What is known, for who lists what the runtime has.
     pub known: Known,
+    /// Reads the flows.
+    pub flows: Arc<Flows>,
+    /// Notices changes.
+    pub watcher: Watcher,
     /// What an earlier run remembered.
     pub remembered: Vec<Remembered>,
     /// Writes this node's object.
@@ -127,6 +136,7 @@ pub struct Ready {
 struct Changed {
     status: bool,
     standings: bool,
+    names: bool,
 }
 
 impl Brain {
@@ -138,6 +148,8 @@ impl Brain {
             cgroups,
             memory,
             known,
+            flows,
+            watcher,
             remembered,
             writer,
             events,
@@ -149,7 +161,7 @@ impl Brain {
         let network = config.network();
         let now = Instant::now();
         Self {
-            workers: Workers::new(Arc::clone(&memory), to),
+            workers: Workers::new(Arc::clone(&memory), Arc::clone(&flows), to),
             nri_until: if config.paths.nri.is_some() { now + NRI_WITHIN } else { now },
             next_inspection: now + config.timing.check(),
             walls: Walls::new(World { network: network.clone(), ..World::default() }),
@@ -162,13 +174,15 @@ impl Brain {
             listed: false,
             under_way: 0,
             sources: BTreeSet::new(),
-            changed: Changed { status: true, standings: true },
+            changed: Changed { status: true, standings: true, names: true },
             config,
             node,
             cgroups,
             network,
             memory,
             known,
+            flows,
+            watcher,
             writer,
             events,
             metrics,
@@ -176,6 +190,7 @@ impl Brain {
             ready,
             health,
             next_status: now,
+            next_names: now,
         }
     }
 
@@ -231,7 +246,7 @@ impl Brain {
             Message::Inventory(inventory) => self.take_stock(inventory),
             Message::Nri => self.nri(),
             Message::Done(done) => self.done(*done),
-            Message::Stirred(sandbox) => self.inspect(&sandbox),
+            Message::Stirred { sandbox, devices } => self.inspect(&sandbox, devices),
         }
     }
 
@@ -241,6 +256,7 @@ impl Brain {
         for change in batch.changes {
             self.changed.standings |= matters_to_namespaces(&change);
             self.changed.status |= matters_to_status(&change);
+            self.changed.names |= matters_to_names(&change);
             self.walls.apply(change);
         }
         for change in batch.local {
@@ -262,7 +278,7 @@ impl Brain {
         }
         if batch.synced && !self.synced {
             self.synced = true;
-            self.changed = Changed { status: true, standings: true };
+            self.changed = Changed { status: true, standings: true, names: true };
             tracing::info!(pods = self.pods.len(), "every kind has been listed: policies are enforced from now on");
         }
     }
@@ -334,7 +350,7 @@ impl Brain {
             self.next_inspection = now + self.config.timing.check();
             let sandboxes: Vec<SandboxId> = self.by_sandbox.keys().cloned().collect();
             for sandbox in sandboxes {
-                self.inspect(&sandbox);
+                self.inspect(&sandbox, true);
             }
         }
         self.tell(now);
@@ -365,6 +381,14 @@ const fn matters_to_namespaces(change: &Change) -> bool {
             | Change::Proxy(_)
             | Change::PolicyGone(..)
             | Change::Unreadable(_)
+    )
+}
+
+/// Whether addresses may have other names now.
+const fn matters_to_names(change: &Change) -> bool {
+    matches!(
+        change,
+        Change::Pod(_) | Change::PodGone(_) | Change::Service(_) | Change::ServiceGone(_) | Change::Network(_)
     )
 }
 

@@ -5,6 +5,7 @@ use crate::devices::Device;
 use crate::memory::{self, PodUid};
 use crate::running::Running;
 use crate::wall::{Wall, WallError};
+use crate::watching::Notices;
 use crate::work::Done;
 use sidewall_cni::wire::{Answer, Detachment, Valid};
 use sidewall_netfilter::Features;
@@ -42,8 +43,13 @@ pub enum Message {
     Nri,
     /// Work is done.
     Done(Box<Done>),
-    /// Somebody has changed something in a sandbox's namespace: its tables, or its devices.
-    Stirred(SandboxId),
+    /// Somebody has changed something in a sandbox's namespace.
+    Stirred {
+        /// Which.
+        sandbox: SandboxId,
+        /// Its devices or addresses, and not only its tables.
+        devices: bool,
+    },
 }
 
 /// A pod's sandbox that was found.
@@ -74,6 +80,8 @@ pub struct Place {
     pub devices: Vec<Device>,
     /// Whether rules of ours stand there.
     pub walled: bool,
+    /// The kernel's notices; none where they can't be had, and what changes is found out by looking.
+    pub notices: Option<Notices>,
     /// The node's own addresses toward it.
     pub sources: BTreeSet<IpAddr>,
 }
@@ -112,11 +120,14 @@ impl Place {
     /// # Errors
     /// [`WallError`] where it can't be entered, or the process may not.
     pub fn open(netns: NetNs, features: Features) -> Result<Self, WallError> {
+        // Before it is looked at, so that nothing can change unnoticed between.
+        let notices =
+            Notices::open(&netns).inspect_err(|error| tracing::warn!("changes are noticed late: {error}")).ok();
         let mut wall = Box::new(Wall::open(netns, features)?);
         let walled = wall.has_rules()?;
         let devices = wall.devices()?;
         let sources = devices.iter().flat_map(|device| &device.addresses).filter_map(|to| source_toward(*to)).collect();
-        Ok(Self { wall, devices, walled, sources })
+        Ok(Self { wall, devices, walled, notices, sources })
     }
 
     /// Which namespace it is.

@@ -20,6 +20,8 @@ const CONNECTIONS: usize = 32;
 const HEAD: Duration = Duration::from_secs(5);
 /// How long a connection may last.
 const CONNECTION: Duration = Duration::from_secs(60);
+/// The wait before an address is tried again that somebody else has.
+const AGAIN: Duration = Duration::from_millis(500);
 /// The longest head of a request, in octets.
 const HEAD_MAX: usize = 16 << 10;
 
@@ -37,15 +39,30 @@ pub enum Page {
 /// What is answered: whether all is well, and a text.
 pub type Told = (bool, String);
 
-/// Listens at an address.
-///
-/// # Errors
-/// The system's word, with the address.
-pub async fn listen(address: SocketAddr) -> Result<TcpListener, std::io::Error> {
-    TcpListener::bind(address).await.map_err(|error| {
-        let text = format!("can't listen at {address}: {error}; choose another port in `listen`, or end who has it");
-        std::io::Error::new(error.kind(), text)
-    })
+/// Listens at an address, as soon as nobody else does: while one agent follows another, that may be a moment later.
+pub async fn listen(address: SocketAddr) -> TcpListener {
+    until_free(|| TcpListener::bind(address), &address.to_string()).await
+}
+
+/// Tries to listen until it can.
+pub async fn until_free<T, E, F>(try_it: impl Fn() -> F, at: &str) -> T
+where
+    E: std::fmt::Display,
+    F: Future<Output = Result<T, E>>,
+{
+    let mut told = false;
+    loop {
+        match try_it().await {
+            Ok(listener) => return listener,
+            Err(error) if std::mem::replace(&mut told, true) => {
+                tracing::debug!("still can't listen at {at}: {error}");
+            }
+            Err(error) => {
+                tracing::warn!("can't listen at {at} yet: {error}; end who has it, or choose another in `listen`");
+            }
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
 }
 
 /// Serves some pages until it is dropped.

@@ -6,6 +6,7 @@ use crate::memory::{self, PodUid, Remembered, Rules};
 use crate::running::Running;
 use crate::waiter::Waiter;
 use crate::wall::Wall;
+use crate::watching::Watching;
 use jiff::Timestamp;
 use sidewall_api::enforcement::{EnforcementState, IdentityKind};
 use sidewall_cluster::LocalPod;
@@ -45,6 +46,8 @@ pub struct Pod {
     pub waiters: Vec<Waiter>,
     /// The generation that an earlier run of the agent loaded.
     pub remembered: Option<Generation>,
+    /// Something was changed in its namespace while somebody was at it: its devices, or its tables alone.
+    pub again: Option<bool>,
     /// It ran already when it was found, without rules: whatever it did before, nobody judged.
     pub older: bool,
     /// The state that was told last, and since when it is so.
@@ -97,6 +100,8 @@ pub struct Sandbox {
     pub containers: BTreeMap<ContainerId, Container>,
     /// When it was last heard of.
     pub seen: Instant,
+    /// Who notices what changes in it.
+    pub watching: Option<Watching>,
 }
 
 /// A container that runs, or is about to.
@@ -140,6 +145,7 @@ impl Default for Pod {
             fault: None,
             waiters: Vec::new(),
             remembered: None,
+            again: None,
             older: false,
             told: (EnforcementState::Pending, Timestamp::now()),
         }

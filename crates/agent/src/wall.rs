@@ -3,10 +3,14 @@
 //! All of it blocks, for milliseconds as a rule, and so runs on threads that may.
 
 use crate::devices::{Device, devices};
+use crate::flows::Flows;
+use sidewall_flowlog::{Counts, Followed};
 use sidewall_netfilter::{Because, Features, Kernel, LoadError, NetlinkError, Unenforceable, Way, degrade};
 use sidewall_netns::{NetNs, NsId};
-use sidewall_policy::index::Fresh;
+use sidewall_policy::index::{Fresh, Planned, Step};
 use sidewall_policy::{Compiled, Generation, Ruleset, Subject, compile, guard};
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use thiserror::Error;
 
 /// The rules of one pod in the kernel.
@@ -15,6 +19,10 @@ pub struct Wall {
     netns: NetNs,
     kernel: Kernel,
     features: Features,
+    /// Who reads what its rules log.
+    followed: Option<Followed>,
+    /// What decisions were counted by rules that have been replaced.
+    counted: u64,
 }
 
 /// Why rules can't be put in force. What stood before still stands.
@@ -59,7 +67,7 @@ impl Wall {
     /// [`WallError::Netlink`].
     pub fn open(netns: NetNs, features: Features) -> Result<Self, WallError> {
         let kernel = Kernel::open(&netns)?;
-        Ok(Self { netns, kernel, features })
+        Ok(Self { netns, kernel, features, followed: None, counted: 0 })
     }
 
     /// The pod's network namespace.
@@ -104,6 +112,7 @@ impl Wall {
         }
         let generation = self.kernel.fresh_generation()?;
         let rules = self.lesser(&fresh.number(generation).ruleset)?;
+        self.counted += self.decisions().values().sum::<u64>();
         self.kernel.load(&rules, self.features.options())?;
         Ok(Entry::Loaded(None))
     }
@@ -134,7 +143,12 @@ impl Wall {
             let next = self.kernel.next_generation(current)?;
             debug_assert_eq!(next, to.generation);
         }
+        let decisions = self.decisions();
         let changed = self.kernel.change(&from, &to, self.features.options())?;
+        let anew = matches!(changed.way, Way::Loaded(_));
+        let stays = |name: &str| to.tables.iter().flat_map(|table| &table.counters).any(|counter| counter.name == name);
+        let gone = decisions.iter().filter(|(name, _)| anew || !stays(name));
+        self.counted += gone.map(|(_, packets)| packets).sum::<u64>();
         Ok(match changed.way {
             Way::Nothing => Entry::Nothing,
             Way::Amended { .. } => Entry::Amended,
@@ -147,8 +161,41 @@ impl Wall {
     /// # Errors
     /// [`WallError`].
     pub fn unload(&mut self) -> Result<Entry, WallError> {
+        self.counted += self.decisions().values().sum::<u64>();
         self.kernel.unload()?;
         Ok(Entry::Unloaded)
+    }
+
+    /// Has what the rules log read, by what they mean. The log tells; nothing rests on it.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn follow(&mut self, flows: &Flows, planned: &Planned) -> Result<(), String> {
+        if matches!(planned.step, Step::Unload) {
+            self.followed = None;
+            return Ok(());
+        }
+        let followed = flows.follow(&self.netns, self.followed.take(), Arc::clone(planned.resolved()))?;
+        self.followed = Some(followed);
+        Ok(())
+    }
+
+    /// Tells how many judgements were not logged because the rules limit that.
+    pub fn account(&mut self) {
+        if !self.followed.as_mut().is_some_and(|followed| !followed.is_broken() && followed.is_due()) {
+            return;
+        }
+        let counted = self.counted + self.decisions().values().sum::<u64>();
+        if let Some(followed) = &mut self.followed {
+            followed.account(counted);
+        }
+    }
+
+    /// The packets that were judged by decisions that are logged. They are not worth an error: they only tell how much the log
+    /// leaves out. Where nothing was logged, nothing was counted.
+    fn decisions(&mut self) -> BTreeMap<String, u64> {
+        let logged = self.followed.as_ref().is_some_and(|followed| followed.counts() != Counts::default());
+        if logged { self.kernel.decisions().unwrap_or_default() } else { BTreeMap::new() }
     }
 
     /// Denies everything, for a pod of which nothing is known.

@@ -1,6 +1,7 @@
 //! What is done in pods' namespaces, each on a thread that may wait, so that no pod's work blocks another's.
 
 use crate::devices::Device;
+use crate::flows::Flows;
 use crate::found::Message;
 use crate::memory::{Memory, MemoryError, Remembered, Rules};
 use crate::wall::{Entry, Wall, WallError};
@@ -18,8 +19,13 @@ pub enum Job {
     Step(Box<Planned>, Option<Generation>),
     /// Everything is denied.
     Guard(Box<Subject>),
-    /// Its rules, which stand, are looked at, and so are its devices.
-    Inspect(Option<Arc<Compiled>>),
+    /// What was changed in its namespace is found out, and rules are put right.
+    Inspect {
+        /// The rules that stand.
+        standing: Option<Arc<Compiled>>,
+        /// Whether its devices are looked at.
+        devices: bool,
+    },
 }
 
 /// Something to be done.
@@ -62,7 +68,7 @@ pub enum Outcome {
     /// Of [`Job::Guard`].
     Guarded(Result<Entry, WallError>),
     /// Of [`Job::Inspect`]: what had been changed and is right again; the devices as they are.
-    Inspected(Result<(Vec<String>, Vec<Device>), WallError>),
+    Inspected(Result<(Vec<String>, Option<Vec<Device>>), WallError>),
     /// The thread has ended before.
     Lost,
 }
@@ -71,22 +77,23 @@ pub enum Outcome {
 #[derive(Clone, Debug)]
 pub struct Workers {
     memory: Arc<Memory>,
+    flows: Arc<Flows>,
     to: mpsc::UnboundedSender<Message>,
 }
 
 impl Workers {
     /// Workers that say to `to` what they have done.
-    pub fn new(memory: Arc<Memory>, to: mpsc::UnboundedSender<Message>) -> Self {
-        Self { memory, to }
+    pub fn new(memory: Arc<Memory>, flows: Arc<Flows>, to: mpsc::UnboundedSender<Message>) -> Self {
+        Self { memory, flows, to }
     }
 
     /// Has something done. Must be called inside a Tokio runtime.
     pub fn start(&self, work: Work) {
-        let (memory, to) = (Arc::clone(&self.memory), self.to.clone());
+        let (memory, flows, to) = (Arc::clone(&self.memory), Arc::clone(&self.flows), self.to.clone());
         let (pod, sandbox) = (work.pod.clone(), work.sandbox.clone());
         tokio::spawn(async move {
             let began = Instant::now();
-            let done = tokio::task::spawn_blocking(move || work.run(&memory)).await.unwrap_or_else(|_| Done {
+            let done = tokio::task::spawn_blocking(move || work.run(&memory, &flows)).await.unwrap_or_else(|_| Done {
                 pod,
                 sandbox,
                 wall: None,
@@ -101,7 +108,7 @@ impl Workers {
 }
 
 impl Work {
-    fn run(self, memory: &Memory) -> Done {
+    fn run(self, memory: &Memory, flows: &Flows) -> Done {
         let began = Instant::now();
         let Self { pod, sandbox, mut wall, remember, job } = self;
         let outcome = match job {
@@ -111,12 +118,19 @@ impl Work {
                     Step::Change { from, to, .. } => wall.change(from, to),
                     Step::Unload => wall.unload(),
                 };
+                if entry.is_ok()
+                    && let Err(error) = wall.follow(flows, &planned)
+                {
+                    tracing::warn!(namespace = %pod.namespace, pod = %pod.name, "its flows are not told: {error}");
+                }
                 Outcome::Stepped(planned, entry)
             }
             Job::Guard(subject) => Outcome::Guarded(wall.guard(&subject)),
-            Job::Inspect(standing) => {
+            Job::Inspect { standing, devices } => {
+                wall.account();
                 let repaired = standing.map_or(Ok(Vec::new()), |standing| wall.repair(&standing));
-                Outcome::Inspected(repaired.and_then(|repaired| Ok((repaired, wall.devices()?))))
+                let devices = |repaired| Ok((repaired, devices.then(|| wall.devices()).transpose()?));
+                Outcome::Inspected(repaired.and_then(devices))
             }
         };
         let forgotten = match (&outcome, remember) {

@@ -41,6 +41,9 @@ pub enum Place {
 }
 
 impl Decision {
+    /// What the text of every decision begins with, in the log and nowhere else.
+    pub const PREFIX: &'static str = "sw:";
+
     /// An enforced denial.
     pub const fn denied(place: Place) -> Self {
         Self { place, action: Action::Deny, audit: false }
@@ -55,7 +58,7 @@ impl Decision {
 impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let audit = if self.audit { "audit-" } else { "" };
-        write!(f, "sw:{audit}{}/", self.action)?;
+        write!(f, "{}{audit}{}/", Self::PREFIX, self.action)?;
         match self.place {
             Place::Egress(party) => write!(f, "egress/{party}"),
             Place::Ingress(party) => write!(f, "ingress/{party}"),
@@ -88,7 +91,7 @@ impl FromStr for Decision {
 }
 
 fn parse(text: &str) -> Option<Decision> {
-    let mut parts = text.strip_prefix("sw:")?.split('/');
+    let mut parts = text.strip_prefix(Decision::PREFIX)?.split('/');
     let (action, audit) = match parts.next()? {
         "deny" => (Action::Deny, false),
         "allow" => (Action::Allow, false),

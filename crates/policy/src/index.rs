@@ -171,6 +171,26 @@ impl Index {
         &self.unreadable
     }
 
+    /// Where things are.
+    pub const fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The pods, in no order that means anything.
+    pub fn pods(&self) -> impl Iterator<Item = crate::world::Pod> + '_ {
+        self.workloads.pods()
+    }
+
+    /// The Services.
+    pub fn services(&self) -> impl Iterator<Item = &crate::world::Service> {
+        self.services.all()
+    }
+
+    /// Every address that is a Service's: the ranges, and the known addresses.
+    pub fn service_addresses(&self) -> Addresses {
+        Addresses::clone(self.services.addresses())
+    }
+
     /// The subjects, in the order of their names.
     pub fn subjects(&self) -> impl Iterator<Item = (SubjectId, &Subject)> {
         self.by_name.values().map(|id| (*id, &self.subjects[id.0].subject))

@@ -4,6 +4,7 @@ use super::Brain;
 use crate::found::{Found, Place};
 use crate::pod::{Sandbox, Slot};
 use crate::waiter::{Outcome, Waiter, Waits};
+use crate::watching::{Notices, Watcher, Watching};
 use sidewall_cni::wire::{Answer, Detachment, Free, Reason, Valid};
 use sidewall_policy::index::Named;
 use sidewall_runtime_ids::SandboxId;
@@ -73,7 +74,7 @@ impl Brain {
     /// A sandbox is there. `fresh`: its network has just been made.
     pub(super) fn sandbox(&mut self, found: Found, fresh: bool) {
         let Found { id, pod: name, uid, handler, made, reported, place } = found;
-        let Some(Place { wall, devices, walled, sources }) = place else { return };
+        let Some(Place { wall, devices, walled, notices, sources }) = place else { return };
         self.sources.extend(sources);
         let netns = wall.id();
         let now = Instant::now();
@@ -107,6 +108,7 @@ impl Brain {
                     foreign: std::collections::BTreeSet::new(),
                     containers: std::collections::BTreeMap::new(),
                     seen: now,
+                    watching: notices.and_then(|notices| listen(&self.watcher, &id, notices)),
                 });
                 pod.wall = Slot::Idle(wall);
                 pod.walled = walled;
@@ -203,4 +205,9 @@ impl Brain {
             _ => {}
         }
     }
+}
+
+fn listen(watcher: &Watcher, id: &SandboxId, notices: Notices) -> Option<Watching> {
+    let watching = watcher.watch(id.clone(), notices);
+    watching.inspect_err(|error| tracing::warn!(sandbox = %id, "changes are noticed late: {error}")).ok()
 }

@@ -11,11 +11,15 @@ use sidewall_cni::state::Standing;
 use sidewall_policy::ResolvedPod;
 use sidewall_policy::index::Named;
 use sidewall_policy::model::{PolicyKind, PolicyName, Sides};
+use sidewall_policy::record::Names;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The shortest time between two looks at everything.
 const BETWEEN: Duration = Duration::from_millis(250);
+/// The shortest time between two looks at who has which address. Records bear the names that were known then.
+const NAMES: Duration = Duration::from_secs(5);
 /// The most differences of a repair that are named.
 const DIFFERENCES: usize = 3;
 
@@ -29,6 +33,11 @@ impl Brain {
             self.leave_standings();
         }
         self.tell_ready();
+        if self.changed.names && now >= self.next_names {
+            self.changed.names = false;
+            self.next_names = now + NAMES;
+            self.flows.set_names(Arc::new(Names::of_index(self.walls.index())));
+        }
         if self.changed.status && now >= self.next_status && self.listed {
             self.changed.status = false;
             self.next_status = now + BETWEEN;
@@ -83,13 +92,13 @@ impl Brain {
             status.pods.total += i32::from(own_network);
             let resolved = self.walls.resolved(id);
             let pending = self.walls.is_pending(id);
-            if !(resolved.is_some_and(ResolvedPod::is_selected) || pending && pod.walled) {
+            if !(resolved.is_some_and(|resolved| resolved.is_selected()) || pending && pod.walled) {
                 continue;
             }
             let state = state(pod, pending);
             *counts.entry(state).or_default() += 1;
             count(&mut status.pods, state);
-            for policy in resolved.map(selecting).unwrap_or_default() {
+            for policy in resolved.map(|resolved| selecting(resolved)).unwrap_or_default() {
                 let of_policy = policies.entry(policy).or_default();
                 of_policy.0 += 1;
                 of_policy.1 += i32::from(state == EnforcementState::Enforced);

@@ -91,15 +91,18 @@ impl Brain {
         self.workers.start(Work { pod: name.clone(), sandbox, wall, remember, job: Job::Guard(subject) });
     }
 
-    /// Has a pod's namespace looked at: its rules, if they stand, and its devices.
-    pub(super) fn inspect(&mut self, sandbox: &SandboxId) {
+    /// Has a pod's namespace looked at: its rules, if they stand, and where asked its devices.
+    pub(super) fn inspect(&mut self, sandbox: &SandboxId, devices: bool) {
         let Some(name) = self.by_sandbox.get(sandbox).cloned() else { return };
         let Some(pod) = self.pods.get_mut(&name).filter(|pod| !pod.is_nowhere()) else { return };
         let standing = pod.subject.and_then(|id| self.walls.standing(id)).map(Arc::clone);
-        // Where somebody is at it, the next round will look.
-        let Some(wall) = pod.take_wall() else { return };
+        let Some(wall) = pod.take_wall() else {
+            // Whoever is at it may have looked before this.
+            pod.again = Some(pod.again.unwrap_or(false) || devices);
+            return;
+        };
         self.under_way += 1;
-        let job = Job::Inspect(standing);
+        let job = Job::Inspect { standing, devices };
         self.workers.start(Work { pod: name, sandbox: sandbox.clone(), wall, remember: None, job });
     }
 
@@ -119,7 +122,8 @@ impl Brain {
             Some(wall) => pod.wall = Slot::Idle(wall),
             None => pod.wall = Slot::Empty,
         }
-        self.changed.status = true;
+        let again = pod.again.take();
+        self.changed.status |= !matches!(outcome, Outcome::Inspected(Ok(_)));
         match outcome {
             Outcome::Stepped(planned, Ok(entry)) => {
                 self.metrics.stepped(&entry, took);
@@ -144,8 +148,10 @@ impl Brain {
                     self.metrics.repairs.inc();
                     self.tell_repaired(&name, &repaired);
                 }
-                let Some(sandbox) = self.pods.get_mut(&name).and_then(|pod| pod.sandbox.as_mut()) else { return };
-                if sandbox.devices != devices {
+                let sandbox = self.pods.get_mut(&name).and_then(|pod| pod.sandbox.as_mut());
+                if let Some((devices, sandbox)) = devices.zip(sandbox)
+                    && sandbox.devices != devices
+                {
                     sandbox.devices = devices;
                     self.refresh(&name);
                 }
@@ -158,6 +164,9 @@ impl Brain {
                 self.forget_sandbox(&sandbox);
                 tracing::error!(namespace = %name.namespace, pod = %name.name, "a worker has ended before its work was done");
             }
+        }
+        if let Some(devices) = again {
+            self.inspect(&sandbox, devices);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::error::NetlinkError;
 use crate::netlink::Request;
 use crate::slot::Slot;
 use crate::wire::{Attributes, Message};
+use sidewall_flow::Decision;
 use sidewall_policy::ruleset::Family;
 use std::collections::BTreeMap;
 
@@ -19,6 +20,16 @@ impl Kernel {
     /// [`NetlinkError`].
     pub fn counters(&mut self) -> Result<BTreeMap<String, Count>, NetlinkError> {
         self.counters_of(abi::NFPROTO_UNSPEC)
+    }
+
+    /// How many packets each decision was made of that is logged, since the ruleset was loaded.
+    ///
+    /// # Errors
+    /// [`NetlinkError`].
+    pub fn decisions(&mut self) -> Result<BTreeMap<String, u64>, NetlinkError> {
+        let is_decision = |name: &str| format!("{}{name}", Decision::PREFIX).parse::<Decision>().is_ok();
+        let all = self.counters()?.into_iter();
+        Ok(all.filter(|(name, _)| is_decision(name)).map(|(name, count)| (name, count.packets)).collect())
     }
 
     /// What one named counter has counted; `None` where there is none of that name.

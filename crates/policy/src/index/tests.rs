@@ -306,7 +306,7 @@ fn walls_stand_as_a_fresh_resolve_and_compile_would_have_them() {
                     continue;
                 }
                 let resolved = resolve(&world, subject);
-                assert_eq!(walls.resolved(id), Some(&resolved), "seed {seed}, step {step}");
+                assert_eq!(walls.resolved(id).map(|standing| &**standing), Some(&resolved), "seed {seed}, step {step}");
                 let generation = walls.standing(id).map(|stands| stands.ruleset.generation);
                 let fresh = resolved.is_selected().then(|| compile(&resolved, generation.unwrap_or(Generation::FIRST)));
                 assert_eq!(walls.standing(id).map(|standing| &**standing), fresh.as_ref(), "seed {seed}, step {step}");

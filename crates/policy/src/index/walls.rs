@@ -31,7 +31,7 @@ pub struct Walls {
 /// What stands in a pod's network namespace.
 #[derive(Debug)]
 struct Stands {
-    resolved: ResolvedPod,
+    resolved: Arc<ResolvedPod>,
     /// None where no policy says anything of the pod.
     compiled: Option<Arc<Compiled>>,
 }
@@ -45,7 +45,7 @@ pub struct Planned {
     pub name: Named,
     /// What is to be done.
     pub step: Step,
-    resolved: ResolvedPod,
+    resolved: Arc<ResolvedPod>,
     turn: u64,
 }
 
@@ -94,6 +94,13 @@ impl Fresh {
     }
 }
 
+impl Planned {
+    /// What the policies mean for the pod by what is to be done.
+    pub const fn resolved(&self) -> &Arc<ResolvedPod> {
+        &self.resolved
+    }
+}
+
 impl Walls {
     /// The walls of a world, without subjects.
     pub fn new(world: World) -> Self {
@@ -130,7 +137,7 @@ impl Walls {
     /// planned again only when what was planned before is [done](Self::done) or has failed.
     pub fn plan(&mut self, id: SubjectId) -> Option<Planned> {
         let resolved = self.index.resolve(id);
-        let Some(resolved) = resolved else {
+        let Some(resolved) = resolved.map(Arc::new) else {
             self.pending.remove(&id);
             return None;
         };
@@ -146,7 +153,7 @@ impl Walls {
                 let (to, change) = compile_next(&resolved, &from);
                 // Counters may count something else without a rule being another.
                 if change.is_empty() && to.meanings == from.meanings {
-                    self.stands.insert(id, Stands { resolved: resolved.clone(), compiled: Some(from) });
+                    self.stands.insert(id, Stands { resolved: Arc::clone(&resolved), compiled: Some(from) });
                     None
                 } else {
                     Some(Step::Change { from, to: Arc::new(to), change })
@@ -155,7 +162,7 @@ impl Walls {
             (Some(_), false) => Some(Step::Unload),
             (None, false) if self.lost.contains(&id) => Some(Step::Unload),
             (None, false) => {
-                self.stands.insert(id, Stands { resolved: resolved.clone(), compiled: None });
+                self.stands.insert(id, Stands { resolved: Arc::clone(&resolved), compiled: None });
                 None
             }
         };
@@ -208,7 +215,7 @@ impl Walls {
     }
 
     /// What the policies mean for a pod by the rules that stand.
-    pub fn resolved(&self, id: SubjectId) -> Option<&ResolvedPod> {
+    pub fn resolved(&self, id: SubjectId) -> Option<&Arc<ResolvedPod>> {
         self.stands.get(&id).map(|stands| &stands.resolved)
     }
 }

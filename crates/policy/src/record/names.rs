@@ -1,9 +1,11 @@
 //! Who has an address, as the cluster knew it when the names were made.
 
 use crate::addresses::Addresses;
+use crate::index::Index;
 use crate::resolve::{API_SERVER, DNS};
-use crate::world::World;
+use crate::world::{Network, Pod, Service, World};
 use sidewall_flow::{Protocol, RecordPeer, RecordPeerKind};
+use std::borrow::Cow;
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -36,21 +38,34 @@ enum Named {
 impl Names {
     /// The names that a cluster has. Pods that have ended or share their node's address have none.
     pub fn of(world: &World) -> Self {
-        let network = &world.network;
+        Self::made_of(&world.network, world.service_addresses(), &world.services, world.pods.iter().map(Cow::Borrowed))
+    }
+
+    /// The names that a cluster has which is kept ready for resolving.
+    pub fn of_index(index: &Index) -> Self {
+        Self::made_of(index.network(), index.service_addresses(), index.services(), index.pods().map(Cow::Owned))
+    }
+
+    fn made_of<'a>(
+        network: &Network,
+        service_addresses: Addresses,
+        services: impl IntoIterator<Item = &'a Service>,
+        pods: impl Iterator<Item = Cow<'a, Pod>>,
+    ) -> Self {
         let mut names = Self {
             known: BTreeMap::new(),
-            services: world.service_addresses(),
+            services: service_addresses,
             nodes: network.nodes.clone(),
             this_node: network.this_node.clone(),
             dns: network.dns.clone(),
             left_out: 0,
         };
         // A Service's address is judged as its own and nobody else's; so it is named.
-        for service in &world.services {
+        for service in services {
             let name = Arc::new((service.namespace.clone(), service.name.clone()));
             service.addresses.iter().for_each(|address| names.add(*address, Named::Service(Arc::clone(&name))));
         }
-        for pod in world.pods.iter().filter(|pod| !pod.ended && !pod.host_network) {
+        for pod in pods.filter(|pod| !pod.ended && !pod.host_network) {
             let name = Arc::new((pod.namespace.clone(), pod.name.clone()));
             let own = pod.addresses.iter().filter(|address| !names.services.contains(**address)).copied();
             own.collect::<Vec<_>>().into_iter().for_each(|address| names.add(address, Named::Pod(Arc::clone(&name))));
