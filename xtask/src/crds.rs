@@ -1,21 +1,19 @@
-//! `deploy/crds/*.yaml`: one file for each custom resource, written from the types of `sidewall-api`.
+//! `deploy/crds/*.yaml`: one file for each custom resource, written from the types of `sidewall-api`; the chart has copies,
+//! because Helm reads nothing outside a chart's own folder.
 //!
 //! An example of that crate prints them, so that this program compiles no Kubernetes.
-
-use std::collections::BTreeMap;
-use std::io;
-use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
 use crate::command::{self, CommandError};
-use crate::report;
+use crate::generated::{self, Files, GeneratedError};
 use crate::workspace::Workspace;
 
 #[cfg(test)]
 mod tests;
 
-const FOLDER: &str = "deploy/crds";
+const FOLDERS: [&str; 2] = ["deploy/crds", "deploy/charts/sidewall/files/crds"];
+const CHORE: &str = "cargo xtask crds";
 
 /// Why the files could not be generated, or are not current.
 #[derive(Debug, Error)]
@@ -26,52 +24,27 @@ pub enum CrdError {
     /// The generator printed something that is no list of CustomResourceDefinitions.
     #[error("the crds example of sidewall-api printed {0}")]
     Printed(&'static str),
-    /// A file could not be read, written or removed.
-    #[error("{path}: {source}")]
-    File {
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// What is there differs from what the types say.
-    #[error("{FOLDER} is not current ({0}): run `cargo xtask crds` and commit the result")]
-    Stale(String),
+    /// The files.
+    #[error(transparent)]
+    Files(#[from] GeneratedError),
 }
-
-/// The content of each generated file by its name.
-type Files = BTreeMap<String, String>;
 
 /// Writes the files, and removes those of resources that are no more.
 ///
 /// # Errors
 /// When the generator fails or a file cannot be written.
 pub fn write(workspace: &Workspace) -> Result<(), CrdError> {
-    let folder = workspace.root.join(FOLDER);
     let wanted = generate(workspace)?;
-    std::fs::create_dir_all(&folder).map_err(at(&folder))?;
-    let present = read(&folder)?;
-    for (name, content) in wanted.iter().filter(|(name, content)| present.get(*name) != Some(content)) {
-        let path = folder.join(name);
-        std::fs::write(&path, content).map_err(at(&path))?;
-        report::step(&format!("wrote {FOLDER}/{name}"));
-    }
-    for name in present.keys().filter(|name| !wanted.contains_key(*name)) {
-        let path = folder.join(name);
-        std::fs::remove_file(&path).map_err(at(&path))?;
-        report::step(&format!("removed {FOLDER}/{name}"));
-    }
-    report::step(&format!("{FOLDER} is current: {} files", wanted.len()));
-    Ok(())
+    Ok(FOLDERS.iter().try_for_each(|folder| generated::write(workspace, folder, &wanted))?)
 }
 
 /// Checks that the files are what [`write()`] would leave.
 ///
 /// # Errors
-/// [`CrdError::Stale`] naming the files, or why that could not be found out.
+/// [`GeneratedError::Stale`] naming the files, or why that could not be found out.
 pub fn check(workspace: &Workspace) -> Result<(), CrdError> {
-    let difference = difference(&generate(workspace)?, &read(&workspace.root.join(FOLDER))?);
-    if difference.is_empty() { Ok(()) } else { Err(CrdError::Stale(difference.join(", "))) }
+    let wanted = generate(workspace)?;
+    Ok(FOLDERS.iter().try_for_each(|folder| generated::check(workspace, folder, &wanted, CHORE))?)
 }
 
 fn generate(workspace: &Workspace) -> Result<Files, CrdError> {
@@ -114,41 +87,4 @@ fn file_name(document: &str) -> Option<String> {
             && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-')
     };
     (plain(plural) && plain(group)).then(|| format!("{group}_{plural}.yaml"))
-}
-
-/// The YAML files of a folder; a folder that is not there has none.
-fn read(folder: &Path) -> Result<Files, CrdError> {
-    let entries = match std::fs::read_dir(folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Files::new()),
-        Err(error) => return Err(at(folder)(error)),
-    };
-    let mut files = Files::new();
-    for entry in entries {
-        let path = entry.map_err(at(folder))?.path();
-        if let (Some(name), Some("yaml")) =
-            (path.file_name().and_then(|name| name.to_str()), path.extension().and_then(|end| end.to_str()))
-        {
-            files.insert(name.to_owned(), std::fs::read_to_string(&path).map_err(at(&path))?);
-        }
-    }
-    Ok(files)
-}
-
-/// What would have to change in `present`, in words.
-fn difference(wanted: &Files, present: &Files) -> Vec<String> {
-    let mut words: Vec<String> = Vec::new();
-    for (name, content) in wanted {
-        match present.get(name) {
-            None => words.push(format!("{name} is missing")),
-            Some(other) if other != content => words.push(format!("{name} differs")),
-            Some(_) => {}
-        }
-    }
-    words.extend(present.keys().filter(|name| !wanted.contains_key(*name)).map(|name| format!("{name} is surplus")));
-    words
-}
-
-fn at(path: &Path) -> impl Fn(io::Error) -> CrdError + '_ {
-    move |source| CrdError::File { path: path.to_owned(), source }
 }

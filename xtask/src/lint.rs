@@ -8,6 +8,7 @@ use thiserror::Error;
 use crate::command::{self, CommandError};
 use crate::crds::{self, CrdError};
 use crate::deny::{self, DenyError};
+use crate::manifests::{self, ManifestError};
 use crate::packages::{self, PackageError};
 use crate::report;
 use crate::toolchain::{self, NoComponent};
@@ -36,12 +37,14 @@ enum CheckError {
     Deny(#[from] DenyError),
     #[error(transparent)]
     Crds(#[from] CrdError),
+    #[error(transparent)]
+    Manifests(#[from] ManifestError),
 }
 
 type Check = fn(&Workspace) -> Result<(), CheckError>;
 
 /// The checks in the order of what they cost.
-const CHECKS: [(&str, Check); 5] = [
+const CHECKS: [(&str, Check); 6] = [
     ("fmt", |workspace| Ok(command::run(workspace.cargo().args(["fmt", "--all", "--check"]))?)),
     ("deny", |workspace| Ok(deny::check(workspace)?)),
     ("clippy", |workspace| {
@@ -52,7 +55,8 @@ const CHECKS: [(&str, Check); 5] = [
         let doc = ["doc", "--workspace", "--no-deps"];
         Ok(command::run(workspace.cargo().args(doc).env("RUSTDOCFLAGS", "-D warnings"))?)
     }),
-    ("generated files", |workspace| Ok(crds::check(workspace)?)),
+    ("generated CRDs", |workspace| Ok(crds::check(workspace)?)),
+    ("generated manifests", |workspace| Ok(manifests::check(workspace)?)),
 ];
 
 /// Runs every check.

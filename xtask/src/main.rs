@@ -9,7 +9,9 @@ mod command;
 mod crds;
 mod demo;
 mod deny;
+mod generated;
 mod lint;
+mod manifests;
 mod packages;
 mod parts;
 mod privileges;
@@ -40,9 +42,11 @@ enum Chore {
     Test(test::Options),
     /// Check formatting, clippy, dependencies, rustdoc, and that generated files are current
     Lint,
-    /// Write deploy/crds/*.yaml from the types of sidewall-api
+    /// Write deploy/crds/*.yaml, and the chart's copies, from the types of sidewall-api
     Crds,
-    /// Set up containerd, etcd and Kubernetes for tests that are run by hand; prints a line for the shell
+    /// Write deploy/manifests/*.yaml from the chart
+    Manifests,
+    /// Set up containerd, etcd, Kubernetes and Helm for tests that are run by hand; prints a line for the shell
     Parts,
     /// Run a side-by-side benchmark: prints a table, writes target/bench/NAME.json
     Bench(bench::Options),
@@ -66,6 +70,7 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
         Chore::Test(options) => return Ok(test::run(&workspace, &options)?),
         Chore::Lint => lint::run(&workspace)?,
         Chore::Crds => crds::write(&workspace)?,
+        Chore::Manifests => manifests::write(&workspace)?,
         Chore::Parts => parts::print(&workspace)?,
         Chore::Bench(options) => bench::run(&workspace, &options)?,
     }

@@ -1,11 +1,13 @@
-//! Third parties' programs that tests of nodes and clusters run: containerd, runc, CNI plugins, etcd, Kubernetes.
+//! Third parties' programs that tests of nodes and clusters run: containerd, runc, CNI plugins, etcd, Kubernetes, Helm.
 //!
-//! They are never installed: packages are unpacked, and Kubernetes is built, into the cache, once for each version. With a
+//! They are never installed: packages are unpacked, and Kubernetes and Helm are built, into the cache, once for each version. With a
 //! filled cache nothing is asked of any network. The tests find them by `SIDEWALL_PARTS`.
 
 mod debian;
 mod go;
+mod helm;
 mod kubernetes;
+mod module;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -47,7 +49,7 @@ pub enum PartsError {
         /// The program.
         program: String,
     },
-    /// The Go module of Kubernetes could not be understood.
+    /// The Go module of Kubernetes or Helm could not be understood.
     #[error("{path} has no {what}")]
     Module {
         /// Its go.mod.
@@ -81,7 +83,7 @@ pub enum Parts {
     None,
     /// A node's: containerd, runc, CNI plugins, busybox.
     Node,
-    /// Those and a cluster's: etcd and Kubernetes.
+    /// Those and a cluster's: etcd, Kubernetes, Helm.
     Cluster,
 }
 
@@ -102,10 +104,27 @@ pub fn ensure(workspace: &Workspace, parts: Parts) -> Result<OsString, PartsErro
         elsewhere.extend(crate::command::search_path());
         elsewhere.extend(folders.iter().cloned());
         folders.extend(debian::ensure(&elsewhere, debian::ETCD)?);
-        folders.extend(kubernetes::ensure(workspace, &elsewhere)?);
+        folders.extend(module::ensure(workspace, &kubernetes::KUBERNETES, &elsewhere)?);
+        folders.extend(module::ensure(workspace, &helm::HELM, &folders)?);
     }
     // A folder of ours has no colon in its name unless the cache's has, and then nothing could name it.
     Ok(std::env::join_paths(folders).unwrap_or_default())
+}
+
+/// The path of Helm, built where [`VARIABLE`] names no folder that has it. Any other that is on this machine is not taken: its
+/// version matters for what it writes.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn helm(workspace: &Workspace) -> Result<PathBuf, PartsError> {
+    let given = std::env::var_os(VARIABLE).unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&given).filter(|path| path.is_absolute()).collect();
+    folders.extend(module::ensure(workspace, &helm::HELM, &folders)?);
+    let programs = folders.iter().map(|folder| folder.join("helm"));
+    programs
+        .into_iter()
+        .find(|path| packages::is_program(path))
+        .ok_or_else(|| PartsError::Missing { packages: "of Helm".to_owned(), program: "helm".to_owned() })
 }
 
 /// `cargo xtask parts`: sets all up and prints the line for a shell with which the tests run by hand.

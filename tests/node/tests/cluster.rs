@@ -19,31 +19,15 @@ use sidewall_policy::world::{Network, World};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// What is deployed, of which the tests here take what an agent may do.
+const MANIFEST: &str = include_str!("../../../deploy/manifests/kubeadm.yaml");
+
 /// What an agent may do, and nothing else.
-const ROLE: &str = r#"
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRole
-metadata: {name: sidewall-agent}
-rules:
-- {apiGroups: [""], resources: [pods, namespaces, services], verbs: [list, watch]}
-- {apiGroups: [""], resources: [nodes], verbs: [get, list, watch]}
-- {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [list, watch]}
-- {apiGroups: [networking.k8s.io], resources: [servicecidrs, networkpolicies], verbs: [list, watch]}
-- {apiGroups: [sidewall.dev], resources: [containernetworkpolicies, sidecarproxies], verbs: [list, watch]}
-- {apiGroups: [k8s.cni.cncf.io], resources: [multi-networkpolicies], verbs: [list, watch]}
-- apiGroups: [apiextensions.k8s.io]
-  resources: [customresourcedefinitions]
-  verbs: [get]
-  resourceNames:
-  - containernetworkpolicies.sidewall.dev
-  - sidecarproxies.sidewall.dev
-  - multi-networkpolicies.k8s.cni.cncf.io
-- {apiGroups: [sidewall.dev], resources: [nodeenforcements], verbs: [create, patch]}
-- {apiGroups: [sidewall.dev], resources: [nodeenforcements/status], verbs: [patch]}
-- {apiGroups: [events.k8s.io], resources: [events], verbs: [create, patch]}
-- {apiGroups: [authentication.k8s.io], resources: [tokenreviews], verbs: [create]}
-- {apiGroups: [authorization.k8s.io], resources: [subjectaccessreviews], verbs: [create]}
-"#;
+fn role() -> &'static str {
+    let is_role =
+        |document: &&str| document.contains("\nkind: ClusterRole\n") && document.contains("\n  name: sidewall-agent\n");
+    MANIFEST.split("\n---\n").find(is_role).unwrap()
+}
 
 const BINDING: &str = r#"
 apiVersion: rbac.authorization.k8s.io/v1
@@ -115,7 +99,7 @@ impl Bed {
             admin.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &name]).unwrap();
         }
         admin.kubectl(&["create", "serviceaccount", "agent"]).unwrap();
-        admin.apply(&format!("{ROLE}---{BINDING}---{WORLD}")).unwrap();
+        admin.apply(&format!("{}\n---{BINDING}---{WORLD}", role())).unwrap();
         let token = admin.kubectl(&["create", "token", "agent"]).unwrap().trim().to_owned();
         let agent = control.api(&Credentials::Token(Token(token.clone()))).unwrap();
         Self { control, agent, token, _fabric: fabric }

@@ -1,0 +1,527 @@
+//! What is deployed: that a real API server takes it, and that the agent may do what it needs and nothing else. Needs root.
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sidewall_cluster::client::{ClientOptions, client};
+use sidewall_cluster::kube::api::{Patch, PatchParams};
+use sidewall_cluster::kube::core::Request;
+use sidewall_node_tests::api::{Api, Credentials, Token};
+use sidewall_node_tests::cell::output;
+use sidewall_node_tests::{ControlPlane, Fabric, parts};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const NAMESPACE: &str = "sidewall-system";
+
+/// OpenShift's kind, as far as the chart says anything of it: its API server is not to be had here, and a field that this does
+/// not know would be refused.
+const SECURITY_CONTEXT_CONSTRAINTS: &str = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: securitycontextconstraints.security.openshift.io}
+spec:
+  group: security.openshift.io
+  scope: Cluster
+  names: {kind: SecurityContextConstraints, listKind: SecurityContextConstraintsList, plural: securitycontextconstraints, singular: securitycontextconstraints}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          allowHostDirVolumePlugin: {type: boolean}
+          allowHostIPC: {type: boolean}
+          allowHostNetwork: {type: boolean}
+          allowHostPID: {type: boolean}
+          allowHostPorts: {type: boolean}
+          allowPrivilegedContainer: {type: boolean}
+          allowPrivilegeEscalation: {type: boolean}
+          allowedCapabilities: {type: array, items: {type: string}}
+          defaultAddCapabilities: {type: array, items: {type: string}}
+          requiredDropCapabilities: {type: array, items: {type: string}}
+          readOnlyRootFilesystem: {type: boolean}
+          runAsUser: {type: object, properties: {type: {type: string}}}
+          seLinuxContext: {type: object, properties: {type: {type: string}}}
+          fsGroup: {type: object, properties: {type: {type: string}}}
+          supplementalGroups: {type: object, properties: {type: {type: string}}}
+          seccompProfiles: {type: array, items: {type: string}}
+          volumes: {type: array, items: {type: string}}
+          users: {type: array, items: {type: string}}
+          groups: {type: array, items: {type: string}}
+"#;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// Runs Helm, which finds nothing of this machine's user.
+fn helm(arguments: &[&str]) -> Result<String, String> {
+    let home = tempfile::tempdir().unwrap();
+    let mut helm = Command::new(parts::node("helm").unwrap());
+    helm.env_clear().env("HOME", home.path()).current_dir(root().join("deploy/charts")).args(arguments);
+    output(&mut helm).map_err(|error| error.to_string())
+}
+
+fn rendered(values: &[&str]) -> String {
+    let sets = values.iter().flat_map(|value| ["--set", value]);
+    let arguments = ["template", "sidewall", "sidewall", "--namespace", NAMESPACE].into_iter().chain(sets);
+    helm(&arguments.collect::<Vec<_>>()).unwrap()
+}
+
+/// A control plane with our kinds and two nodes that are none.
+struct Bed {
+    control: ControlPlane,
+    _fabric: Fabric,
+}
+
+impl Bed {
+    fn new() -> Self {
+        let fabric = Fabric::new().unwrap();
+        let control = ControlPlane::start(&fabric).unwrap();
+        let admin = control.admin();
+        admin.apply(&sidewall_api::crd::crd_yaml()).unwrap();
+        for crd in sidewall_api::crd::crds() {
+            let name = format!("crd/{}", crd.metadata.name.unwrap());
+            admin.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &name]).unwrap();
+        }
+        for node in ["n1", "n2"] {
+            admin.apply(&format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {node}}}\n")).unwrap();
+        }
+        admin.kubectl(&["create", "namespace", NAMESPACE]).unwrap();
+        Self { control, _fabric: fabric }
+    }
+
+    fn admin(&self) -> &Api {
+        self.control.admin()
+    }
+
+    /// As the agent's account, with a token that `more` says what it is bound to.
+    fn agent(&self, more: &[&str]) -> Api {
+        let create = ["-n", NAMESPACE, "create", "token", "sidewall-agent"];
+        let arguments: Vec<&str> = create.into_iter().chain(more.iter().copied()).collect();
+        let token = self.admin().kubectl(&arguments).unwrap().trim().to_owned();
+        self.control.api(&Credentials::Token(Token(token))).unwrap()
+    }
+
+    /// As the agent on a node: a pod of its account is bound to it there, and the token to the pod.
+    fn agent_on(&self, node: &str) -> Api {
+        let name = format!("agent-on-{node}");
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE},
+            "spec": {
+                "nodeName": node, "serviceAccountName": "sidewall-agent",
+                "containers": [{"name": "agent", "image": "none"}],
+            },
+        });
+        self.admin().apply(&pod.to_string()).unwrap();
+        let pod = self.admin().get(&["-n", NAMESPACE, "pod", &name]).unwrap();
+        let uid = pod["metadata"]["uid"].as_str().unwrap();
+        self.agent(&["--bound-object-kind=Pod", "--bound-object-name", &name, "--bound-object-uid", uid])
+    }
+}
+
+#[test]
+fn a_real_api_server_takes_every_manifest() {
+    let bed = Bed::new();
+    let admin = bed.admin();
+    admin.apply(SECURITY_CONTEXT_CONSTRAINTS).unwrap();
+    let kind = "crd/securitycontextconstraints.security.openshift.io";
+    admin.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", kind]).unwrap();
+    admin
+        .apply("apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: node-agents}\nvalue: 1000\n")
+        .unwrap();
+    let strictly = ["apply", "--dry-run=server", "--validate=strict", "-f", "-"];
+    let mut seen = BTreeSet::new();
+    for folder in ["deploy/manifests", "deploy/golden"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            let said = admin.with_input(&strictly, &fs::read_to_string(&path).unwrap());
+            let said = said.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            assert!(said.contains("daemonset.apps/sidewall-agent"), "{said}");
+            seen.insert(path.file_stem().unwrap().to_string_lossy().into_owned());
+        }
+    }
+    for preset in ["kubeadm", "k3s", "talos", "bottlerocket", "cos", "openshift"] {
+        assert!(seen.contains(preset) && seen.contains(&format!("{preset}-uninstall")), "{seen:?}");
+    }
+    // The definitions too, as Helm brings them; and with what no other file has.
+    for values in
+        [&[][..], &["uninstall.enabled=true", "uninstall.keepRules=true"], &["nri=false", "agent.cni.install=false"]]
+    {
+        let said = admin.with_input(&strictly, &rendered(values)).unwrap();
+        assert!(said.contains("containernetworkpolicies.sidewall.dev"), "{said}");
+    }
+    // That strictness means something.
+    let wrong =
+        fs::read_to_string(root().join("deploy/manifests/kubeadm.yaml")).unwrap().replace("hostPID:", "hostPIDs:");
+    assert!(admin.with_input(&strictly, &wrong).unwrap_err().to_string().contains("hostPIDs"));
+}
+
+#[test]
+fn helm_accepts_the_chart_and_refuses_wrong_values() {
+    helm(&["lint", "--strict", "sidewall", "--quiet"]).unwrap();
+    let chart = helm(&["show", "chart", "sidewall"]).unwrap();
+    let version = format!("appVersion: {}", env!("CARGO_PKG_VERSION"));
+    assert!(chart.lines().any(|line| line == version), "{chart}");
+    for (value, field) in [
+        ("preset=kops", "preset"),
+        ("pathes.criSocket=/x", "pathes"),
+        ("paths.criSocket=run/x", "criSocket"),
+        ("agent.identity=cgroup", "identity"),
+        ("agent.listen.flows=0.0.0.0:9553", "flows"),
+        ("agent.cni.timeoutMilliseconds=5", "timeoutMilliseconds"),
+        ("agent.exemptNamespaces={Kube}", "exemptNamespaces"),
+        ("agent.timing.checkSeconds=0", "checkSeconds"),
+        ("image.digest=sha256:1", "digest"),
+        ("seccomp.type=Unconfined", "seccomp"),
+        ("updateStrategy.maxUnavailable=0", "maxUnavailable"),
+        ("nri=maybe", "nri"),
+    ] {
+        let error = helm(&["template", "sidewall", "sidewall", "--set", value]).unwrap_err();
+        assert!(error.contains(field), "{value}: {error}");
+    }
+    // Before 1.30 nothing could hold an agent to its own node.
+    let error = helm(&["template", "sidewall", "sidewall", "--kube-version=1.29.9"]).unwrap_err();
+    assert!(error.contains("1.30.0"), "{error}");
+}
+
+/// A merge patch and nothing else: kubectl looks at an object before it patches it, which an agent may not.
+fn patch(api: &Api, path: &str, name: &str, subresource: Option<&str>, change: &Value) -> Result<String, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = ClientOptions { kubeconfig: Some(api.kubeconfig()), context: None };
+        let client = client(&options).await.unwrap();
+        let (request, how, change) = (Request::new(path), PatchParams::default(), Patch::Merge(change));
+        let request = match subresource {
+            None => request.patch(name, &how, &change),
+            Some(part) => request.patch_subresource(part, name, &how, &change),
+        };
+        let answer = client.request::<Value>(request.unwrap()).await;
+        answer.map(|object| object.to_string()).map_err(|error| error.to_string())
+    })
+}
+
+fn refused<E: std::fmt::Display>(result: Result<String, E>, what: &str) {
+    let error = match result {
+        Ok(said) => panic!("{what} is allowed: {said}"),
+        Err(error) => error.to_string(),
+    };
+    assert!(error.to_lowercase().contains("forbidden"), "{what}: {error}");
+}
+
+/// What the API server itself says that somebody may, one line a rule: `VERBS GROUP/RESOURCE [NAMES]`.
+fn rules(api: &Api) -> BTreeSet<String> {
+    let review = json!({
+        "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": "default"},
+    });
+    let answer = api.with_input(&CREATE, &review.to_string()).unwrap();
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    assert_eq!(answer["status"]["incomplete"], false, "{answer}");
+    let words = |rule: &Value, field: &str| -> Vec<String> {
+        let all = rule[field].as_array().into_iter().flatten();
+        all.map(|word| word.as_str().unwrap_or_default().to_owned()).collect()
+    };
+    let mut lines = BTreeSet::new();
+    for rule in answer["status"]["resourceRules"].as_array().unwrap() {
+        for group in words(rule, "apiGroups") {
+            for resource in words(rule, "resources") {
+                let mut line = format!("{} {group}/{resource}", words(rule, "verbs").join(","));
+                for name in words(rule, "resourceNames") {
+                    line = format!("{line} {name}");
+                }
+                lines.insert(line);
+            }
+        }
+    }
+    lines
+}
+
+const NEEDED: [&str; 18] = [
+    "create,patch events.k8s.io/events",
+    "create,patch sidewall.dev/nodeenforcements",
+    "create authentication.k8s.io/tokenreviews",
+    "create authorization.k8s.io/subjectaccessreviews",
+    "get apiextensions.k8s.io/customresourcedefinitions containernetworkpolicies.sidewall.dev sidecarproxies.sidewall.dev \
+     multi-networkpolicies.k8s.cni.cncf.io",
+    "get,list,watch /nodes",
+    "list,watch /namespaces",
+    "list,watch /pods",
+    "list,watch /services",
+    "list,watch discovery.k8s.io/endpointslices",
+    "list,watch k8s.cni.cncf.io/multi-networkpolicies",
+    "list,watch networking.k8s.io/networkpolicies",
+    "list,watch networking.k8s.io/servicecidrs",
+    "list,watch sidewall.dev/containernetworkpolicies",
+    "list,watch sidewall.dev/sidecarproxies",
+    "patch sidewall.dev/nodeenforcements/status",
+    // What Kubernetes lets everybody do: ask about himself.
+    "create authorization.k8s.io/selfsubjectaccessreviews",
+    "create authorization.k8s.io/selfsubjectrulesreviews",
+];
+
+fn enforcement(node: &str) -> String {
+    json!({
+        "apiVersion": "sidewall.dev/v1alpha1", "kind": "NodeEnforcement", "metadata": {"name": node}, "spec": {"nodeName": node},
+    })
+    .to_string()
+}
+
+fn event(name: &str, controller: &str, instance: &str) -> String {
+    json!({
+        "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": name, "namespace": "default"},
+        "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": controller, "reportingInstance": instance,
+        "action": "Enforce", "reason": "NotEnforceable", "type": "Warning", "note": "words",
+        "regarding": {"apiVersion": "v1", "kind": "Pod", "namespace": "default", "name": "x"},
+    })
+    .to_string()
+}
+
+const OURS: &str = "/apis/sidewall.dev/v1alpha1/nodeenforcements";
+/// Without kubectl's own validation, for which it reads definitions that an agent may not list.
+const CREATE: [&str; 6] = ["create", "--validate=false", "-o", "json", "-f", "-"];
+const APPLY: [&str; 6] = ["apply", "--server-side", "--validate=false", "--field-manager=agent", "-f", "-"];
+
+#[test]
+fn an_agent_may_do_what_it_needs_and_nothing_else() {
+    let bed = Bed::new();
+    let admin = bed.admin();
+    admin.apply(&fs::read_to_string(root().join("deploy/manifests/kubeadm.yaml")).unwrap()).unwrap();
+    let agent = bed.agent_on("n1");
+    let list = ["selfsubjectreviews"].map(|own| format!("create authentication.k8s.io/{own}"));
+    let expected: BTreeSet<String> = NEEDED.into_iter().map(str::to_owned).chain(list).collect();
+    assert_eq!(rules(&agent), expected);
+
+    // What it needs, by real requests.
+    for watched in [
+        "pods",
+        "namespaces",
+        "services",
+        "nodes",
+        "endpointslices.discovery.k8s.io",
+        "servicecidrs.networking.k8s.io",
+        "networkpolicies.networking.k8s.io",
+        "containernetworkpolicies.sidewall.dev",
+        "sidecarproxies.sidewall.dev",
+    ] {
+        agent.kubectl(&["get", "--all-namespaces", watched]).unwrap();
+    }
+    agent.kubectl(&["get", "node", "n1"]).unwrap();
+    agent.kubectl(&["get", "crd", "containernetworkpolicies.sidewall.dev", "sidecarproxies.sidewall.dev"]).unwrap();
+    let status = json!({"status": {"pods": {"total": 1, "selected": 0, "enforced": 0, "notEnforced": 0}}});
+    agent.with_input(&APPLY, &enforcement("n1")).unwrap();
+    let tell = |api: &Api, node: &str| patch(api, OURS, node, Some("status"), &status);
+    tell(&agent, "n1").unwrap();
+    agent.with_input(&CREATE, &event("mine", "sidewall.dev/agent", "n1")).unwrap();
+    let series = json!({"series": {"count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z"}});
+    let again =
+        |api: &Api, name: &str| patch(api, "/apis/events.k8s.io/v1/namespaces/default/events", name, None, &series);
+    again(&agent, "mine").unwrap();
+    for review in [
+        json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": "nobody's"}}),
+        json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+            "spec": {"user": "a", "resourceAttributes": {"group": "sidewall.dev", "resource": "flows", "verb": "get"}},
+        }),
+    ] {
+        agent.with_input(&CREATE, &review.to_string()).unwrap();
+    }
+
+    // And what it is refused: by its role,
+    admin.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {nodeName: n1, containers: [{name: a, image: none}]}\n").unwrap_or_else(|_| {
+        // Nobody makes service accounts here.
+        admin.kubectl(&["create", "serviceaccount", "default"]).unwrap();
+        admin.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: web}\nspec: {nodeName: n1, containers: [{name: a, image: none}]}\n").unwrap()
+    });
+    let policy = json!({
+        "apiVersion": "sidewall.dev/v1alpha1", "kind": "ContainerNetworkPolicy", "metadata": {"name": "a", "namespace": "default"},
+        "spec": {"podSelector": {}},
+    });
+    refused(agent.with_input(&CREATE, &policy.to_string()), "to write policies");
+    admin.apply(&policy.to_string()).unwrap();
+    for request in [
+        &["get", "secrets", "--all-namespaces"][..],
+        &["get", "configmaps", "--all-namespaces"],
+        &["get", "serviceaccounts", "--all-namespaces"],
+        &["get", "pod", "web"],
+        &["exec", "web", "--", "true"],
+        &["logs", "web"],
+        &["label", "pod", "web", "a=b"],
+        &["delete", "pod", "web"],
+        &["run", "other", "--image=none"],
+        &["label", "node", "n1", "a=b"],
+        &["taint", "node", "n1", "a=b:NoSchedule"],
+        &["delete", "node", "n2"],
+        &["delete", "containernetworkpolicy", "a"],
+        &["get", "containernetworkpolicy", "a"],
+        &["get", "nodeenforcements"],
+        &["delete", "nodeenforcement", "n1"],
+        &["get", "crds"],
+        &["get", "crd", "nodeenforcements.sidewall.dev"],
+        &["get", "events"],
+        &["delete", "events.v1.events.k8s.io", "mine"],
+        &["create", "token", "default"],
+        &["get", "clusterroles"],
+        &["-n", NAMESPACE, "get", "daemonsets"],
+        &["-n", NAMESPACE, "get", "configmap", "sidewall-agent"],
+        &["get", "leases", "--all-namespaces"],
+        &["get", "--raw", "/metrics"],
+    ] {
+        refused(agent.kubectl(request), &request.join(" "));
+    }
+    let label = json!({"metadata": {"labels": {"a": "b"}}});
+    for (path, name, part) in [
+        ("/api/v1/nodes", "n1", None),
+        ("/api/v1/nodes", "n1", Some("status")),
+        ("/api/v1/namespaces/default/pods", "web", None),
+        ("/api/v1/namespaces/default/pods", "web", Some("ephemeralcontainers")),
+        ("/api/v1/namespaces", "default", None),
+        ("/apis/apps/v1/namespaces/sidewall-system/daemonsets", "sidewall-agent", None),
+    ] {
+        refused(patch(&agent, path, name, part, &label), path);
+    }
+
+    // and by the admission policies, which the API server knows a moment later.
+    let elsewhere = |api: &Api, node: &str| api.with_input(&APPLY, &enforcement(node));
+    let waited = sidewall_node_tests::until::until("the admission policies", LIMIT, || {
+        Ok(match elsewhere(&agent, "n2") {
+            Err(error) => Ok(error.to_string()),
+            Ok(_) => {
+                admin.kubectl(&["delete", "nodeenforcement", "n2"])?;
+                Err("n2 is written".to_owned())
+            }
+        })
+    });
+    let said = waited.unwrap();
+    assert!(said.contains("of its own node only, and its token is that of a pod on n1"), "{said}");
+    elsewhere(&agent, "n1").unwrap();
+    elsewhere(admin, "n2").unwrap();
+    refused(tell(&agent, "n2"), "another node's status");
+    tell(&bed.agent_on("n2"), "n2").unwrap();
+    // A token that is bound to no pod, or to none that has a node, is nobody's.
+    let unbound = bed.agent(&[]);
+    for node in ["n1", "n2"] {
+        let error = elsewhere(&unbound, node).unwrap_err().to_string();
+        assert!(error.contains("bound to none"), "{error}");
+    }
+    refused(unbound.with_input(&CREATE, &event("nobody", "sidewall.dev/agent", "n1")), "an event of no node");
+    for (name, controller, instance) in [("as-kubelet", "kubelet", "n1"), ("as-other", "sidewall.dev/agent", "n2")] {
+        refused(agent.with_input(&CREATE, &event(name, controller, instance)), name);
+    }
+    admin.with_input(&CREATE, &event("kubelets", "kubelet", "n1")).unwrap();
+    refused(again(&agent, "kubelets"), "to change the kubelet's event");
+    again(&agent, "mine").unwrap();
+    // Others are not concerned.
+    again(admin, "kubelets").unwrap();
+}
+
+#[test]
+fn an_agent_takes_the_startup_taint_from_its_own_node_and_nothing_else() {
+    let bed = Bed::new();
+    let admin = bed.admin();
+    admin.apply(&rendered(&["startupTaint.remove=true", "crds.install=false"])).unwrap();
+    let agent = bed.agent_on("n1");
+    let (ours, other) = (
+        json!({"key": "sidewall.dev/agent-not-ready", "effect": "NoExecute"}),
+        json!({"key": "other", "value": "x", "effect": "NoSchedule"}),
+    );
+    for node in ["n1", "n2"] {
+        let taints = json!({"spec": {"taints": [other, ours]}}).to_string();
+        admin.kubectl(&["patch", "node", node, "--type=merge", "-p", &taints]).unwrap();
+    }
+    let change = |api: &Api, node: &str, change: Value| {
+        let kind = if change.is_array() { "--type=json" } else { "--type=merge" };
+        api.kubectl(&["patch", "node", node, kind, "-p", &change.to_string()])
+    };
+    let taints = |list: Value| json!({"spec": {"taints": list}});
+    // Without its policy the role would allow this, so that it tells when the policy is known; it changes nothing that counts.
+    sidewall_node_tests::until::until("the admission policy", LIMIT, || {
+        let probed = change(&agent, "n1", json!({"metadata": {"annotations": {"probe": "x"}}}));
+        Ok(probed.map_or_else(|_| Ok(()), |_| Err("the node can be annotated".to_owned())))
+    })
+    .unwrap();
+    change(admin, "n1", json!({"metadata": {"annotations": {"probe": null}}})).unwrap();
+    for (what, node, to) in [
+        ("another node's taint", "n2", taints(json!([other]))),
+        ("all taints", "n1", taints(json!([]))),
+        ("another taint", "n1", taints(json!([ours]))),
+        ("another's value", "n1", taints(json!([{"key": "other", "value": "y", "effect": "NoSchedule"}]))),
+        ("a new taint", "n1", taints(json!([other, {"key": "new", "effect": "NoExecute"}]))),
+        ("a label", "n1", json!({"metadata": {"labels": {"a": "b"}}, "spec": {"taints": [other]}})),
+        ("an annotation", "n1", json!({"metadata": {"annotations": {"a": "b"}}})),
+        ("a finalizer", "n1", json!({"metadata": {"finalizers": ["a.example/b"]}})),
+        ("to cordon", "n1", json!({"spec": {"unschedulable": true}})),
+        ("a provider", "n1", json!({"spec": {"providerID": "a://b"}})),
+        ("a range", "n1", json!({"spec": {"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24"]}})),
+    ] {
+        refused(change(&agent, node, to), what);
+    }
+    refused(patch(&agent, "/api/v1/nodes", "n1", Some("status"), &json!({})), "the node's status");
+    refused(agent.kubectl(&["delete", "node", "n1"]), "to delete its node");
+    let unbound = bed.agent(&[]);
+    refused(change(&unbound, "n1", taints(json!([other]))), "a token that is bound to no pod");
+    change(
+        &agent,
+        "n1",
+        json!([
+            {"op": "test", "path": "/spec/taints/1", "value": ours},
+            {"op": "remove", "path": "/spec/taints/1"},
+        ]),
+    )
+    .unwrap();
+    assert_eq!(admin.get(&["node", "n1"]).unwrap()["spec"]["taints"], json!([other]));
+    assert_eq!(admin.get(&["node", "n2"]).unwrap()["spec"]["taints"], json!([other, ours]));
+}
+
+#[test]
+fn people_get_their_rights_by_kubernetes_own_roles() {
+    let bed = Bed::new();
+    let admin = bed.admin();
+    admin.apply(&fs::read_to_string(root().join("deploy/manifests/kubeadm.yaml")).unwrap()).unwrap();
+    // Kubernetes' controllers add roles up, and do not run here: what they would find is looked at.
+    let roles = admin.get(&["clusterroles", "-l", "app.kubernetes.io/name=sidewall"]).unwrap();
+    let role = |name: &str| {
+        let all = roles["items"].as_array().unwrap();
+        all.iter().find(|role| role["metadata"]["name"] == name).unwrap_or_else(|| panic!("no {name} in {roles}"))
+    };
+    let to = |name: &str| -> Vec<&str> {
+        let labels = role(name)["metadata"]["labels"].as_object().unwrap();
+        let aggregate = labels.keys().filter_map(|key| key.strip_prefix("rbac.authorization.k8s.io/aggregate-to-"));
+        aggregate.collect()
+    };
+    assert_eq!(to("sidewall-view"), ["admin", "edit", "view"]);
+    assert_eq!(to("sidewall-edit"), ["admin", "edit"]);
+    // An agent's rights are nobody's else.
+    assert!(to("sidewall-agent").is_empty());
+    let can = |who: &str, verb: &str, resource: &str| {
+        let review = json!({
+            "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
+            "spec": {
+                "user": format!("system:serviceaccount:default:{who}"),
+                "resourceAttributes": {"group": "sidewall.dev", "resource": resource, "verb": verb, "namespace": "default"},
+            },
+        });
+        let answer: Value = serde_json::from_str(&admin.with_input(&CREATE, &review.to_string()).unwrap()).unwrap();
+        answer["status"]["allowed"] == true
+    };
+    for who in ["view", "edit"] {
+        let (role, account) = (format!("--clusterrole=sidewall-{who}"), format!("--serviceaccount=default:{who}"));
+        admin.kubectl(&["create", "rolebinding", who, &role, &account]).unwrap();
+    }
+    // A binding counts from the moment at which the API server's own watch tells it.
+    sidewall_node_tests::until::until("the bindings", LIMIT, || {
+        let both = can("view", "get", "flows") && can("edit", "create", "containernetworkpolicies");
+        Ok(if both { Ok(()) } else { Err("not yet".to_owned()) })
+    })
+    .unwrap();
+    assert!(can("view", "list", "containernetworkpolicies") && can("view", "watch", "sidecarproxies"));
+    assert!(!can("view", "create", "containernetworkpolicies") && !can("view", "patch", "sidecarproxies"));
+    assert!(can("edit", "delete", "sidecarproxies"));
+    assert!(!can("edit", "patch", "nodeenforcements") && !can("edit", "get", "flows"));
+}

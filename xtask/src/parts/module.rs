@@ -1,0 +1,184 @@
+//! Programs that are built from a Go module of ours, whose go.mod names them as its tools and says in what version.
+
+use std::path::{Path, PathBuf};
+
+use super::go::{self, Version};
+use super::{PartsError, at_once, in_one_of};
+use crate::cache;
+use crate::command;
+use crate::report;
+use crate::workspace::Workspace;
+
+/// Kubernetes' client library.
+const CLIENT: &str = "k8s.io/client-go";
+
+/// What is built together.
+#[derive(Debug)]
+pub struct Source {
+    /// What people call it.
+    pub title: &'static str,
+    /// The folder of our module.
+    pub folder: &'static str,
+    /// The Go module that the programs are from.
+    pub package: &'static str,
+    /// How the folder in the cache begins; the version follows.
+    pub name: &'static str,
+    /// What it costs, in words.
+    pub cost: &'static str,
+    /// The variables of Go packages that are set, from the version: `PACKAGE.VARIABLE=VALUE`.
+    pub variables: fn(&Module) -> Vec<String>,
+}
+
+/// What a module's go.mod says.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Module {
+    /// Of the programs: `v1.34.4`.
+    pub version: String,
+    /// Of Kubernetes' client library, where it is named: `v0.34.4`. Its minor number is that of the Kubernetes it is made for.
+    pub client: Option<String>,
+    /// The oldest Go that it can be built with.
+    go: Version,
+    /// The names of the programs.
+    programs: Vec<String>,
+}
+
+/// The folder with the programs, built where the cache has none; none when the given folders have them all.
+///
+/// # Errors
+/// When they cannot be built.
+pub fn ensure(workspace: &Workspace, source: &Source, given: &[PathBuf]) -> Result<Option<PathBuf>, PartsError> {
+    let folder = workspace.root.join(source.folder);
+    let path = folder.join("go.mod");
+    let text = std::fs::read_to_string(&path).map_err(PartsError::file("read", &path))?;
+    let module = Module::parse(&text, source.package).map_err(|what| PartsError::Module { path, what })?;
+    let there = |folders: &[PathBuf]| module.programs.iter().all(|program| in_one_of(folders, program));
+    if there(given) {
+        return Ok(None);
+    }
+    let root = cache::tool(&format!("{}-{}", source.name, module.version))?;
+    if !there(std::slice::from_ref(&root)) {
+        if root.is_dir() {
+            // Left by a list of programs that was shorter.
+            std::fs::remove_dir_all(&root).map_err(PartsError::file("remove", &root))?;
+        }
+        let go = go::ensure(module.go)?;
+        report::step(&format!(
+            "build {} {} ({}) into {} (once; {})",
+            source.title,
+            module.version,
+            module.programs.join(", "),
+            root.display(),
+            source.cost
+        ));
+        build(&folder, &go, source, &module, &root)?;
+    }
+    Ok(Some(root))
+}
+
+fn build(folder: &Path, go: &Path, source: &Source, module: &Module, root: &Path) -> Result<(), PartsError> {
+    // Kept until the build is through, so that one that was interrupted goes on where it was.
+    let objects = root.with_file_name(format!("{}-{}.objects", source.name, module.version));
+    at_once(root, |into| {
+        let go = |words: &[&str]| {
+            let mut go = command::program(go);
+            go.args(words)
+                .current_dir(folder)
+                .env("CGO_ENABLED", "0")
+                .env("GOCACHE", &objects)
+                .stdout(std::io::stderr());
+            go
+        };
+        // The proxy is asked more than once: one lost connection of hundreds must not cost the whole build.
+        let download = || command::run(&mut go(&["mod", "download"]));
+        download().or_else(|_| download()).or_else(|_| download())?;
+        let mut build = go(&["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags"]);
+        build.arg(flags(source, module)).arg("-o").arg(into).arg("tool");
+        Ok(command::run(&mut build)?)
+    })?;
+    std::fs::remove_dir_all(&objects).map_err(PartsError::file("remove", &objects))
+}
+
+/// Without symbols, which nobody reads; and with the version that the programs tell.
+pub fn flags(source: &Source, module: &Module) -> String {
+    let set = (source.variables)(module).into_iter().map(|variable| format!(" -X {variable}"));
+    format!("-s -w{}", set.collect::<String>())
+}
+
+impl Module {
+    /// The names of the programs.
+    #[cfg(test)]
+    pub fn programs(&self) -> &[String] {
+        &self.programs
+    }
+
+    /// Reads a go.mod as far as it concerns us.
+    pub fn parse(text: &str, package: &str) -> Result<Self, &'static str> {
+        let (mut language, mut programs, mut block) = (None, Vec::new(), "");
+        let (mut version, mut client) = (None, None);
+        for line in text.lines() {
+            let mut words = line.split("//").next().unwrap_or_default().split_ascii_whitespace();
+            let first = words.next().unwrap_or_default();
+            let (directive, value) = match (block, first) {
+                (_, ")") => {
+                    block = "";
+                    continue;
+                }
+                ("", directive) => (directive, words.next().unwrap_or_default()),
+                (block, value) => (block, value),
+            };
+            match (directive, value) {
+                ("tool" | "require" | "replace", "(") => block = if directive == "tool" { "tool" } else { "other" },
+                ("tool", package) => programs.extend(package.rsplit('/').next().map(str::to_owned)),
+                ("go", number) => language = go::parse(number),
+                _ => {}
+            }
+            version = required(line, package).or(version);
+            client = required(line, CLIENT).or(client);
+        }
+        programs.retain(|program| !program.is_empty());
+        if programs.is_empty() {
+            return Err("list of tools");
+        }
+        Ok(Self {
+            version: version.ok_or("version of the module that the programs are from")?,
+            client,
+            go: language.ok_or("line `go VERSION`")?,
+            programs,
+        })
+    }
+}
+
+/// The version that a line of go.mod requires of a package; what is behind an arrow is a replacement.
+fn required(line: &str, package: &str) -> Option<String> {
+    let mut words = line.split_ascii_whitespace().skip_while(|word| *word != package).skip(1);
+    let version = words.next().filter(|_| !line.contains("=>"))?;
+    go::parse(version.strip_prefix('v')?).map(|_| version.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_tells_version_language_and_programs() {
+        let text = "module x\n\ngo 1.24.0\n\ntool (\n\tk8s.io/kubernetes/cmd/kubectl\n\tk8s.io/kubernetes/cmd/kubelet // a\n)\n\n\
+                    require k8s.io/kubernetes v1.34.4\n\nrequire (\n\ta.example/tool v1.0.0 // indirect\n)\n\n\
+                    replace (\n\tk8s.io/client-go => k8s.io/client-go v0.34.4\n)\n";
+        let package = "k8s.io/kubernetes";
+        assert_eq!(
+            Module::parse(text, package),
+            Ok(Module {
+                version: "v1.34.4".into(),
+                client: None,
+                go: (1, 24),
+                programs: vec!["kubectl".into(), "kubelet".into()]
+            })
+        );
+        let text = "go 1.24\ntool a/b\nrequire (\n\ta v2.0.1\n\tk8s.io/client-go v0.34.2 // indirect\n)\n";
+        let module = Module::parse(text, "a").unwrap();
+        assert_eq!((module.version.as_str(), module.client.as_deref()), ("v2.0.1", Some("v0.34.2")));
+        assert_eq!(Module::parse("module x\ngo 1.24\n", package), Err("list of tools"));
+        let error = Module::parse("go 1.24\ntool a/b\n", package);
+        assert_eq!(error, Err("version of the module that the programs are from"));
+    }
+}
