@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::flows::{self, Flows};
 use crate::found::Message;
 use crate::http::{self, Page};
+use crate::installer::{Installer, InstallerStatus};
 use crate::inventory::Lister;
 use crate::known::Known;
 use crate::memory::Memory;
@@ -89,7 +90,18 @@ pub async fn run(start: Start) -> anyhow::Result<()> {
     };
     let watched = Watch::start(&client, options);
     let health = watched.health();
-    serve_pages(&config, &metrics, &is_ready, &health, &mut tasks);
+    let installed = config.cni.install.then(|| {
+        let installer = Installer::new(config.installation());
+        let status = installer.status();
+        tasks.spawn(async move {
+            if let Err(error) = installer.run(std::future::pending()).await {
+                tracing::error!("the CNI plugin can't be installed: {error}");
+            }
+        });
+        status
+    });
+    let pages = Pages { metrics: Arc::clone(&metrics), ready: is_ready, health: health.clone(), installed };
+    pages.serve(&config, &mut tasks);
 
     let (flows, hub) = Flows::start()?;
     let flows = Arc::new(flows);
@@ -166,49 +178,70 @@ pub async fn run(start: Start) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn serve_pages(
-    config: &Config,
-    metrics: &Arc<Metrics>,
-    ready: &watch::Receiver<Ready>,
-    health: &watch::Receiver<Health>,
-    tasks: &mut JoinSet<()>,
-) {
-    const HEALTH: &[Page] = &[Page::Healthz, Page::Readyz];
-    const METRICS: &[Page] = &[Page::Metrics];
-    const ALL: &[Page] = &[Page::Healthz, Page::Readyz, Page::Metrics];
-    let both = config.listen.health.is_some() && config.listen.health == config.listen.metrics;
-    let listeners = match both {
-        true => vec![(config.listen.health, ALL)],
-        false => vec![(config.listen.health, HEALTH), (config.listen.metrics, METRICS)],
-    };
-    for (address, pages) in listeners {
-        let Some(address) = address else { continue };
-        let (metrics, ready, health) = (Arc::clone(metrics), ready.clone(), health.clone());
-        let tell = move |page| match page {
-            Page::Healthz => (true, "ok\n".to_owned()),
-            Page::Readyz => tell_ready(&ready.borrow(), &health.borrow()),
-            Page::Metrics => {
-                metrics.stale.set(i64::try_from(health.borrow().troubled().count()).unwrap_or(i64::MAX));
-                (true, metrics.text())
-            }
-        };
-        tasks.spawn(async move { http::serve(http::listen(address).await, pages, tell).await });
-    }
+/// What the pages are made of.
+#[derive(Clone)]
+struct Pages {
+    metrics: Arc<Metrics>,
+    ready: watch::Receiver<Ready>,
+    health: watch::Receiver<Health>,
+    /// None where somebody else installs the plugin.
+    installed: Option<watch::Receiver<InstallerStatus>>,
 }
 
-/// Ready is who has put in force all that there was when it began. Old news do not make it unready: it does what it can, and a
-/// node without its agent would do less.
-fn tell_ready(ready: &Ready, health: &Health) -> (bool, String) {
-    use std::fmt::Write;
-    let mut text = String::new();
-    let mut line = |well: bool, what: &str| {
-        let _ = writeln!(text, "[{}] {what}", if well { '+' } else { '-' });
-    };
-    line(ready.synced, "policies: every kind has been listed");
-    line(ready.listed, "runtime: it has said what it has");
-    line(ready.settled, &format!("rules: in force for every pod that was there ({} to go)", ready.unsettled));
-    for (kind, trouble) in health.troubled() {
-        let _ = writeln!(text, "[!] {kind}: no news come: {}", trouble.message);
+impl Pages {
+    fn serve(self, config: &Config, tasks: &mut JoinSet<()>) {
+        const HEALTH: &[Page] = &[Page::Healthz, Page::Readyz];
+        const METRICS: &[Page] = &[Page::Metrics];
+        const ALL: &[Page] = &[Page::Healthz, Page::Readyz, Page::Metrics];
+        let both = config.listen.health.is_some() && config.listen.health == config.listen.metrics;
+        let listeners = match both {
+            true => vec![(config.listen.health, ALL)],
+            false => vec![(config.listen.health, HEALTH), (config.listen.metrics, METRICS)],
+        };
+        for (address, pages) in listeners {
+            let Some(address) = address else { continue };
+            let own = self.clone();
+            tasks.spawn(
+                async move { http::serve(http::listen(address).await, pages, move |page| own.tell(page)).await },
+            );
+        }
     }
-    (ready.settled, text)
+
+    fn tell(&self, page: Page) -> (bool, String) {
+        match page {
+            Page::Healthz => (true, "ok\n".to_owned()),
+            Page::Readyz => self.tell_ready(),
+            Page::Metrics => {
+                let stale = self.health.borrow().troubled().count();
+                self.metrics.stale.set(i64::try_from(stale).unwrap_or(i64::MAX));
+                self.metrics.installed.set(i64::from(self.is_installed()));
+                (true, self.metrics.text())
+            }
+        }
+    }
+
+    fn is_installed(&self) -> bool {
+        self.installed.as_ref().is_none_or(|installed| installed.borrow().state.is_installed())
+    }
+
+    /// Ready is who is asked before pods start and has put in force all that there was when it began. Old news do not make it
+    /// unready: it does what it can, and a node without its agent would do less.
+    fn tell_ready(&self) -> (bool, String) {
+        use std::fmt::Write;
+        let ready = self.ready.borrow().clone();
+        let mut text = String::new();
+        let mut line = |well: bool, what: &str| {
+            let _ = writeln!(text, "[{}] {what}", if well { '+' } else { '-' });
+        };
+        line(ready.synced, "policies: every kind has been listed");
+        line(ready.listed, "runtime: it has said what it has");
+        line(ready.settled, &format!("rules: in force for every pod that was there ({} to go)", ready.unsettled));
+        if let Some(installed) = &self.installed {
+            line(self.is_installed(), &format!("network: {}", installed.borrow().state));
+        }
+        for (kind, trouble) in self.health.borrow().troubled() {
+            let _ = writeln!(text, "[!] {kind}: no news come: {}", trouble.message);
+        }
+        (ready.settled && self.is_installed(), text)
+    }
 }

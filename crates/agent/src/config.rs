@@ -1,6 +1,7 @@
 //! The agent's configuration file: YAML, strict, everything with a default.
 
 use crate::enforceability::Preference;
+use crate::installer;
 use ipnet::IpNet;
 use serde::Deserialize;
 use sidewall_cluster::{Kinds, Reading};
@@ -347,6 +348,16 @@ impl Config {
             daemon_set: Some(self.cni.daemon_set.clone()),
             timeout_milliseconds: Some(self.cni.timeout_milliseconds),
             converted_from: None,
+        }
+    }
+
+    /// What the installer of the plugin needs.
+    pub fn installation(&self) -> installer::Options {
+        installer::Options {
+            configuration_directory: self.cni.configuration_directory.clone(),
+            program_directory: self.cni.program_directory.clone(),
+            program: self.cni.program.clone(),
+            entry: self.entry(),
         }
     }
 

@@ -25,6 +25,7 @@ pub mod flows;
 pub mod found;
 pub mod guarded;
 pub mod http;
+pub mod installer;
 pub mod inventory;
 pub mod known;
 pub mod memory;

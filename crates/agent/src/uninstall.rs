@@ -1,7 +1,8 @@
 //! Takes away from a node everything that the agent ever made there.
 
 use crate::config::Config;
-use sidewall_cni::install::{apply, read};
+use crate::installer;
+use sidewall_cni::install::read;
 use sidewall_cni::plan;
 use sidewall_netfilter::Kernel;
 use sidewall_netns::{NetNs, NsId};
@@ -25,7 +26,7 @@ pub fn uninstall(config: &Config, keep_rules: bool, dry_run: bool) -> anyhow::Re
     }
     let mut problems = Vec::new();
     let mut remove = Removal { dry_run, problems: &mut problems };
-    remove.entries(&config.cni.configuration_directory);
+    remove.entries(config);
     if !keep_rules {
         remove.rules();
     }
@@ -57,22 +58,21 @@ impl Removal<'_> {
         println!("{}{what}", if self.dry_run { "would be " } else { "" });
     }
 
-    fn entries(&mut self, directory: &Path) {
-        let files = match read(directory) {
-            Ok(files) => files,
-            Err(error) => return self.problems.push(error.to_string()),
-        };
-        let plan = plan::uninstall(&files);
-        for step in &plan.steps {
-            self.say(&format!("restored: {}", directory.join(&step.name).display()));
+    fn entries(&mut self, config: &Config) {
+        let directory = &config.cni.configuration_directory;
+        if self.dry_run {
+            match read(directory) {
+                Ok(files) => plan::uninstall(&files)
+                    .steps
+                    .iter()
+                    .for_each(|step| self.say(&format!("restored: {}", directory.join(&step.name).display()))),
+                Err(error) => self.problems.push(error.to_string()),
+            }
+            return;
         }
-        for skipped in &plan.skipped {
-            self.problems.push(format!("{}: {}", directory.join(&skipped.file).display(), skipped.why));
-        }
-        if !self.dry_run
-            && let Err(error) = apply(directory, &plan)
-        {
-            self.problems.push(error.to_string());
+        match installer::uninstall(&config.installation()) {
+            Ok(changed) => changed.iter().for_each(|path| self.say(&format!("restored: {}", path.display()))),
+            Err(error) => self.problems.push(error.to_string()),
         }
     }
 
