@@ -5,7 +5,8 @@
 //!   into changes: names, fingerprints, what Services are made of, and which policies can't be understood.
 //! - [`live`] reads a cluster once, for commands that explain it.
 //! - [`enforcement`] writes a node's `NodeEnforcement`; [`events`] writes Kubernetes Events; neither holds up its caller.
-//! - [`client`] builds a client; [`review`] asks the API server who somebody is and what he may see.
+//! - [`client`] builds a client; [`review`] asks the API server who somebody is and what he may see; [`flows`] is the way to
+//!   the flow logs of agents.
 //!
 //! # What holds whatever the API server does
 //!
@@ -31,6 +32,7 @@ pub mod client;
 pub mod enforcement;
 pub mod events;
 mod feed;
+pub mod flows;
 mod item;
 mod kind;
 mod ledger;

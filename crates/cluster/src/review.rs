@@ -28,13 +28,18 @@ pub struct User {
     pub extra: BTreeMap<String, Vec<String>>,
 }
 
-/// A token that somebody showed. It is never shown to anybody else.
+/// A token. It is never written anywhere.
 pub struct Token(String);
 
 impl Token {
     /// A token.
     pub fn new(token: impl Into<String>) -> Self {
         Self(token.into())
+    }
+
+    /// The token itself, for whoever it is to be shown to.
+    pub fn reveal(&self) -> &str {
+        &self.0
     }
 }
 
