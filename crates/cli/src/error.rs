@@ -51,7 +51,7 @@ pub enum Error {
     Containers(#[from] sidewall_flow::ContainerIdError),
     /// A word that names no end of a flow.
     #[error(
-        "{word:?} is nobody here: write one of {}, or unknown, port-forward, node, an IP address, or NAMESPACE/POD of a Pod that is known here and has an address",
+        "{word:?} is nobody here: write one of {}, or unknown, port-forward, node, an IP address, or NAMESPACE/POD of a Pod that is known here and has an address; in a cluster also pod/NAME and svc/NAME",
         containers.join(", ")
     )]
     NoEnd {

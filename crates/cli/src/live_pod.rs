@@ -46,7 +46,7 @@ pub struct About {
     not_counted: Vec<&'static str>,
     /// What is not known, and why.
     unknown: Vec<String>,
-    /// What stands against its walls, as far as its manifest tells.
+    /// What stands against its walls, as far as the pod itself tells; and that it will soon be gone.
     warnings: Vec<String>,
     /// What the policies' authors should know of this pod.
     notes: Vec<Note>,
@@ -92,6 +92,9 @@ pub async fn read(
     // A node that reports has looked at what runs.
     if !identity_reported && let Err(error) = identity.check(&manifest, &read.world.proxies) {
         warnings.push(error.to_string());
+    }
+    if placed.pod.deleting {
+        warnings.push("the pod is being deleted: its walls stand until it is gone".to_owned());
     }
     let imagined = imagine(&manifest, read.world, identity)?;
     let (counted, not_counted) = counted(&kinds);

@@ -2,10 +2,13 @@
 //! of kubectl. Needs root.
 #![forbid(unsafe_code)]
 
+mod cli;
+
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use cli::{Done, done, sidewall};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sidewall_api::NodeEnforcementStatus;
@@ -110,31 +113,6 @@ fn pods() -> [Value; 2] {
     ]);
     let db = json!([{"name": "db", "image": "none", "ports": [{"containerPort": 5432}]}]);
     [pod("shop", "web", "web", "n1", "10.91.1.7", &web), pod("data", "db", "db", "n2", "10.91.2.9", &db)]
-}
-
-/// What a command did.
-struct Done {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Done {
-    fn json(&self) -> Value {
-        serde_json::from_str(&self.out).unwrap_or_else(|error| panic!("{error}: {} {}", self.out, self.err))
-    }
-}
-
-fn done(command: &mut Command) -> Done {
-    let output = command.stdin(Stdio::null()).output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
-    Done { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
-}
-
-/// The command as somebody runs it who has that kubeconfig.
-fn sidewall(api: &Api, arguments: &[&str]) -> Done {
-    let mut command = Command::new(parts::built("sidewall").expect("cargo build -p sidewall-cli makes it"));
-    done(command.env_clear().env("KUBECONFIG", api.kubeconfig()).current_dir("/").args(arguments))
 }
 
 struct Bed {
@@ -439,6 +417,17 @@ spec: {podSelector: {}, policyTypes: [Egress]}
     let kinds: Vec<_> = status["policies"].as_array().unwrap().iter().map(|policy| policy["kind"].clone()).collect();
     assert!(kinds.contains(&json!("NetworkPolicy")), "{status}");
 
+    // The kubeconfig says which namespace is meant, where nobody else does.
+    let config = std::fs::read_to_string(viewer.kubeconfig()).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    config["contexts"][0]["context"]["namespace"] = json!("shop");
+    config["contexts"][0]["name"] = json!("mine");
+    let own = folder.path().join("kubeconfig");
+    std::fs::write(&own, config.to_string()).unwrap();
+    let config = ["--kubeconfig", own.to_str().unwrap(), "--context", "mine"];
+    let own = json(&[&["explain", "pod/web", "shipper", "app", "--port", "metrics"], &config[..]].concat());
+    assert_eq!((own.0, &own.1["cluster"]["namespace"]), (0, &json!("shop")));
+
     // What can't be meant is said before anything is asked.
     for (arguments, said) in [
         (&["explain", "pod/web", "a", "b", "-p", "x.yaml"][..], "--policy is for a pod of a file"),
@@ -475,7 +464,9 @@ fn plugin(viewer: &Api, folder: &Path) {
     let kubectl: PathBuf = parts::kubernetes("kubectl").unwrap();
     let run = |arguments: &[&str]| {
         let mut command = Command::new(&kubectl);
-        done(command.env_clear().env("PATH", folder).env("KUBECONFIG", viewer.kubeconfig()).args(arguments))
+        // It keeps a cache at home, or else wherever it is.
+        command.env_clear().env("PATH", folder).env("HOME", folder).env("KUBECONFIG", viewer.kubeconfig());
+        done(command.args(arguments))
     };
     let done = run(&["plugin", "list"]);
     assert!(done.out.contains("kubectl-sidewall"), "{} {}", done.out, done.err);

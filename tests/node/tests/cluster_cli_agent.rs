@@ -1,0 +1,178 @@
+//! The command beside real agents: what it says is enforced is what the kernel does, and nothing else. Needs root.
+#![forbid(unsafe_code)]
+
+mod cli;
+
+use std::time::Duration;
+
+use cli::sidewall;
+use serde_json::{Value, json};
+use sidewall_node_tests::agent::{self, Agent};
+use sidewall_node_tests::until::until;
+use sidewall_node_tests::{Api, Cluster};
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+const ROLE: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: sidewall-system}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: sidewall-agent, namespace: sidewall-system}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: sidewall-agent}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}
+subjects: [{kind: ServiceAccount, name: sidewall-agent, namespace: sidewall-system}]
+"#;
+
+const SHOP: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: sidewall.dev/v1alpha1
+kind: ContainerNetworkPolicy
+metadata: {name: web, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  policyTypes: [Ingress, Egress]
+  ingress:
+  - from: [{podSelector: {matchLabels: {app: friend}}}, {container: helper}]
+    ports: [{protocol: TCP, port: 8080}]
+---
+apiVersion: sidewall.dev/v1alpha1
+kind: ContainerNetworkPolicy
+metadata: {name: helper, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  containers: [helper]
+  policyTypes: [Egress]
+  egress:
+  - to: [{container: app}]
+    ports: [{protocol: TCP, port: 8080}]
+---
+apiVersion: sidewall.dev/v1alpha1
+kind: ContainerNetworkPolicy
+metadata: {name: nobody, namespace: shop}
+spec: {podSelector: {matchLabels: {app: nobody}}, policyTypes: [Ingress]}
+"#;
+
+const SERVE: &str = "mkdir -p /tmp/www; echo hello > /tmp/www/index.html; exec httpd -f -p 8080 -h /tmp/www";
+const WAIT: &str = "exec sleep 3600";
+
+/// A pod; `drops` says whether its containers give up what they need not have.
+fn pod(name: &str, app: &str, node: &str, drops: bool, containers: &[(&str, u32, &str)]) -> Value {
+    let drop = if drops { json!(["ALL"]) } else { json!([]) };
+    let containers: Vec<_> = containers
+        .iter()
+        .map(|(name, uid, command)| {
+            json!({
+                "name": name, "image": "localhost/busybox:1", "command": ["sh", "-c", command],
+                "ports": if *name == "app" { json!([{"containerPort": 8080}]) } else { json!([]) },
+                "securityContext": {"runAsUser": uid, "capabilities": {"drop": drop}},
+            })
+        })
+        .collect();
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": name, "namespace": "shop", "labels": {"app": app}},
+        "spec": {"nodeName": node, "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false,
+                 "containers": containers},
+    })
+}
+
+/// What `status` says of a pod, once `holds` does.
+fn state_of(api: &Api, agent: &Agent<'_>, name: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    let target = format!("pod/shop/{name}");
+    let said = until(name, LIMIT, || {
+        let done = sidewall(api, &["status", &target, "--output", "json"]);
+        let pod = done.json()["pods"][0].clone();
+        Ok(if holds(&pod) { Ok(pod) } else { Err(done.out) })
+    });
+    said.unwrap_or_else(|error| panic!("{error}\n{}", agent.log()))
+}
+
+#[test]
+fn what_is_called_enforced_is_what_the_kernel_does() {
+    let cluster = Cluster::start(2).unwrap();
+    let api = cluster.api();
+    agent::install(api, &sidewall_api::crd::crd_yaml(), ROLE).unwrap();
+    // The second node has none.
+    let agent = Agent::start(&cluster.nodes()[0], cluster.control(), json!({})).unwrap();
+    api.apply(SHOP).unwrap();
+    let three = [("app", 1001, SERVE), ("helper", 1002, WAIT), ("stranger", 1003, WAIT)];
+    let pods = [
+        pod("web", "web", "node1", true, &three),
+        pod("able", "web", "node1", false, &[("app", 1001, SERVE)]),
+        pod("elsewhere", "web", "node2", true, &[("app", 1001, SERVE)]),
+        pod("friend", "friend", "node1", true, &[("main", 1001, WAIT)]),
+        pod("foe", "foe", "node1", true, &[("main", 1001, WAIT)]),
+    ];
+    api.apply(&json!({"apiVersion": "v1", "kind": "List", "items": pods}).to_string()).unwrap();
+    for name in ["web", "able", "elsewhere", "friend", "foe"] {
+        api.ready("shop", name, LIMIT).unwrap_or_else(|error| panic!("{error}\n{}", agent.log()));
+    }
+
+    let web = state_of(api, &agent, "web", |pod| pod["state"] == "Enforced");
+    assert!(web["identity"].is_string(), "{web}");
+    let policies: Vec<_> = web["policies"].as_array().unwrap().iter().map(|policy| &policy["name"]).collect();
+    assert_eq!(policies, ["helper", "web"]);
+    // NET_RAW is a runtime's default, and passes every wall.
+    let able = state_of(api, &agent, "able", |pod| pod["state"] == "NotEnforced");
+    assert!(able["reasons"].to_string().contains("NET_RAW"), "{able}");
+    let elsewhere = state_of(api, &agent, "elsewhere", |pod| pod["state"] == "NotEnforced");
+    assert!(elsewhere["reasons"].to_string().contains("no agent"), "{elsewhere}");
+    let friend = state_of(api, &agent, "friend", |pod| pod["state"] == "NotSelected");
+    assert_eq!(friend["policies"], json!([]));
+
+    // Added up: what each policy selects, and where it is in force.
+    let done = sidewall(api, &["status", "--output", "json"]);
+    assert_eq!(done.code, 1, "{}", done.out);
+    let status = done.json();
+    let numbers = |name: &str| {
+        let policy = status["policies"].as_array().unwrap().iter().find(|policy| policy["name"] == name).unwrap();
+        (policy["selected"].clone(), policy["enforced"].clone())
+    };
+    assert_eq!(numbers("web"), (json!(3), json!(1)), "{}", done.out);
+    assert_eq!(numbers("helper"), (json!(1), json!(1)), "{}", done.out);
+    assert_eq!(numbers("nobody"), (json!(0), json!(0)), "{}", done.out);
+    let states: Vec<_> = status["nodes"].as_array().unwrap().iter().map(|node| &node["state"]).collect();
+    assert_eq!(states, ["Reporting", "NoAgent"]);
+    for (target, code) in [("pod/web", 0), ("policy/helper", 0), ("policy/web", 1), ("node/node2", 1), ("pod/foe", 0)] {
+        let arguments =
+            if target.starts_with("node") { vec!["status", target] } else { vec!["status", "-n", "shop", target] };
+        let done = sidewall(api, &arguments);
+        assert_eq!(done.code, code, "{target}: {}{}", done.out, done.err);
+    }
+
+    // What is explained is what happens.
+    let address = api.get(&["-n", "shop", "pod", "web"]).unwrap()["status"]["podIP"].as_str().unwrap().to_owned();
+    let (far, near) = (format!("http://{address}:8080/index.html"), "http://127.0.0.1:8080/index.html");
+    let mut seen = Vec::new();
+    for (who, pod, container, url) in [
+        ("pod/friend", "friend", "main", far.as_str()),
+        ("pod/foe", "foe", "main", &far),
+        ("helper", "web", "helper", near),
+        ("stranger", "web", "stranger", near),
+        ("app", "web", "app", near),
+    ] {
+        let explained = sidewall(api, &["explain", "-n", "shop", "pod/web", who, "app", "--port", "8080"]);
+        assert!(explained.out.starts_with("shop/web on node1: enforced"), "{}", explained.out);
+        let fetched = api.exec("shop", pod, container, &["timeout", "2", "wget", "-q", "-O-", url]);
+        assert_eq!(explained.code == 0, fetched.is_ok(), "{who}: {}\n{fetched:?}", explained.out);
+        seen.push(fetched.is_ok());
+    }
+    assert_eq!(seen, [true, false, true, false, true]);
+
+    // A change is told as soon as it is in force: no sooner, no later.
+    api.apply(&SHOP.replace("[{podSelector: {matchLabels: {app: friend}}}, ", "[")).unwrap();
+    state_of(api, &agent, "web", |pod| pod["state"] == "Enforced");
+    let fetched = api.exec("shop", "friend", "main", &["timeout", "2", "wget", "-q", "-O-", &far]);
+    assert!(fetched.is_err(), "{fetched:?}");
+    let explained = sidewall(api, &["explain", "-n", "shop", "pod/web", "pod/friend", "app", "--port", "8080"]);
+    assert_eq!(explained.code, 1, "{}", explained.out);
+}
