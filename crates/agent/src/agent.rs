@@ -19,7 +19,8 @@ use crate::watching::Watcher;
 use sidewall_cluster::client::{ClientOptions, client, in_cluster};
 use sidewall_cluster::enforcement::{EnforcementWriter, WriteTiming};
 use sidewall_cluster::events::{EventWriter, Limits};
-use sidewall_cluster::{Health, Options, Watch};
+use sidewall_cluster::kube::Client;
+use sidewall_cluster::{Health, Options, Watch, taint};
 use sidewall_cni::serve::Listening;
 use sidewall_netfilter::Features;
 use sidewall_netns::Cgroups;
@@ -100,6 +101,10 @@ pub async fn run(start: Start) -> anyhow::Result<()> {
         });
         status
     });
+    if let Some(key) = config.startup_taint.clone() {
+        let (ready, installed) = (is_ready.clone(), installed.clone());
+        tasks.spawn(open_node(client.clone(), node_name.clone(), key, ready, installed));
+    }
     let pages = Pages { metrics: Arc::clone(&metrics), ready: is_ready, health: health.clone(), installed };
     pages.serve(&config, &mut tasks);
 
@@ -126,6 +131,7 @@ pub async fn run(start: Start) -> anyhow::Result<()> {
             features,
             cgroups: cgroups.clone(),
             list: Arc::clone(&list),
+            known: known.clone(),
             metrics: Arc::clone(&metrics),
         });
         tasks.spawn(async move { sidewall_nri::run(&options, &plugin, std::future::pending()).await });
@@ -176,6 +182,34 @@ pub async fn run(start: Start) -> anyhow::Result<()> {
     tracing::info!("the agent ends; rules stay in force");
     tasks.shutdown().await;
     Ok(())
+}
+
+/// Lets pods come to the node once they are walled there.
+async fn open_node(
+    client: Client,
+    node: String,
+    key: String,
+    mut ready: watch::Receiver<Ready>,
+    installed: Option<watch::Receiver<InstallerStatus>>,
+) {
+    if ready.wait_for(|ready| ready.settled).await.is_err() {
+        return;
+    }
+    if let Some(mut installed) = installed
+        && installed.wait_for(|installed| installed.state.is_installed()).await.is_err()
+    {
+        return;
+    }
+    let mut pause = Duration::from_millis(250);
+    loop {
+        match taint::remove(&client, &node, &key).await {
+            Ok(true) => return tracing::info!(key, "the node's taint is taken away: pods may come"),
+            Ok(false) => return,
+            Err(error) => tracing::warn!("{error}"),
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(30));
+    }
 }
 
 /// What the pages are made of.

@@ -15,6 +15,7 @@ mod steps;
 
 use crate::config::Config;
 use crate::flows::Flows;
+use crate::foreign::Owners;
 use crate::found::Message;
 use crate::known::Known;
 use crate::memory::{Memory, Remembered};
@@ -23,7 +24,7 @@ use crate::pod::{NodeFacts, Pod};
 use crate::standing::Standings;
 use crate::waiter::Outcome;
 use crate::watching::Watcher;
-use crate::work::Workers;
+use crate::work::{Tools, Workers};
 use sidewall_cluster::enforcement::EnforcementWriter;
 use sidewall_cluster::events::EventWriter;
 use sidewall_cluster::{Batch, Health, LocalChange, Watch};
@@ -159,9 +160,11 @@ impl Brain {
             health,
         } = parts;
         let network = config.network();
+        let owners = Owners::new(cgroups.clone(), &config.paths.pod_cgroups);
+        let tools = Tools { memory: Arc::clone(&memory), flows: Arc::clone(&flows), owners };
         let now = Instant::now();
         Self {
-            workers: Workers::new(Arc::clone(&memory), Arc::clone(&flows), to),
+            workers: Workers::new(Arc::new(tools), to),
             nri_until: if config.paths.nri.is_some() { now + NRI_WITHIN } else { now },
             next_inspection: now + config.timing.check(),
             walls: Walls::new(World { network: network.clone(), ..World::default() }),

@@ -126,7 +126,7 @@ impl Server {
             handler: None,
             made: BTreeMap::from([(interface.to_owned(), device)]),
             reported: Vec::new(),
-            place: Some(place),
+            place,
         })
     }
 

@@ -44,6 +44,9 @@ pub struct Config {
     pub listen: Listen,
     /// How long things may take.
     pub timing: Timing,
+    /// The key of the taint that keeps pods off the node until the agent is ready, and that the agent then takes away. It
+    /// needs the right to patch its node. Left alone where none is named.
+    pub startup_taint: Option<String>,
 }
 
 /// Where things are on the node.

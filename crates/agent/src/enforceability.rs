@@ -26,7 +26,7 @@ pub struct PodFacts {
 }
 
 /// A cgroup, as rules name it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CgroupPlace {
     /// Its id.
     pub id: CgroupId,

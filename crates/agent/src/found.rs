@@ -33,8 +33,8 @@ pub enum Message {
     Sandbox(Found),
     /// A sandbox is no more.
     SandboxGone(SandboxId),
-    /// A container is about to run its first instruction.
-    Start(Found, FoundContainer, oneshot::Sender<Result<(), Veto>>),
+    /// A container is about to run its first instruction, in a sandbox that was not known before or in one that is.
+    Start(Option<Found>, FoundContainer, oneshot::Sender<Result<(), Veto>>),
     /// A container is no more.
     ContainerGone(SandboxId, ContainerId),
     /// What the runtime has.
@@ -67,8 +67,8 @@ pub struct Found {
     pub made: BTreeMap<String, memory::Device>,
     /// The addresses that the runtime has of CNI.
     pub reported: Vec<IpAddr>,
-    /// Its namespace; none where it uses the node's.
-    pub place: Option<Place>,
+    /// Its namespace.
+    pub place: Place,
 }
 
 /// A pod's network namespace that was looked at.

@@ -130,23 +130,20 @@ impl Lister {
     async fn look(&self, status: SandboxStatus) -> Option<Found> {
         let SandboxStatus { sandbox, addresses, network, details } = status;
         let handler = details.as_ref().and_then(|details| details.handler.clone()).unwrap_or(sandbox.handler.clone());
-        let place = match network {
-            Network::Node => None,
-            Network::Pod | Network::Unknown => {
-                let (path, pid) = details.map(|details| {
-                    let specification = details.specification.as_ref();
-                    let netns = specification.and_then(|specification| specification.namespace("network"));
-                    (netns.and_then(|netns| netns.path.clone()), details.pid)
-                })?;
-                let features = self.features;
-                let opened = tokio::task::spawn_blocking(move || open(path, pid, features)).await.ok()?;
-                match opened {
-                    Ok(place) => Some(place),
-                    Err(error) => {
-                        tracing::warn!(sandbox = %sandbox.id, "a sandbox's network namespace can't be opened: {error}");
-                        return None;
-                    }
-                }
+        if network == Network::Node {
+            return None;
+        }
+        let (path, pid) = details.map(|details| {
+            let specification = details.specification.as_ref();
+            let netns = specification.and_then(|specification| specification.namespace("network"));
+            (netns.and_then(|netns| netns.path.clone()), details.pid)
+        })?;
+        let features = self.features;
+        let place = match tokio::task::spawn_blocking(move || open(path, pid, features)).await.ok()? {
+            Ok(place) => place,
+            Err(error) => {
+                tracing::warn!(sandbox = %sandbox.id, "a sandbox's network namespace can't be opened: {error}");
+                return None;
             }
         };
         Some(Found {

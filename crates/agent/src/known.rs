@@ -23,6 +23,11 @@ impl Known {
         self.with(|ids| ids.clone())
     }
 
+    /// Whether a sandbox is known.
+    pub fn has_sandbox(&self, id: &SandboxId) -> bool {
+        self.with(|ids| ids.sandboxes.contains(id))
+    }
+
     /// A sandbox is known.
     pub fn sandbox(&self, id: &SandboxId) {
         self.with(|ids| ids.sandboxes.insert(id.clone()));

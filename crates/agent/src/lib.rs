@@ -22,6 +22,7 @@ pub mod config;
 pub mod devices;
 pub mod enforceability;
 pub mod flows;
+pub mod foreign;
 pub mod found;
 pub mod guarded;
 pub mod http;

@@ -1,6 +1,7 @@
 //! What the agent does when the runtime tells of pods and containers.
 
 use crate::found::{Found, FoundContainer, Message, Place};
+use crate::known::Known;
 use crate::metrics::{Metrics, Told};
 use crate::running;
 use sidewall_netfilter::Features;
@@ -22,16 +23,23 @@ pub struct Plugin {
     pub cgroups: Option<Cgroups>,
     /// Told when the runtime should be asked for all it has.
     pub list: Arc<Notify>,
+    /// What the brain knows.
+    pub known: Known,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
 
 impl Plugin {
-    /// Looks at a sandbox, and at a container in it, on a thread that may wait.
-    async fn look(&self, pod: Pod, container: Option<Container>) -> Result<(Found, Option<FoundContainer>), Veto> {
+    /// Looks at a sandbox where it is not known, and at a container in it, on a thread that may wait.
+    async fn look(
+        &self,
+        pod: Pod,
+        container: Option<Container>,
+    ) -> Result<(Option<Found>, Option<FoundContainer>), Veto> {
         let (features, cgroups) = (self.features, self.cgroups.clone());
+        let is_known = self.known.has_sandbox(&pod.id);
         let looked = tokio::task::spawn_blocking(move || {
-            let found = found(&pod, features)?;
+            let found = (!is_known).then(|| found(&pod, features)).transpose()?;
             let container = container.map(|container| found_container(container, cgroups.as_ref())).transpose()?;
             Ok((found, container))
         });
@@ -42,6 +50,7 @@ impl Plugin {
 
     async fn starts(&self, pod: Pod, container: Container) -> Result<(), Veto> {
         if pod.network == Network::Node {
+            // Nothing can be put in force there; the status says so.
             return Ok(());
         }
         let (found, container) = self.look(pod, Some(container)).await?;
@@ -55,17 +64,16 @@ impl Plugin {
 
 /// A sandbox as NRI tells of it.
 fn found(pod: &Pod, features: Features) -> Result<Found, String> {
-    let namespace = match (&pod.network, pod.pid) {
-        (Network::Node, _) => None,
-        (Network::At(path), _) => Some(NetNs::from_path(path)),
+    let netns = match (&pod.network, pod.pid) {
+        (Network::At(path), _) => NetNs::from_path(path),
         // Made with the sandbox's process, or not told: then it is where that process is.
-        (Network::New | Network::Unknown, Some(pid)) => Some(NetNs::from_pid(pid)),
+        (Network::New | Network::Unknown, Some(pid)) => NetNs::from_pid(pid),
         (Network::New | Network::Unknown, None) => {
             return Err("the runtime does not tell its network namespace".to_owned());
         }
+        (Network::Node, _) => return Err("it uses the node's network".to_owned()),
     };
-    let namespace = namespace.transpose().map_err(|error| error.to_string())?;
-    let place = namespace.map(|netns| Place::open(netns, features)).transpose().map_err(|error| error.to_string())?;
+    let place = Place::open(netns.map_err(|error| error.to_string())?, features).map_err(|error| error.to_string())?;
     Ok(Found {
         id: pod.id.clone(),
         pod: Named::new(&pod.namespace, &pod.name),
@@ -102,7 +110,7 @@ impl Handler for Plugin {
     async fn run_pod(&self, pod: Pod) -> Result<(), Veto> {
         // What can't be looked at now is looked at before its first container starts.
         if pod.network != Network::Node
-            && let Ok((found, _)) = self.look(pod, None).await
+            && let Ok((Some(found), _)) = self.look(pod, None).await
         {
             let _ = self.to.send(Message::Sandbox(found));
         }

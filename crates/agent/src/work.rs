@@ -1,13 +1,16 @@
 //! What is done in pods' namespaces, each on a thread that may wait, so that no pod's work blocks another's.
 
 use crate::devices::Device;
+use crate::enforceability::CgroupPlace;
 use crate::flows::Flows;
+use crate::foreign::Owners;
 use crate::found::Message;
 use crate::memory::{Memory, MemoryError, Remembered, Rules};
 use crate::wall::{Entry, Wall, WallError};
 use sidewall_policy::index::{Named, Planned, Step};
 use sidewall_policy::{Compiled, Generation, Subject};
 use sidewall_runtime_ids::SandboxId;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
@@ -23,8 +26,10 @@ pub enum Job {
     Inspect {
         /// The rules that stand.
         standing: Option<Arc<Compiled>>,
-        /// Whether its devices are looked at.
+        /// Whether its devices are looked at, and who has sockets there.
         devices: bool,
+        /// The cgroups of the pod's containers.
+        own: BTreeSet<CgroupPlace>,
     },
 }
 
@@ -68,32 +73,51 @@ pub enum Outcome {
     /// Of [`Job::Guard`].
     Guarded(Result<Entry, WallError>),
     /// Of [`Job::Inspect`]: what had been changed and is right again; the devices as they are.
-    Inspected(Result<(Vec<String>, Option<Vec<Device>>), WallError>),
+    Inspected(Result<Inspected, WallError>),
     /// The thread has ended before.
     Lost,
+}
+
+/// What work is done with.
+#[derive(Debug)]
+pub struct Tools {
+    /// What is remembered of pods.
+    pub memory: Arc<Memory>,
+    /// Reads flows.
+    pub flows: Arc<Flows>,
+    /// Tells whose sockets are.
+    pub owners: Owners,
+}
+
+/// What an inspection found.
+#[derive(Debug)]
+pub struct Inspected {
+    /// What had been changed and is right again.
+    pub repaired: Vec<String>,
+    /// The devices, and whose sockets are there that are not the pod's; where that was asked.
+    pub seen: Option<(Vec<Device>, BTreeSet<String>)>,
 }
 
 /// Where work is given.
 #[derive(Clone, Debug)]
 pub struct Workers {
-    memory: Arc<Memory>,
-    flows: Arc<Flows>,
+    tools: Arc<Tools>,
     to: mpsc::UnboundedSender<Message>,
 }
 
 impl Workers {
     /// Workers that say to `to` what they have done.
-    pub fn new(memory: Arc<Memory>, flows: Arc<Flows>, to: mpsc::UnboundedSender<Message>) -> Self {
-        Self { memory, flows, to }
+    pub fn new(tools: Arc<Tools>, to: mpsc::UnboundedSender<Message>) -> Self {
+        Self { tools, to }
     }
 
     /// Has something done. Must be called inside a Tokio runtime.
     pub fn start(&self, work: Work) {
-        let (memory, flows, to) = (Arc::clone(&self.memory), Arc::clone(&self.flows), self.to.clone());
+        let (tools, to) = (Arc::clone(&self.tools), self.to.clone());
         let (pod, sandbox) = (work.pod.clone(), work.sandbox.clone());
         tokio::spawn(async move {
             let began = Instant::now();
-            let done = tokio::task::spawn_blocking(move || work.run(&memory, &flows)).await.unwrap_or_else(|_| Done {
+            let done = tokio::task::spawn_blocking(move || work.run(&tools)).await.unwrap_or_else(|_| Done {
                 pod,
                 sandbox,
                 wall: None,
@@ -108,7 +132,7 @@ impl Workers {
 }
 
 impl Work {
-    fn run(self, memory: &Memory, flows: &Flows) -> Done {
+    fn run(self, tools: &Tools) -> Done {
         let began = Instant::now();
         let Self { pod, sandbox, mut wall, remember, job } = self;
         let outcome = match job {
@@ -119,26 +143,29 @@ impl Work {
                     Step::Unload => wall.unload(),
                 };
                 if entry.is_ok()
-                    && let Err(error) = wall.follow(flows, &planned)
+                    && let Err(error) = wall.follow(&tools.flows, &planned)
                 {
                     tracing::warn!(namespace = %pod.namespace, pod = %pod.name, "its flows are not told: {error}");
                 }
                 Outcome::Stepped(planned, entry)
             }
             Job::Guard(subject) => Outcome::Guarded(wall.guard(&subject)),
-            Job::Inspect { standing, devices } => {
+            Job::Inspect { standing, devices, own } => {
                 wall.account();
-                let repaired = standing.map_or(Ok(Vec::new()), |standing| wall.repair(&standing));
-                let devices = |repaired| Ok((repaired, devices.then(|| wall.devices()).transpose()?));
-                Outcome::Inspected(repaired.and_then(devices))
+                let inspect = || {
+                    let repaired = standing.map_or(Ok(Vec::new()), |standing| wall.repair(&standing))?;
+                    let seen = || Ok::<_, WallError>((wall.devices()?, tools.owners.foreign(wall.netns(), &own)?));
+                    Ok(Inspected { repaired, seen: devices.then(seen).transpose()? })
+                };
+                Outcome::Inspected(inspect())
             }
         };
         let forgotten = match (&outcome, remember) {
             (Outcome::Stepped(planned, Ok(_)), Some(mut remember)) => {
                 remember.rules = generation(&planned.step).map(|generation| Rules { generation: generation.get() });
-                memory.keep(&remember).err()
+                tools.memory.keep(&remember).err()
             }
-            (Outcome::Guarded(Ok(_)), Some(remember)) => memory.keep(&remember).err(),
+            (Outcome::Guarded(Ok(_)), Some(remember)) => tools.memory.keep(&remember).err(),
             _ => None,
         };
         Done { pod, sandbox, wall: Some(wall), outcome, took: began.elapsed(), forgotten }

@@ -41,6 +41,7 @@ mod local;
 mod pause;
 mod request;
 pub mod review;
+pub mod taint;
 #[cfg(test)]
 mod testing;
 mod trouble;

@@ -74,7 +74,7 @@ impl Brain {
     /// A sandbox is there. `fresh`: its network has just been made.
     pub(super) fn sandbox(&mut self, found: Found, fresh: bool) {
         let Found { id, pod: name, uid, handler, made, reported, place } = found;
-        let Some(Place { wall, devices, walled, notices, sources }) = place else { return };
+        let Place { wall, devices, walled, notices, sources } = place;
         self.sources.extend(sources);
         let netns = wall.id();
         let now = Instant::now();

@@ -18,14 +18,20 @@ const UNTIL: Duration = Duration::from_millis(1200);
 
 impl Brain {
     /// A container is about to start. The answer comes when rules that know it are in force.
-    pub(super) fn start(&mut self, found: Found, container: FoundContainer, reply: oneshot::Sender<Result<(), Veto>>) {
-        let name = found.pod.clone();
-        if found.place.is_none() {
-            // On the node's own network nothing can be put in force; the status says so.
-            let _ = reply.send(Ok(()));
-            return;
+    pub(super) fn start(
+        &mut self,
+        found: Option<Found>,
+        container: FoundContainer,
+        reply: oneshot::Sender<Result<(), Veto>>,
+    ) {
+        if let Some(found) = found {
+            self.sandbox(found, false);
         }
-        self.sandbox(found, false);
+        let Some(name) = self.by_sandbox.get(&container.sandbox).cloned() else {
+            // It was known a moment ago: it is ending.
+            let _ = reply.send(Err(Veto::new("the pod's sandbox is ending")));
+            return;
+        };
         let what = container.name.clone();
         self.container(container);
         if self.is_exempt(&name.namespace) {

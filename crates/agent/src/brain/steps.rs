@@ -3,7 +3,7 @@
 use super::{AT_ONCE, Brain};
 use crate::pod::{Fault, Slot};
 use crate::waiter::Outcome as Answer;
-use crate::work::{Done, Job, Outcome, Work};
+use crate::work::{Done, Inspected, Job, Outcome, Work};
 use sidewall_cni::wire::Free;
 use sidewall_policy::Generation;
 use sidewall_policy::index::{Named, Step};
@@ -102,7 +102,9 @@ impl Brain {
             return;
         };
         self.under_way += 1;
-        let job = Job::Inspect { standing, devices };
+        let containers = pod.sandbox.iter().flat_map(|sandbox| sandbox.containers.values());
+        let own = containers.filter_map(|container| container.running.cgroup).collect();
+        let job = Job::Inspect { standing, devices, own };
         self.workers.start(Work { pod: name, sandbox: sandbox.clone(), wall, remember: None, job });
     }
 
@@ -143,16 +145,16 @@ impl Brain {
                     self.walls.lost(id);
                 }
             }
-            Outcome::Inspected(Ok((repaired, devices))) => {
+            Outcome::Inspected(Ok(Inspected { repaired, seen })) => {
                 if !repaired.is_empty() {
                     self.metrics.repairs.inc();
                     self.tell_repaired(&name, &repaired);
                 }
                 let sandbox = self.pods.get_mut(&name).and_then(|pod| pod.sandbox.as_mut());
-                if let Some((devices, sandbox)) = devices.zip(sandbox)
-                    && sandbox.devices != devices
+                if let Some(((devices, foreign), sandbox)) = seen.zip(sandbox)
+                    && (sandbox.devices != devices || sandbox.foreign != foreign)
                 {
-                    sandbox.devices = devices;
+                    (sandbox.devices, sandbox.foreign) = (devices, foreign);
                     self.refresh(&name);
                 }
             }
