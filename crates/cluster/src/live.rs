@@ -1,6 +1,7 @@
 //! A cluster as it is now, read once: for commands that explain it.
 
 mod listing;
+mod served;
 mod workload;
 
 pub use listing::{ListedNode, ListedPolicy, PlacedPod, PolicySet, nodes, pods, policies};
@@ -111,7 +112,8 @@ pub async fn read(client: &Client, kinds: &Kinds, network: Network) -> Result<Li
         };
         match read {
             Ok(()) => {}
-            Err(failure) if failure.cause == Cause::Absent && kinds.reading(*kind) == Reading::IfServed => {}
+            Err(failure)
+                if kinds.reading(*kind) == Reading::IfServed && served::is_absent(client, *kind, &failure).await => {}
             Err(failure) if failure.cause == Cause::Forbidden && matches!(kind, Kind::Node | Kind::ServiceCidr) => {
                 unknown.insert(*kind, failure.message);
             }

@@ -31,8 +31,25 @@ const RIGHTS: &str = r#"
 - {apiGroups: [networking.k8s.io], resources: [servicecidrs, networkpolicies], verbs: [list]}
 - {apiGroups: [sidewall.dev], resources: [containernetworkpolicies, sidecarproxies], verbs: [list]}
 - {apiGroups: [sidewall.dev], resources: [nodeenforcements], verbs: [get, list]}
-- {apiGroups: [k8s.cni.cncf.io], resources: [multi-networkpolicies], verbs: [list]}
 "#;
+
+/// What is needed more where MultiNetworkPolicies are served.
+const MULTI: &str = "- {apiGroups: [k8s.cni.cncf.io], resources: [multi-networkpolicies], verbs: [list]}\n";
+
+const MULTI_NETWORK_POLICIES: &str = "
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: multi-networkpolicies.k8s.cni.cncf.io}
+spec:
+  group: k8s.cni.cncf.io
+  scope: Namespaced
+  names: {plural: multi-networkpolicies, singular: multi-networkpolicy, kind: MultiNetworkPolicy}
+  versions:
+  - name: v1beta1
+    served: true
+    storage: true
+    schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+";
 
 const NAMESPACES: &str = "
 apiVersion: v1
@@ -522,7 +539,6 @@ fn refusals(bed: &Bed) {
     // One namespace.
     let rights = "
 - {apiGroups: [sidewall.dev], resources: [containernetworkpolicies, sidecarproxies], verbs: [list]}
-- {apiGroups: [k8s.cni.cncf.io], resources: [multi-networkpolicies], verbs: [list]}
 - {apiGroups: [''], resources: [pods], verbs: [list]}
 ";
     bed.user("tenant", &rights.replace("''", "\"\""), Some("shop"));
@@ -538,4 +554,16 @@ fn refusals(bed: &Bed) {
     let done = sidewall(&tenant, &["status"]);
     assert_eq!(done.code, 3, "{}", done.out);
     assert!(done.err.contains("name a namespace with --namespace"), "{}", done.err);
+
+    // A kind that need not be there must be readable once it is.
+    let (few, more) = (bed.user("few", RIGHTS, None), bed.user("more", &format!("{RIGHTS}{MULTI}"), None));
+    assert_eq!(sidewall(&few, &["status"]).code, 1);
+    bed.admin().apply(MULTI_NETWORK_POLICIES).unwrap();
+    let wait = ["wait", "--for=condition=Established", "--timeout=60s", "crd/multi-networkpolicies.k8s.cni.cncf.io"];
+    bed.admin().kubectl(&wait).unwrap();
+    let done = status_until(&few, "the kind is served", &["status"], |done| done.code == 3);
+    assert!(done.err.contains("grant list on multi-networkpolicies"), "{}", done.err);
+    assert_eq!(sidewall(&few, &["explain", "pod/shop/web", "app", "node", "--port", "1"]).code, 3);
+    assert_eq!(sidewall(&few, &["status", "--multi-network-policies", "no"]).code, 1);
+    assert_eq!(sidewall(&more, &["status"]).code, 1);
 }

@@ -3,6 +3,7 @@
 //! Unlike [`read`](super::read), which needs the whole cluster because a policy may speak of any of it, these lists can be of
 //! one namespace, for whoever may see no more.
 
+use super::served::is_absent;
 use super::{LiveError, PAGE, TRIES, about};
 use crate::feed::Page;
 use crate::item::{Item, Watched};
@@ -188,7 +189,7 @@ pub async fn policies(client: &Client, kinds: &Kinds, namespace: Option<&str>) -
         }
         match every(client, kind, namespace, |value: Value| ListedPolicy::of(kind, value)).await {
             Ok(listed) => all.extend(listed.into_iter().flatten()),
-            Err(failure) if failure.cause == Cause::Absent && reading == Reading::IfServed => {}
+            Err(failure) if reading == Reading::IfServed && is_absent(client, kind, &failure).await => {}
             Err(failure) => return Err(of_kind(kind, failure)),
         }
     }

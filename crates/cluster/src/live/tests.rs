@@ -222,3 +222,41 @@ async fn pods_of_a_workload() {
     let error = ask(Workload::Deployment, "odd").await.unwrap_err().to_string();
     assert!(error.contains("can't be understood"), "{error}");
 }
+
+#[tokio::test]
+async fn a_kind_that_may_not_be_read_need_not_be_there() {
+    let refuse = |call: &crate::testing::Call| call.of("multi-networkpolicies").then(|| status(403, "Forbidden"));
+    let version = |names: &[&str]| {
+        let resources: Vec<_> = names.iter().map(|name| json!({"name": name})).collect();
+        Some(crate::testing::Answer::Json(200, json!({"kind": "APIResourceList", "resources": resources})))
+    };
+    let kinds = Kinds::default();
+    // Nothing of that group, or nothing of that name in it.
+    let fake = Fake::start(move |call| match call.path.as_str() {
+        "/apis/k8s.cni.cncf.io/v1beta2" => Some(status(404, "NotFound")),
+        "/apis/k8s.cni.cncf.io/v1beta1" => version(&["network-attachment-definitions"]),
+        _ => refuse(call),
+    })
+    .await;
+    let client = fake.client();
+    assert!(read(&client, &kinds, Network::default()).await.is_ok());
+    assert!(policies(&client, &kinds, Some("shop")).await.is_ok());
+    // It is there, or nobody says.
+    fake.script(move |call| match call.path.as_str() {
+        "/apis/k8s.cni.cncf.io/v1beta2" => Some(status(404, "NotFound")),
+        "/apis/k8s.cni.cncf.io/v1beta1" => version(&["multi-networkpolicies"]),
+        _ => refuse(call),
+    });
+    for answer in [None, Some(500), Some(403)] {
+        if let Some(code) = answer {
+            fake.script(move |call| match call.path.as_str() {
+                "/apis/k8s.cni.cncf.io/v1beta2" => Some(status(404, "NotFound")),
+                "/apis/k8s.cni.cncf.io/v1beta1" => Some(status(code, "Trouble")),
+                _ => refuse(call),
+            });
+        }
+        let error = read(&client, &kinds, Network::default()).await.unwrap_err().to_string();
+        assert!(error.contains("grant list on multi-networkpolicies"), "{answer:?}: {error}");
+        assert!(policies(&client, &kinds, Some("shop")).await.is_err(), "{answer:?}");
+    }
+}
