@@ -83,7 +83,8 @@ startupTaint: sidewall.dev/agent-not-ready
 {{- $preset := include "sidewall.preset" . | fromYaml -}}
 - {name: configuration, mountPath: /etc/sidewall, readOnly: true}
 - {name: cgroups, mountPath: /sys/fs/cgroup, readOnly: true}
-# What the runtime mounts and unmounts there has to follow, or it could not remove what it made.
+# What the runtime mounts and unmounts in these has to follow, or new pods' namespaces would not be seen, and old ones never go.
+- {name: namespaces, mountPath: /var/run/netns, readOnly: true, mountPropagation: HostToContainer}
 - {name: runtime, mountPath: {{ dir $preset.criSocket }}, readOnly: true, mountPropagation: HostToContainer}
 {{- if .Values.nri }}
 - {name: nri, mountPath: {{ dir $preset.nriSocket }}, readOnly: true}
@@ -100,6 +101,7 @@ startupTaint: sidewall.dev/agent-not-ready
 {{- $preset := include "sidewall.preset" . | fromYaml -}}
 - {name: configuration, configMap: {name: sidewall-agent}}
 - {name: cgroups, hostPath: {path: /sys/fs/cgroup, type: Directory}}
+- {name: namespaces, hostPath: {path: /var/run/netns, type: DirectoryOrCreate}}
 - {name: runtime, hostPath: {path: {{ dir $preset.criSocket }}, type: Directory}}
 {{- if .Values.nri }}
 - {name: nri, hostPath: {path: {{ dir $preset.nriSocket }}, type: DirectoryOrCreate}}
