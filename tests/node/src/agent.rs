@@ -1,7 +1,9 @@
 //! Sidewall's own agent on a node.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -31,17 +33,38 @@ const PAGE: Duration = Duration::from_secs(5);
 /// Where Sidewall's own things live.
 pub const NAMESPACE: &str = "sidewall-system";
 
-/// Makes a cluster know Sidewall's kinds and the agents' service account, with the rights that the role gives it.
+/// Makes a cluster know Sidewall's kinds and the agents' service account, with the rights that the deployed manifest gives it.
+/// The DaemonSet is left out: tests start the agent's program themselves.
 ///
 /// # Errors
 /// When the API server refuses something.
-pub fn install(api: &Api, crds: &str, role: &str) -> Result<()> {
-    api.apply(crds)?;
+pub fn install(api: &Api) -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/manifests/kubeadm.yaml");
+    let manifest = fs::read_to_string(&path).map_err(BedError::file("read", &path))?;
+    let documents: Vec<&str> = manifest.split("\n---\n").collect();
+    let of_kind = |kind: &str| {
+        let line = format!("kind: {kind}");
+        let found: Vec<&str> =
+            documents.iter().filter(|document| document.lines().any(|found| found == line)).copied().collect();
+        found.join("\n---\n")
+    };
+    api.apply(&of_kind("Namespace"))?;
+    for kind in [
+        "ServiceAccount",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "ValidatingAdmissionPolicy",
+        "ValidatingAdmissionPolicyBinding",
+    ] {
+        api.apply(&of_kind(kind))?;
+    }
+    let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/crds");
+    api.kubectl(&["apply", "-f", &crds.display().to_string()])?;
     for name in ["containernetworkpolicies", "sidecarproxies", "nodeenforcements"] {
         let name = format!("crd/{name}.sidewall.dev");
         api.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &name])?;
     }
-    api.apply(role).map(drop)
+    Ok(())
 }
 
 /// The agent on a node, as its own service account.
@@ -67,8 +90,22 @@ impl<'a> Agent<'a> {
     /// # Errors
     /// When a part is missing or the API server gives no token.
     pub fn place(node: &'a Node, control: &ControlPlane, further: Value) -> Result<Agent<'a>> {
-        let token =
-            control.admin().kubectl(&["-n", NAMESPACE, "create", "token", "sidewall-agent", "--duration=24h"])?;
+        // Bound to a pod on its node, as a DaemonSet's is: the admission policy lets it write that node's object alone.
+        let stand_in = format!("agent-on-{}", node.name());
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": stand_in, "namespace": NAMESPACE},
+            "spec": {
+                "nodeName": node.name(), "hostNetwork": true, "serviceAccountName": "sidewall-agent",
+                "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
+                "containers": [{"name": "pause", "image": "localhost/pause:1"}],
+            },
+        });
+        let admin = control.admin();
+        admin.apply(&pod.to_string())?;
+        let bound = format!("--bound-object-name={stand_in}");
+        let create =
+            ["-n", NAMESPACE, "create", "token", "sidewall-agent", "--duration=24h", "--bound-object-kind=Pod"];
+        let token = admin.kubectl(&[&create[..], &[bound.as_str()]].concat())?;
         let credentials = Credentials::Token(Token(token.trim().to_owned()));
         node.cell().write(KUBECONFIG, control.inner_kubeconfig(&credentials))?;
         let mut settings = json!({

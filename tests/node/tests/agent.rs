@@ -9,22 +9,6 @@ use sidewall_node_tests::{Api, Cluster};
 
 const POD: Duration = Duration::from_secs(60);
 
-const ROLE: &str = r#"
-apiVersion: v1
-kind: Namespace
-metadata: {name: sidewall-system}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: sidewall-agent, namespace: sidewall-system}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: sidewall-agent}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}
-subjects: [{kind: ServiceAccount, name: sidewall-agent, namespace: sidewall-system}]
-"#;
-
 const SHOP: &str = r#"
 apiVersion: v1
 kind: Namespace
@@ -87,7 +71,7 @@ fn fetch(api: &Api, pod: &str, container: &str, url: &str) -> Result<String, Str
 fn policies_hold_in_the_pods_of_a_cluster() {
     let cluster = Cluster::start(1).unwrap();
     let api = cluster.api();
-    agent::install(api, &sidewall_api::crd::crd_yaml(), ROLE).unwrap();
+    agent::install(api).unwrap();
     let node = &cluster.nodes()[0];
     let agent = Agent::start(node, cluster.control(), json!({})).unwrap();
     api.apply(SHOP).unwrap();
@@ -106,7 +90,15 @@ fn policies_hold_in_the_pods_of_a_cluster() {
     let address = web["status"]["podIP"].as_str().unwrap();
     let far = format!("http://{address}:8080/index.html");
     let near = "http://127.0.0.1:8080/index.html";
-    println!("{}", api.kubectl(&["get", "nenf", "-o", "yaml"]).unwrap());
+    let enforced = |nodes: &Value| {
+        let pods = nodes.pointer("/status/podList").and_then(Value::as_array);
+        pods.is_some_and(|pods| {
+            pods.iter().any(|pod| pod["name"] == "web" && pod["state"] == "Enforced" && pod["identity"] == "Cgroup")
+        })
+    };
+    if let Err(error) = api.until("the node's word on web", POD, &["nodeenforcement", "node1"], enforced) {
+        panic!("{error}\n{}", agent.log());
+    }
     let mut wrong = Vec::new();
     for (from, container, url, expected) in [
         ("friend", "main", far.as_str(), true),

@@ -13,22 +13,6 @@ use sidewall_node_tests::{Api, Cluster};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-const ROLE: &str = r#"
-apiVersion: v1
-kind: Namespace
-metadata: {name: sidewall-system}
----
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: sidewall-agent, namespace: sidewall-system}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: ClusterRoleBinding
-metadata: {name: sidewall-agent}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: cluster-admin}
-subjects: [{kind: ServiceAccount, name: sidewall-agent, namespace: sidewall-system}]
-"#;
-
 const SHOP: &str = r#"
 apiVersion: v1
 kind: Namespace
@@ -100,7 +84,7 @@ fn state_of(api: &Api, agent: &Agent<'_>, name: &str, holds: impl Fn(&Value) -> 
 fn what_is_called_enforced_is_what_the_kernel_does() {
     let cluster = Cluster::start(2).unwrap();
     let api = cluster.api();
-    agent::install(api, &sidewall_api::crd::crd_yaml(), ROLE).unwrap();
+    agent::install(api).unwrap();
     // The second node has none.
     let agent = Agent::start(&cluster.nodes()[0], cluster.control(), json!({})).unwrap();
     api.apply(SHOP).unwrap();
