@@ -32,6 +32,16 @@ impl ClusterArgs {
     }
 }
 
+/// The options of commands that can be about one namespace or about all.
+#[derive(Args, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ScopeArgs {
+    #[command(flatten)]
+    pub cluster: ClusterArgs,
+    /// All namespaces, which is the default
+    #[arg(long, short = 'A', conflicts_with = "namespace", help_heading = "Cluster")]
+    pub all_namespaces: bool,
+}
+
 /// Which further kinds of policies count. A cluster's agents are configured to read them or not.
 #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[command(next_help_heading = "Cluster")]

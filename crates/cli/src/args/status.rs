@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::cluster::{ClusterArgs, CountArgs, Target};
+use super::cluster::{CountArgs, ScopeArgs, Target};
 
 /// `sidewall status`.
 #[derive(Debug, Args)]
@@ -35,13 +35,10 @@ Examples:
   sidewall status -n shop policy/log-shipper --output json")]
 pub struct Status {
     /// One pod, policy or node: pod/NAME, policy/NAME, node/NAME, or pod/NAMESPACE/NAME; by default all
-    #[arg(value_name = "WHAT")]
+    #[arg(value_name = "WHAT", conflicts_with = "all_namespaces")]
     pub target: Option<Target>,
     #[command(flatten)]
-    pub cluster: ClusterArgs,
-    /// All namespaces, which is the default
-    #[arg(long, short = 'A', conflicts_with_all = ["namespace", "target"], help_heading = "Cluster")]
-    pub all_namespaces: bool,
+    pub scope: ScopeArgs,
     #[command(flatten)]
     pub count: CountArgs,
 }

@@ -62,11 +62,11 @@ pub fn run(options: &Status, screen: &Screen) -> Result<Answer, Error> {
 }
 
 async fn read(options: &Status) -> Result<Report, Error> {
-    let cluster = Cluster::of(&options.cluster).await?;
+    let cluster = Cluster::of(&options.scope.cluster).await?;
     let client = &cluster.client;
     let (about, namespace) = match &options.target {
-        None => (About::All, options.cluster.namespace.clone()),
-        Some(Target::Node(name)) => (About::Node(name.clone()), options.cluster.namespace.clone()),
+        None => (About::All, options.scope.cluster.namespace.clone()),
+        Some(Target::Node(name)) => (About::Node(name.clone()), options.scope.cluster.namespace.clone()),
         Some(Target::Pod(name)) => {
             let name = cluster.named(name);
             let namespace = name.namespace.clone();
