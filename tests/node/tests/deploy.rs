@@ -208,6 +208,49 @@ fn patch(api: &Api, path: &str, name: &str, subresource: Option<&str>, change: &
     })
 }
 
+#[test]
+fn helm_installs_upgrades_and_uninstalls_and_leaves_the_kinds() {
+    let bed = Bed::new();
+    let admin = bed.admin();
+    // As on a cluster that has never seen us: Helm takes over nothing that it has not made.
+    admin.delete(&sidewall_api::crd::crd_yaml()).unwrap();
+    let kubeconfig = format!("--kubeconfig={}", admin.kubeconfig().display());
+    let helm = |arguments: &[&str]| {
+        let all: Vec<&str> = arguments.iter().copied().chain(["--namespace", NAMESPACE, &kubeconfig]).collect();
+        helm(&all).unwrap()
+    };
+    let daemon_set = || admin.get(&["-n", NAMESPACE, "daemonset", "sidewall-agent"]).unwrap();
+    let containers = |object: &Value, kind: &str| -> Vec<Value> {
+        object["spec"]["template"]["spec"][kind].as_array().cloned().unwrap_or_default()
+    };
+    helm(&["install", "sidewall", "sidewall"]);
+    let installed = daemon_set();
+    assert_eq!(containers(&installed, "containers")[0]["args"][0], "run");
+    let policy = json!({
+        "apiVersion": "sidewall.dev/v1alpha1", "kind": "ContainerNetworkPolicy", "metadata": {"name": "a", "namespace": "default"},
+        "spec": {"podSelector": {}},
+    });
+    admin.apply(&policy.to_string()).unwrap();
+    // The same DaemonSet, so that no agent runs where its work is taken away.
+    helm(&["upgrade", "sidewall", "sidewall", "--reuse-values", "--set", "uninstall.enabled=true"]);
+    let uninstalling = daemon_set();
+    assert_eq!(uninstalling["metadata"]["uid"], installed["metadata"]["uid"]);
+    assert_eq!(containers(&uninstalling, "initContainers")[0]["args"][0], "uninstall");
+    assert!(containers(&uninstalling, "containers").iter().all(|container| container["name"] != "agent"));
+    assert_eq!(uninstalling["spec"]["template"]["spec"]["automountServiceAccountToken"], false);
+    assert_eq!(
+        uninstalling["spec"]["updateStrategy"]["rollingUpdate"],
+        json!({"maxSurge": 0, "maxUnavailable": "100%"})
+    );
+    // Once more without, as who changes his mind does.
+    helm(&["upgrade", "sidewall", "sidewall", "--reuse-values", "--set", "uninstall.enabled=false"]);
+    assert!(containers(&daemon_set(), "initContainers").is_empty());
+    helm(&["uninstall", "sidewall"]);
+    assert!(admin.get(&["-n", NAMESPACE, "daemonset", "sidewall-agent"]).is_err());
+    assert!(admin.get(&["clusterrole", "sidewall-agent"]).is_err());
+    admin.get(&["containernetworkpolicy", "a"]).unwrap();
+}
+
 fn refused<E: std::fmt::Display>(result: Result<String, E>, what: &str) {
     let error = match result {
         Ok(said) => panic!("{what} is allowed: {said}"),
