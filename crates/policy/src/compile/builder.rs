@@ -31,6 +31,8 @@ pub struct Builder<'a> {
     pub networks_asked: HashMap<(String, Answers), Verdict>,
     /// The sets that hold whom rules allow.
     sets_of_peers: HashMap<PeerSet, String>,
+    /// Where maps may lead whose elements come and go.
+    leads: BTreeMap<String, Vec<Verdict>>,
 }
 
 /// Which of the peers of which rules a set holds. The same rules are asked again and again, with ever other answers, and may
@@ -83,6 +85,7 @@ impl<'a> Builder<'a> {
             rule_counters,
             networks_asked: HashMap::new(),
             sets_of_peers: HashMap::new(),
+            leads: BTreeMap::new(),
         }
     }
 
@@ -160,6 +163,11 @@ impl<'a> Builder<'a> {
         self.add_set(Set { name: name.to_owned(), key, interval, map, counts, grows, elements })
     }
 
+    /// Says where a map may lead, whatever its elements are now.
+    pub fn may_lead(&mut self, map: &str, to: Vec<Verdict>) {
+        self.leads.insert(map.to_owned(), to);
+    }
+
     /// A verdict map.
     pub fn map(
         &mut self,
@@ -209,7 +217,7 @@ impl<'a> Builder<'a> {
     pub fn finish(self, links: Vec<Chain>) -> Compiled {
         let sets = self.sets.into_values().collect();
         let mut table = Table { family: Family::Inet, counters: Vec::new(), sets, chains: self.chains };
-        prune(&mut table);
+        prune(&mut table, &self.leads);
         let mut counted: BTreeSet<&str> = statements(&table.chains)
             .filter_map(|statement| match statement {
                 Statement::Count(name) => Some(name.as_str()),
@@ -243,7 +251,7 @@ fn statements(chains: &[Chain]) -> impl Iterator<Item = &Statement> {
 }
 
 /// Leaves out the chains and sets that no packet can meet.
-fn prune(table: &mut Table) {
+fn prune(table: &mut Table, leads: &BTreeMap<String, Vec<Verdict>>) {
     let chains: BTreeMap<&str, &Chain> = table.chains.iter().map(|chain| (chain.name.as_str(), chain)).collect();
     let sets: BTreeMap<&str, &Set> = table.sets.iter().map(|set| (set.name.as_str(), set)).collect();
     let mut met: BTreeSet<String> = BTreeSet::new();
@@ -267,6 +275,7 @@ fn prune(table: &mut Table) {
                     used.insert(set.clone());
                     let elements = sets.get(set.as_str()).into_iter().flat_map(|set| &set.elements);
                     elements.filter_map(|element| element.verdict.as_ref()).for_each(&mut follow);
+                    leads.get(set).into_iter().flatten().for_each(&mut follow);
                 }
                 _ => {}
             }

@@ -21,7 +21,9 @@ impl Builder<'_> {
                         cgroups.iter().map(move |cgroup| (vec![u128::from(*cgroup)], to(Party::Container(*id))))
                     })
                     .collect();
-                // Containers start, stop and start again.
+                // Containers start, stop and start again: an element comes or goes, and all that it can lead to is there.
+                let all = self.pod.containers.keys().map(|id| to(Party::Container(*id))).collect();
+                self.may_lead(&map, all);
                 let map = self.map(&map, vec![Kind::Cgroup], Size::Grows, verdicts);
                 dispatch([Field::SocketCgroup { level: *level }], &map)
             }

@@ -1,10 +1,13 @@
 //! What changes of a cluster come to in the rules: elements for peers, more for policies.
 
 use crate::compile::{Compiled, compile_next};
+use crate::fixture::Fixture;
+use crate::model::Identities;
 use crate::ruleset::{Change, Set};
 use crate::testing::{Case, Draw, Ground};
 use crate::{Generation, ResolvedPod, compile, resolve};
 use proptest::prelude::*;
+use serde_json::json;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -109,5 +112,32 @@ proptest! {
             }
             old = new;
         }
+    }
+}
+
+#[test]
+fn a_container_that_starts_is_an_element_more() {
+    let fixture = Fixture::new(&[("app", &["TCP/8080"][..]), ("helper", &[])])
+        .policy("web", json!({"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}))
+        .policy(
+            "helper",
+            json!({"podSelector": {}, "containers": ["helper"], "egress": [{"to": [{"container": "app"}]}]}),
+        );
+    let mut pod = fixture.resolved();
+    let Identities::Cgroup { level, containers, pods_level, pods } = pod.identities.clone() else {
+        panic!("not by cgroup")
+    };
+    let mut with = |started: usize| {
+        let containers = containers.clone().into_iter().take(started).collect();
+        pod.identities = Identities::Cgroup { level, containers, pods_level, pods };
+        compile(&pod, Generation::FIRST).ruleset
+    };
+    for started in 0..2 {
+        let Change::Parts(changes) = with(started + 1).change_from(&with(started)) else {
+            panic!("{started}: the shape")
+        };
+        let [table] = &changes.tables[..] else { panic!("{changes:?}") };
+        assert!(table.chains.is_empty(), "{table:?}");
+        assert!(table.sets.iter().all(|set| set.delete.is_empty() && set.add.len() == 1), "{table:?}");
     }
 }
