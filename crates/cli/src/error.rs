@@ -93,6 +93,11 @@ pub enum Error {
     /// Files beside a pod of a cluster.
     #[error("{0} is for a pod of a file: of a cluster's pod, everything is read from the cluster")]
     FilesForCluster(&'static str),
+    /// Something else than policies beside a pod of a cluster.
+    #[error(
+        "a file has a {0}: with a cluster's pod, files give the policies that would be applied, and everything else is the cluster's"
+    )]
+    NotAPolicy(&'static str),
     /// A probe in a cluster.
     #[error("nothing is tried in a cluster's pods: --probe is for a pod of a file")]
     ProbeOfCluster,
@@ -258,6 +263,7 @@ impl Error {
             | Self::SeveralRunning { .. }
             | Self::FileOfCluster(_)
             | Self::FilesForCluster(_)
+            | Self::NotAPolicy(_)
             | Self::ProbeOfCluster
             | Self::Client(ClientError::Kubeconfig { .. } | ClientError::Context { .. })
             | Self::Unenforceable { .. }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use serde::Serialize;
-use sidewall_api::NodeEnforcement;
+use sidewall_api::{Loaded, NodeEnforcement};
 use sidewall_cluster::live::{self, LiveError, PlacedPod};
 use sidewall_cluster::{Cause, LocalPod};
 use sidewall_policy::index::Named;
@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::identity::Identity;
 use crate::scene::{Imagined, node_addresses, subject};
 use crate::screen::{Screen, visible};
+use crate::what_if::{Supposed, suppose};
 
 /// A pod of a cluster.
 pub struct LivePod {
@@ -44,6 +45,9 @@ pub struct About {
     counted: Vec<&'static str>,
     /// Those that were not.
     not_counted: Vec<&'static str>,
+    /// The policies that were taken to be applied.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    supposed: Vec<Supposed>,
     /// What is not known, and why.
     unknown: Vec<String>,
     /// What stands against its walls, as far as the pod itself tells; and that it will soon be gone.
@@ -52,15 +56,16 @@ pub struct About {
     notes: Vec<Note>,
 }
 
-/// Reads a pod and the cluster around it.
+/// Reads a pod and the cluster around it. The policies of `files` are taken to be applied.
 ///
 /// # Errors
-/// [`Error::Live`]; [`Error::Containers`].
+/// [`Error::Live`]; [`Error::Containers`]; [`Error::NotAPolicy`].
 pub async fn read(
     cluster: &Cluster,
     name: &Named,
     choice: IdentityChoice,
     count: &CountArgs,
+    files: &Loaded,
 ) -> Result<LivePod, Error> {
     let client = &cluster.client;
     let manifest = live::manifest(client, name).await?;
@@ -80,7 +85,9 @@ pub async fn read(
     }
     let kinds = kinds(count, reports.values());
     let policies = live::policies(client, &kinds, Some(&name.namespace)).await?;
-    let read = live::read(client, &kinds, Network::default()).await?;
+    let mut read = live::read(client, &kinds, Network::default()).await?;
+    let supposed = suppose(&mut read.world, files, &kinds)?;
+    warnings.extend(supposed.iter().filter_map(|one| one.warning(&name.namespace)));
     unknown.extend(read.unknown.iter().map(|(kind, why)| format!("{kind} objects: {why}")));
 
     let placed = PlacedPod { node, pod: LocalPod::of(&manifest) };
@@ -99,7 +106,7 @@ pub async fn read(
     let imagined = imagine(&manifest, read.world, identity)?;
     let (counted, not_counted) = counted(&kinds);
     let notes = imagined.pod.notes.clone();
-    let about = About { pod, identity_reported, counted, not_counted, unknown, warnings, notes };
+    let about = About { pod, identity_reported, counted, not_counted, supposed, unknown, warnings, notes };
     Ok(LivePod { imagined, identity, about })
 }
 
@@ -152,6 +159,10 @@ impl About {
             counted.push_str(&format!("; not counted: {}", self.not_counted.join(", ")));
         }
         screen.line(&paint.faint(&counted));
+        for supposed in self.supposed.iter().filter(|supposed| supposed.counts) {
+            let place = if supposed.replaces { ", in place of the cluster's own" } else { "" };
+            screen.line(&paint.warn(&format!("as if applied: {}{place}", supposed.policy)));
+        }
         screen.line("");
         for unknown in &self.unknown {
             screen.warning(&format!("not known: {}", visible(unknown)));

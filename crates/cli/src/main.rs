@@ -22,6 +22,7 @@ mod table;
 mod walled_pod;
 mod walls;
 mod watch;
+mod what_if;
 
 use std::process::ExitCode;
 

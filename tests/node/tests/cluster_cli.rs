@@ -387,6 +387,26 @@ fn live_objects_and_files_give_one_answer() {
     assert_eq!(done.code, 0, "{}", done.err);
     assert!(done.out.contains("not counted: NetworkPolicy") && done.out.contains("app:9090/TCP"), "{}", done.out);
 
+    // A change that is tried before it is made: in place of the policy of its name, or beside it.
+    let changed = folder.path().join("changed.yaml");
+    let supposed = |text: &str| {
+        std::fs::write(&changed, text).unwrap();
+        let explain = ["explain", "pod/shop/web", "shipper", "pod/data/db", "--port", "5432"];
+        let (code, said) = json(&[&explain[..], &["-p", changed.to_str().unwrap()]].concat());
+        (
+            code,
+            said["cluster"]["supposed"][0]["replaces"].clone(),
+            said["cluster"]["warnings"].as_array().unwrap().len(),
+        )
+    };
+    assert_eq!(supposed(POLICY), (0, json!(true), 0));
+    assert_eq!(supposed(&POLICY.replace("5432", "5433")), (1, json!(true), 0));
+    assert_eq!(supposed(&POLICY.replace("name: web,", "name: more,").replace("5432", "5433")), (0, json!(false), 0));
+    assert_eq!(
+        supposed(&POLICY.replace("namespace: shop", "namespace: data").replace("5432", "5433")),
+        (0, json!(false), 1)
+    );
+
     // A pod by what made it: the first that runs. The labels tell, as they tell its controller.
     let deployment = "
 apiVersion: apps/v1
@@ -447,7 +467,9 @@ spec: {podSelector: {}, policyTypes: [Egress]}
 
     // What can't be meant is said before anything is asked.
     for (arguments, said) in [
-        (&["explain", "pod/web", "a", "b", "-p", "x.yaml"][..], "--policy is for a pod of a file"),
+        (&["explain", "pod/web", "a", "b", "--pod", "web"][..], "--pod is for a pod of a file"),
+        (&["explain", "pod/web", "a", "b", "-p", "/none.yaml"], "can't read /none.yaml"),
+        (&["explain", "pod/shop/web", "app", "node", "-p", file], "a file has a Pod"),
         (&["matrix", "pod/web", "--probe"], "nothing is tried"),
         (&["explain", file, "a", "b", "-n", "shop"], "write pod/NAME"),
         (&["status", "-n", "Shop"], "a namespace's name"),

@@ -73,13 +73,15 @@ first of their running pods. How far the pod's node enforces what is explained i
 apart as they are there. It takes the rights to get pods, and to list what policies speak of in the whole cluster: pods,
 namespaces, services, endpointslices, containernetworkpolicies, sidecarproxies, multi-networkpolicies where they are
 served; networkpolicies where they count. nodes and servicecidrs to list and nodeenforcements to get are better had;
-without them the output says what is not known.
+without them the output says what is not known. Policies of --policy files are taken to be applied, each in place of the
+cluster's own of its name: so a change can be tried before it is made.
 
 Exit codes: 0 all allowed, 1 something is denied.
 
 Examples:
   sidewall explain -n shop pod/web-0 log-shipper app --port 8080
   sidewall explain -n shop deploy/web app svc/db --port 5432
+  sidewall explain -n shop deploy/web app svc/db --port 5432 --policy changed.yaml
   sidewall explain pod.yaml --policy policy.yaml log-shipper app --port 8080
   sidewall explain pod.yaml --policy policy.yaml log-shipper 203.0.113.7 --port 443/TCP
   sidewall explain pod.yaml --policy policy.yaml node front-proxy --port http")]

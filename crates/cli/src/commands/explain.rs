@@ -14,6 +14,7 @@ use crate::cluster::{self, Cluster, addresses};
 use crate::ends::{Names, flow};
 use crate::error::Error;
 use crate::identity::Identity;
+use crate::inputs;
 use crate::live_pod::{self, About, LivePod};
 use crate::scene::{Imagined, Scene, Sources};
 use crate::screen::Screen;
@@ -55,18 +56,17 @@ fn in_cluster(options: &Explain, name: &PodName, screen: &Screen) -> Result<Answ
     if options.name.is_some() {
         return Err(Error::FilesForCluster("--pod"));
     }
-    if !options.policies.is_empty() {
-        return Err(Error::FilesForCluster("--policy"));
-    }
+    let files = inputs::sound(inputs::read(&options.policies)?)?;
     let (LivePod { imagined, identity, about }, namespace) = cluster::ask(async {
         let cluster = Cluster::of(&options.cluster).await?;
         let name = cluster.pod(name).await?;
-        let pod = live_pod::read(&cluster, &name, options.identity.identity, &options.count).await?;
+        let pod = live_pod::read(&cluster, &name, options.identity.identity, &options.count, &files).await?;
         Ok((pod, name.namespace))
     })?;
     let words = addresses([options.from.as_str(), options.to.as_str()], &namespace, &imagined.world);
     let judged = judge(options, &imagined, &words)?;
     if !screen.is_json() {
+        screen.diagnostics(&files.diagnostics);
         about.show(screen, identity);
     }
     Ok(judged.show(screen, identity, Some(&about)))

@@ -18,6 +18,7 @@ use crate::cluster::{self, Cluster, addresses};
 use crate::ends::{NODE, Named, Names, PORT_FORWARD, UNKNOWN};
 use crate::error::Error;
 use crate::identity::Identity;
+use crate::inputs;
 use crate::live_pod::{self, About, LivePod};
 use crate::probing::{Finding, ProbePod};
 use crate::scene::{Imagined, Scene, Sources};
@@ -89,13 +90,11 @@ fn in_cluster(options: &Matrix, name: &PodName, screen: &Screen) -> Result<Answe
     if options.input.name.is_some() {
         return Err(Error::FilesForCluster("--pod"));
     }
-    if !options.input.policies.is_empty() {
-        return Err(Error::FilesForCluster("--policy"));
-    }
+    let files = inputs::sound(inputs::read(&options.input.policies)?)?;
     let (LivePod { imagined, identity, about }, namespace) = cluster::ask(async {
         let cluster = Cluster::of(&options.cluster).await?;
         let name = cluster.pod(name).await?;
-        let pod = live_pod::read(&cluster, &name, options.identity.identity, &options.count).await?;
+        let pod = live_pod::read(&cluster, &name, options.identity.identity, &options.count, &files).await?;
         Ok((pod, name.namespace))
     })?;
     let peers = options.peer.iter().map(|peer| peer.name.as_str());
@@ -109,10 +108,11 @@ fn in_cluster(options: &Matrix, name: &PodName, screen: &Screen) -> Result<Answe
             probed: false,
             disagreements: 0,
             flows: &fields,
-            notes: Vec::new(),
+            notes: files.diagnostics,
             cluster: Some(&about),
         });
     } else {
+        screen.diagnostics(&files.diagnostics);
         about.show(screen, identity);
         picture::show(screen, &fields, &ends.1, &ends.0);
     }
