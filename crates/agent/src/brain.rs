@@ -34,7 +34,7 @@ use sidewall_policy::world::{Network, World};
 use sidewall_runtime_ids::SandboxId;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
@@ -80,6 +80,8 @@ pub struct Brain {
     standings: Standings,
     ready: watch::Sender<Ready>,
     health: watch::Receiver<Health>,
+    /// Since when news are old, as was told last.
+    told_stale: Option<SystemTime>,
     changed: Changed,
     next_status: Instant,
     next_names: Instant,
@@ -192,6 +194,7 @@ impl Brain {
             standings,
             ready,
             health,
+            told_stale: None,
             next_status: now,
             next_names: now,
         }

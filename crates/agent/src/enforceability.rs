@@ -23,6 +23,8 @@ pub struct PodFacts {
     pub containers: BTreeMap<ContainerId, ContainerFacts>,
     /// Sockets in its network namespace of processes that are neither the pod's nor the node's, by what they are.
     pub foreign: BTreeSet<String>,
+    /// Containers that run in another network namespace than the pod's.
+    pub elsewhere: BTreeSet<String>,
 }
 
 /// A cgroup, as rules name it.
@@ -94,6 +96,8 @@ pub enum Obstacle {
     Nameless(String),
     /// Sockets of others in the pod's network namespace, which no container's rules are about.
     Foreign(String),
+    /// A container that is not in the pod's network namespace, where its rules are.
+    Elsewhere(String),
     /// The kernel can't match sockets by cgroup, and that is what was asked for.
     NoCgroups,
 }
@@ -130,6 +134,7 @@ pub fn decide(facts: &PodFacts, features: Features, preference: Preference, hand
         obstacles.insert(Obstacle::Handler(facts.handler.clone()));
     }
     obstacles.extend(facts.foreign.iter().cloned().map(Obstacle::Foreign));
+    obstacles.extend(facts.elsewhere.iter().cloned().map(Obstacle::Elsewhere));
     let identities = identities(facts, features, preference, &mut obstacles);
     let mut dangerous: CapabilitySet = BYPASSES.into_iter().collect();
     if !matches!(identities, Identities::Cgroup { .. }) {
@@ -230,7 +235,7 @@ impl Obstacle {
     pub const fn weight(&self) -> Weight {
         match self {
             Self::HostNetwork | Self::Exempt => Weight::None,
-            Self::Handler(_) | Self::Capabilities { .. } | Self::Foreign(_) => Weight::Weakened,
+            Self::Handler(_) | Self::Capabilities { .. } | Self::Foreign(_) | Self::Elsewhere(_) => Weight::Weakened,
             Self::Alike(_) | Self::Nameless(_) | Self::NoCgroups => Weight::TooStrict,
         }
     }
@@ -245,6 +250,7 @@ impl Obstacle {
             Self::Alike(_) => "ContainersAlike",
             Self::Nameless(_) => "NoIdentity",
             Self::Foreign(_) => "ForeignSockets",
+            Self::Elsewhere(_) => "OtherNamespace",
             Self::NoCgroups => "NoCgroupMatch",
         }
     }
@@ -277,6 +283,9 @@ impl fmt::Display for Obstacle {
                 write!(f, "container {container} has no user of its own other than 0; give it a runAsUser")
             }
             Self::Foreign(what) => write!(f, "{what} has sockets in the pod's network namespace"),
+            Self::Elsewhere(container) => {
+                write!(f, "container {container} does not run in the pod's network namespace: what it sends meets no rule")
+            }
             Self::NoCgroups => f.write_str(
                 "the kernel can't match sockets by cgroup (CONFIG_NFT_SOCKET, 5.13), or the pod's cgroups are not all at one \
                  depth; allow identity by user",

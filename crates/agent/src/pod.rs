@@ -242,6 +242,7 @@ impl Pod {
             pods: node.pods,
             containers,
             foreign: self.sandbox.as_ref().map(|sandbox| sandbox.foreign.clone()).unwrap_or_default(),
+            elsewhere: self.sandbox.iter().flat_map(Sandbox::elsewhere).collect(),
         }
     }
 
@@ -289,6 +290,12 @@ const fn kind(identities: &Identities) -> IdentityKind {
 }
 
 impl Sandbox {
+    /// The containers that are not in its network namespace.
+    fn elsewhere(&self) -> impl Iterator<Item = String> + '_ {
+        let containers = self.containers.values().filter(|container| container.running.netns != self.netns);
+        containers.map(|container| container.name.clone())
+    }
+
     /// Forgets the containers that are not there any more, but for those heard of since a moment, and says which they were.
     pub fn forget_containers(&mut self, there: &BTreeSet<ContainerId>, since: Instant) -> Vec<ContainerId> {
         let gone = |(id, container): (&ContainerId, &Container)| {

@@ -8,7 +8,7 @@ use sidewall_flowlog::{Counts, Followed};
 use sidewall_netfilter::{Because, Features, Kernel, LoadError, NetlinkError, Unenforceable, Way, degrade};
 use sidewall_netns::{NetNs, NsId};
 use sidewall_policy::index::{Fresh, Planned, Step};
-use sidewall_policy::{Compiled, Generation, Ruleset, Subject, compile, guard};
+use sidewall_policy::{Compiled, Generation, ResolvedPod, Ruleset, Subject, compile, guard};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use thiserror::Error;
@@ -177,6 +177,17 @@ impl Wall {
         }
         let followed = flows.follow(&self.netns, self.followed.take(), Arc::clone(planned.resolved()))?;
         self.followed = Some(followed);
+        Ok(())
+    }
+
+    /// Has the log read again where nobody reads it: somebody else had it, or its socket failed.
+    ///
+    /// # Errors
+    /// In words.
+    pub fn follow_on(&mut self, flows: &Flows, resolved: &Arc<ResolvedPod>) -> Result<(), String> {
+        if self.followed.as_ref().is_none_or(Followed::is_broken) {
+            self.followed = Some(flows.follow(&self.netns, None, Arc::clone(resolved))?);
+        }
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use crate::found::Message;
 use crate::memory::{Memory, MemoryError, Remembered, Rules};
 use crate::wall::{Entry, Wall, WallError};
 use sidewall_policy::index::{Named, Planned, Step};
-use sidewall_policy::{Compiled, Generation, Subject};
+use sidewall_policy::{Compiled, Generation, ResolvedPod, Subject};
 use sidewall_runtime_ids::SandboxId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,8 +24,8 @@ pub enum Job {
     Guard(Box<Subject>),
     /// What was changed in its namespace is found out, and rules are put right.
     Inspect {
-        /// The rules that stand.
-        standing: Option<Arc<Compiled>>,
+        /// The rules that stand, and what they mean.
+        standing: Option<(Arc<Compiled>, Arc<ResolvedPod>)>,
         /// Whether its devices are looked at, and who has sockets there.
         devices: bool,
         /// The cgroups of the pod's containers.
@@ -153,7 +153,15 @@ impl Work {
             Job::Inspect { standing, devices, own } => {
                 wall.account();
                 let inspect = || {
-                    let repaired = standing.map_or(Ok(Vec::new()), |standing| wall.repair(&standing))?;
+                    let repaired = match standing {
+                        Some((rules, meaning)) => {
+                            if let Err(error) = wall.follow_on(&tools.flows, &meaning) {
+                                tracing::debug!(namespace = %pod.namespace, pod = %pod.name, "its flows are not told: {error}");
+                            }
+                            wall.repair(&rules)?
+                        }
+                        None => Vec::new(),
+                    };
                     let seen = || Ok::<_, WallError>((wall.devices()?, tools.owners.foreign(wall.netns(), &own)?));
                     Ok(Inspected { repaired, seen: devices.then(seen).transpose()? })
                 };

@@ -38,6 +38,11 @@ impl Brain {
             self.next_names = now + NAMES;
             self.flows.set_names(Arc::new(Names::of_index(self.walls.index())));
         }
+        let stale = self.health.borrow().stale_since();
+        if stale != self.told_stale {
+            self.told_stale = stale;
+            self.changed.status = true;
+        }
         if self.changed.status && now >= self.next_status && self.listed {
             self.changed.status = false;
             self.next_status = now + BETWEEN;
@@ -87,7 +92,15 @@ impl Brain {
         let mut notices = Vec::new();
         let mut counts: BTreeMap<EnforcementState, i64> = BTreeMap::new();
         for (name, pod) in &mut self.pods {
-            let Some(id) = pod.subject else { continue };
+            let Some(id) = pod.subject else {
+                if let Some(entry) = guarded(name, pod) {
+                    *counts.entry(entry.state).or_default() += 1;
+                    count(&mut status.pods, entry.state);
+                    status.pods.total += 1;
+                    status.pod_list.push(entry);
+                }
+                continue;
+            };
             let own_network = pod.api.as_ref().is_some_and(|api| !api.host_network);
             status.pods.total += i32::from(own_network);
             let resolved = self.walls.resolved(id);
@@ -107,8 +120,8 @@ impl Brain {
                 pod.told = (state, now);
             }
             let reasons = reasons(pod);
-            if state == EnforcementState::NotEnforced {
-                notices.extend(notice(name, pod, &reasons));
+            if !reasons.is_empty() {
+                notices.extend(notice(name, pod, state, &reasons));
             }
             if std::mem::take(&mut pod.older) && state == EnforcementState::Enforced {
                 notices.extend(late(name, pod));
@@ -166,7 +179,7 @@ impl Brain {
     }
 
     fn stale_since(&self) -> Option<String> {
-        let since = self.health.borrow().stale_since()?;
+        let since = self.told_stale?;
         Some(whole_seconds(Timestamp::try_from(since).ok()?).to_string())
     }
 
@@ -236,14 +249,34 @@ const fn enforced_kind(kind: PolicyKind) -> Option<EnforcedKind> {
     }
 }
 
-fn notice(name: &Named, pod: &Pod, reasons: &[String]) -> Option<Notice> {
+/// A pod whose containers can't be told from each other because they can't even be numbered: everything is denied.
+fn guarded(name: &Named, pod: &Pod) -> Option<PodEnforcement> {
+    let api = pod.api.as_ref().filter(|_| pod.walled && !pod.remarks.is_empty())?;
+    Some(PodEnforcement {
+        namespace: name.namespace.clone(),
+        name: name.name.clone(),
+        uid: api.uid.clone(),
+        state: EnforcementState::NotEnforced,
+        identity: None,
+        since: String::new(),
+        reasons: pod.remarks.clone(),
+    })
+}
+
+fn notice(name: &Named, pod: &Pod, state: EnforcementState, reasons: &[String]) -> Option<Notice> {
     let api = pod.api.as_ref()?;
-    let obstacle = pod.obstacles.iter().find(|obstacle| obstacle.weight() != Weight::TooStrict);
+    let gravest = pod.obstacles.iter().max_by_key(|obstacle| obstacle.weight());
+    let (reason, said) = match state {
+        EnforcementState::NotEnforced => ("NotEnforceable", "policies select this pod and are not enforced"),
+        EnforcementState::Pending | EnforcementState::Enforced => {
+            ("EnforcedOtherwise", "policies select this pod, and more may be denied than they say")
+        }
+    };
     Some(Notice {
         regarding: Regarding::pod(&name.namespace, &name.name, &api.uid),
-        reason: "NotEnforceable".to_owned(),
-        action: obstacle.map_or("Enforce", |obstacle| obstacle.reason()).to_owned(),
-        note: format!("policies select this pod and are not enforced: {}", reasons.join("; ")),
+        reason: reason.to_owned(),
+        action: gravest.map_or("Enforce", |obstacle| obstacle.reason()).to_owned(),
+        note: format!("{said}: {}", reasons.join("; ")),
         warning: true,
     })
 }

@@ -50,12 +50,6 @@ impl Brain {
             self.node.pods = self.cgroups.as_ref().and_then(|cgroups| node::pods(&self.config, cgroups));
         }
         let Some(sandbox) = self.pods.get_mut(&name).and_then(|pod| pod.sandbox.as_mut()) else { return };
-        if running.netns != sandbox.netns {
-            tracing::warn!(
-                namespace = %name.namespace, pod = %name.name, container,
-                "the container is not in its pod's network namespace: what it does there is not walled"
-            );
-        }
         // Runs that have ended are forgotten when another begins: their cgroups are gone, and their ids never come again.
         sandbox.containers.retain(|_, other| other.name != container || other.running.is_there());
         self.known.container(&id);

@@ -95,7 +95,9 @@ impl Brain {
     pub(super) fn inspect(&mut self, sandbox: &SandboxId, devices: bool) {
         let Some(name) = self.by_sandbox.get(sandbox).cloned() else { return };
         let Some(pod) = self.pods.get_mut(&name).filter(|pod| !pod.is_nowhere()) else { return };
-        let standing = pod.subject.and_then(|id| self.walls.standing(id)).map(Arc::clone);
+        let standing = pod
+            .subject
+            .and_then(|id| Some((Arc::clone(self.walls.standing(id)?), Arc::clone(self.walls.resolved(id)?))));
         let Some(wall) = pod.take_wall() else {
             // Whoever is at it may have looked before this.
             pod.again = Some(pod.again.unwrap_or(false) || devices);
