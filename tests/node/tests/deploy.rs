@@ -542,16 +542,16 @@ fn people_get_their_rights_by_kubernetes_own_roles() {
     assert_eq!(to("sidewall-edit"), ["admin", "edit"]);
     // An agent's rights are nobody's else.
     assert!(to("sidewall-agent").is_empty());
-    let can = |who: &str, verb: &str, resource: &str| {
+    let may = |who: &str, attributes: Value| {
         let review = json!({
             "apiVersion": "authorization.k8s.io/v1", "kind": "SubjectAccessReview",
-            "spec": {
-                "user": format!("system:serviceaccount:default:{who}"),
-                "resourceAttributes": {"group": "sidewall.dev", "resource": resource, "verb": verb, "namespace": "default"},
-            },
+            "spec": {"user": format!("system:serviceaccount:default:{who}"), "resourceAttributes": attributes},
         });
         let answer: Value = serde_json::from_str(&admin.with_input(&CREATE, &review.to_string()).unwrap()).unwrap();
         answer["status"]["allowed"] == true
+    };
+    let can = |who: &str, verb: &str, resource: &str| {
+        may(who, json!({"group": "sidewall.dev", "resource": resource, "verb": verb, "namespace": "default"}))
     };
     for who in ["view", "edit"] {
         let (role, account) = (format!("--clusterrole=sidewall-{who}"), format!("--serviceaccount=default:{who}"));
@@ -567,4 +567,21 @@ fn people_get_their_rights_by_kubernetes_own_roles() {
     assert!(!can("view", "create", "containernetworkpolicies") && !can("view", "patch", "sidecarproxies"));
     assert!(can("edit", "delete", "sidecarproxies"));
     assert!(!can("edit", "patch", "nodeenforcements") && !can("edit", "get", "flows"));
+    // Who reads flows of other nodes' agents has to be given the way to them, by a binding.
+    let forward = json!({"resource": "pods", "subresource": "portforward", "verb": "create", "namespace": NAMESPACE});
+    assert!(!may("view", forward.clone()) && !may("edit", forward.clone()));
+    let bind =
+        ["-n", NAMESPACE, "create", "rolebinding", "f", "--role=sidewall-agent-forward", "--serviceaccount=default:f"];
+    admin.kubectl(&bind).unwrap();
+    sidewall_node_tests::until::until("the binding", LIMIT, || {
+        Ok(if may("f", forward.clone()) { Ok(()) } else { Err("not yet".to_owned()) })
+    })
+    .unwrap();
+    assert!(may("f", json!({"resource": "pods", "verb": "list", "namespace": NAMESPACE})));
+    for (verb, part, namespace) in
+        [("create", "exec", NAMESPACE), ("get", "", NAMESPACE), ("create", "portforward", "default")]
+    {
+        let attributes = json!({"resource": "pods", "subresource": part, "verb": verb, "namespace": namespace});
+        assert!(!may("f", attributes), "{verb} pods/{part} in {namespace}");
+    }
 }

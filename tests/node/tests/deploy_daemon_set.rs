@@ -8,6 +8,8 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sidewall_cluster::client::{ClientOptions, client};
+use sidewall_cluster::flows;
 use sidewall_node_tests::cell::output;
 use sidewall_node_tests::until::until;
 use sidewall_node_tests::{Api, Cluster, Image, Node, parts};
@@ -74,9 +76,19 @@ fn rendered(cluster: &Cluster, values: &[&str]) -> String {
 
 /// The DaemonSet's pod that is not on its way out.
 fn agent_pod(api: &Api) -> Option<Value> {
-    let pods = api.get(&["-n", NAMESPACE, "pods", "-l", "app.kubernetes.io/component=agent"]).ok()?;
+    let pods = api.get(&["-n", NAMESPACE, "pods", "-l", "app.kubernetes.io/name=sidewall-agent"]).ok()?;
     let mut all = pods["items"].as_array()?.iter();
     all.find(|pod| pod["metadata"].get("deletionTimestamp").is_none()).cloned()
+}
+
+/// The nodes whose agents `sidewall flows` would find.
+fn agents(api: &Api) -> Vec<String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let options = ClientOptions { kubeconfig: Some(api.kubeconfig()), context: None };
+        let client = client(&options).await.unwrap();
+        flows::agents(&client, NAMESPACE).await.unwrap().into_keys().collect()
+    })
 }
 
 /// All that is known of the agents, for a person.
@@ -202,6 +214,10 @@ fn the_daemon_set_works_with_what_it_has_and_not_with_less() {
     );
     let tainted = json!({"spec": {"taints": [waits, other]}}).to_string();
     api.kubectl(&["patch", "node", "node1", "--type=merge", "-p", &tainted]).unwrap();
+    let early = ["create", "deployment", "early", "--image=localhost/busybox:1", "--", "sleep", "3600"];
+    api.kubectl(&early).unwrap();
+    let waiting = |pods: &Value| pods["items"][0]["status"]["conditions"][0]["reason"] == "Unschedulable";
+    api.until("a pod that waits", LIMIT, &["pods", "-l", "app=early"], waiting).unwrap();
     let everything = rendered(&cluster, &["startupTaint.remove=true"]);
     api.with_input(&["apply", "--server-side", "-f", "-"], &everything).unwrap();
     rolled_out(api);
@@ -209,6 +225,8 @@ fn the_daemon_set_works_with_what_it_has_and_not_with_less() {
     if let Err(error) = api.until("a node without the start-up taint", LIMIT, &["node", "node1"], left) {
         panic!("{error}\n{}", story(api));
     }
+    api.kubectl(&["--request-timeout=0", "rollout", "status", "deployment/early", "--timeout=90s"]).unwrap();
+    assert_eq!(agents(api), ["node1"]);
     api.apply(SHOP).unwrap();
 
     // What was asked for is what it has.

@@ -18,6 +18,15 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: sidewall
 {{- end -}}
 
+{{/* The agent's own; `sidewall flows` finds its pods by the first. */}}
+{{- define "sidewall.agentLabels" -}}
+app.kubernetes.io/name: sidewall-agent
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/component: agent
+app.kubernetes.io/part-of: sidewall
+{{- end -}}
+
 {{- define "sidewall.image" -}}
 {{- if .Values.image.digest -}}
 {{ .Values.image.repository }}@{{ .Values.image.digest }}
