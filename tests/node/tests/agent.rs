@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sidewall_node_tests::agent::{self, Agent};
+use sidewall_node_tests::until::until;
 use sidewall_node_tests::{Api, Cluster};
 
 const POD: Duration = Duration::from_secs(60);
@@ -113,4 +114,96 @@ fn policies_hold_in_the_pods_of_a_cluster() {
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}\n{}", agent.log());
+}
+
+/// What a node says of a pod.
+fn said(api: &Api, name: &str) -> Option<Value> {
+    let node = api.get(&["nodeenforcement", "node1"]).ok()?;
+    let pods = node.pointer("/status/podList")?.as_array()?.clone();
+    pods.into_iter().find(|pod| pod["name"] == name)
+}
+
+fn until_said(api: &Api, agent: &Agent<'_>, name: &str, holds: impl Fn(&Value) -> bool) -> Value {
+    let waited = until(&format!("the node's word on {name}"), POD, || {
+        Ok(match said(api, name) {
+            Some(pod) if holds(&pod) => Ok(pod),
+            other => Err(format!("{other:?}")),
+        })
+    });
+    waited.unwrap_or_else(|error| panic!("{error}\n{}", agent.log()))
+}
+
+const EVERYBODY: &str = r#"
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: sidewall.dev/v1alpha1
+kind: ContainerNetworkPolicy
+metadata: {name: everybody, namespace: shop}
+spec: {podSelector: {}, policyTypes: [Ingress]}
+"#;
+
+/// Identity by user, and everything that stands against a pod's walls: found from what runs, and told.
+#[test]
+fn what_can_not_be_enforced_is_told() {
+    let cluster = Cluster::start(1).unwrap();
+    let api = cluster.api();
+    agent::install(api).unwrap();
+    let node = &cluster.nodes()[0];
+    let agent = Agent::start(node, cluster.control(), json!({"identity": "Uid"})).unwrap();
+    api.apply(EVERYBODY).unwrap();
+    let mut host = pod("host", "host", &[("main", 1001, "sleep 3600")]);
+    host["spec"]["hostNetwork"] = json!(true);
+    let mut raw = pod("raw", "raw", &[("main", 1001, "sleep 3600")]);
+    raw["spec"]["containers"][0]["securityContext"]["capabilities"] = json!({"drop": ["ALL"], "add": ["NET_RAW"]});
+    let mut becomes = pod("becomes", "becomes", &[("main", 1001, "sleep 3600")]);
+    becomes["spec"]["containers"][0]["securityContext"] = json!({"runAsUser": 1001});
+    let all = [
+        pod("good", "good", &[("app", 1001, SERVE), ("helper", 1002, "sleep 3600")]),
+        pod("alike", "alike", &[("app", 1001, SERVE), ("helper", 1001, "sleep 3600")]),
+        host,
+        raw,
+        becomes,
+    ];
+    apply(api, &all);
+    let reason = |pod: &Value, word: &str| pod["reasons"].to_string().contains(word);
+    until_said(api, &agent, "good", |pod| {
+        pod["state"] == "Enforced" && pod["identity"] == "Uid" && pod["reasons"].is_null()
+    });
+    // Too strict is not passable: what both do is nobody's.
+    until_said(api, &agent, "alike", |pod| pod["state"] == "Enforced" && reason(pod, "apart"));
+    until_said(api, &agent, "host", |pod| pod["state"] == "NotEnforced" && reason(pod, "hostNetwork"));
+    until_said(api, &agent, "raw", |pod| pod["state"] == "NotEnforced" && reason(pod, "NET_RAW"));
+    until_said(api, &agent, "becomes", |pod| pod["state"] == "NotEnforced" && reason(pod, "SETUID"));
+    let events = api.until("an event for the pod that is not walled", POD, &["-n", "shop", "events"], |events| {
+        let items = events["items"].as_array().into_iter().flatten();
+        items.clone().any(|event| event["reason"] == "NotEnforceable" && event["involvedObject"]["name"] == "raw")
+    });
+    events.unwrap();
+    // The same container reaches itself by loopback, and the other does not reach it.
+    let near = "http://127.0.0.1:8080/index.html";
+    api.ready("shop", "good", POD).unwrap();
+    assert!(fetch(api, "good", "app", near).is_ok(), "{}", agent.log());
+    assert!(fetch(api, "good", "helper", near).is_err());
+
+    // What changes in the cluster changes in the pods: a policy that goes, and a label that a policy asks for.
+    api.kubectl(&["-n", "shop", "delete", "ctnp", "everybody"]).unwrap();
+    until("the way that is open again", POD, || Ok(fetch(api, "good", "helper", near))).unwrap();
+    api.apply(
+        "apiVersion: sidewall.dev/v1alpha1\nkind: ContainerNetworkPolicy\nmetadata: {name: locked, namespace: shop}\n\
+         spec: {podSelector: {matchLabels: {lock: shut}}, policyTypes: [Ingress]}\n",
+    )
+    .unwrap();
+    assert!(fetch(api, "good", "helper", near).is_ok());
+    api.kubectl(&["-n", "shop", "label", "pod", "good", "lock=shut"]).unwrap();
+    until("the way that is shut", POD, || {
+        Ok(match fetch(api, "good", "helper", near) {
+            Ok(answer) => Err(answer),
+            Err(_) => Ok(()),
+        })
+    })
+    .unwrap();
+    let metrics = agent.page("metrics").unwrap();
+    assert!(metrics.contains("sidewall_agent_pods{state=\"Enforced\"} 1"), "{metrics}");
 }
