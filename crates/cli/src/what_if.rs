@@ -119,15 +119,19 @@ mod tests {
     fn cluster() -> World {
         let own = load("own", &[ours("shop", "a"), ours("other", "a")].concat());
         assert!(!own.has_errors(), "{:?}", own.diagnostics);
-        let odd = Unreadable {
-            kind: PolicyKind::ContainerNetworkPolicy,
+        let odd = |kind| Unreadable {
+            kind,
             namespace: Some("shop".to_owned()),
             name: Some("odd".to_owned()),
             pod_selector: None,
             reason: "news".to_owned(),
         };
         let policies = own.objects.policies.into_iter().map(|policy| policy.object).collect();
-        World { policies, unreadable: vec![odd], ..World::default() }
+        World {
+            policies,
+            unreadable: vec![odd(PolicyKind::ContainerNetworkPolicy), odd(PolicyKind::SidecarProxy)],
+            ..World::default()
+        }
     }
 
     #[test]
@@ -137,7 +141,10 @@ mod tests {
         let supposed = suppose(&mut world, &files, &Kinds::default()).unwrap();
         let told: Vec<_> = supposed.iter().map(|one| (one.policy.name.as_str(), one.replaces, one.counts)).collect();
         assert_eq!(told, [("a", true, true), ("odd", true, true), ("new", false, true)]);
-        assert_eq!((world.policies.len(), world.unreadable.len()), (4, 0));
+        assert_eq!(world.policies.len(), 4);
+        // A proxy of the same name isolates as before.
+        let unreadable: Vec<_> = world.unreadable.iter().map(|policy| policy.kind).collect();
+        assert_eq!(unreadable, [PolicyKind::SidecarProxy]);
         assert_eq!(supposed[0].warning("shop"), None);
         assert!(supposed[0].warning("default").is_some_and(|text| text.contains("metadata.namespace")));
     }
