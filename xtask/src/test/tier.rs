@@ -99,7 +99,9 @@ impl Tier {
     fn of_target(package: &str, target: &str) -> Self {
         match package {
             // One package, since they share nodes; what needs an API server says so by its name.
-            "sidewall-node-tests" if target.starts_with("cluster") || target.starts_with("deploy") => Self::Cluster,
+            "sidewall-node-tests" if ["agent", "cluster", "deploy"].iter().any(|name| target.starts_with(name)) => {
+                Self::Cluster
+            }
             "sidewall-node-tests" => Self::Node,
             // What it is chained behind is a node's.
             "sidewall-cni" if target == "cni_chain" => Self::Node,
