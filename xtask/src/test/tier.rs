@@ -104,7 +104,7 @@ impl Tier {
             }
             "sidewall-node-tests" => Self::Node,
             // What it is chained behind is a node's.
-            "sidewall-cni" if target == "cni_chain" => Self::Node,
+            "sidewall-cni" if target == "cni_chain" || target == "cni_program" => Self::Node,
             "sidewall-netns" | "sidewall-netfilter" | "sidewall-flowlog" | "sidewall-sandbox" | "sidewall-tests"
             | "sidewall-cli" | "sidewall-cni" => Self::Kernel,
             "sidewall-proxy" | "sidewall-proxy-config" => Self::Proxy,
@@ -133,6 +133,9 @@ impl Tier {
             // Tests of whole pods and nodes start the programs as they are built beside each other.
             Self::Kernel | Self::Node | Self::Cluster => runs.push(Run::build(&["--workspace", "--bins"], &targets)),
             _ => {}
+        }
+        if self == Self::Node {
+            runs.push(Run::plugin());
         }
         if !targets.is_empty() {
             runs.push(Run::test(&["--workspace"], &targets));
@@ -176,10 +179,24 @@ impl Run {
         Self::Build(arguments(&["build"], selection, targets))
     }
 
+    /// The CNI plugin as it is shipped: a test looks at it.
+    fn plugin() -> Self {
+        let target = target_of(std::env::consts::ARCH);
+        let flags = format!("target.{target}.rustflags=[\"-C\", \"target-feature=+crt-static\"]");
+        let name = "sidewall-cni";
+        let command = ["build", "--release", "-p", name, "--bin", name, "--target", &target, "--config", &flags];
+        Self::Build(command.map(str::to_owned).to_vec())
+    }
+
     fn test(selection: &[&str], targets: &BTreeSet<&str>) -> Self {
         // A failure in one target must not hide those in the next.
         Self::Test(arguments(&["test", "--no-fail-fast"], selection, targets))
     }
+}
+
+/// The system's own C library: it can be linked statically, and needs no other toolchain.
+fn target_of(architecture: &str) -> String {
+    format!("{architecture}-unknown-linux-gnu")
 }
 
 fn arguments(command: &[&str], selection: &[&str], targets: &BTreeSet<&str>) -> Vec<String> {

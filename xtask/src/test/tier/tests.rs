@@ -54,7 +54,8 @@ fn the_kernel_tier_builds_the_programs_before_it_runs_them() {
 fn what_needs_an_api_server_says_so_by_its_name() {
     let workspace = workspace(&[("sidewall-node-tests", &["bed", "cluster_bed", "runtime"])]);
     assert_eq!(lines(Tier::Cluster, &workspace)[1], "test --no-fail-fast --workspace --test cluster_bed");
-    assert_eq!(lines(Tier::Node, &workspace)[1], "test --no-fail-fast --workspace --test bed --test runtime");
+    assert!(lines(Tier::Node, &workspace)[1].contains("-p sidewall-cni"));
+    assert_eq!(lines(Tier::Node, &workspace)[2], "test --no-fail-fast --workspace --test bed --test runtime");
     assert_eq!((Tier::Node.parts(), Tier::Cluster.parts()), (Parts::Node, Parts::Cluster));
 }
 
