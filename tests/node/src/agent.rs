@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use crate::api::{Api, Credentials, Token};
 use crate::control::ControlPlane;
 use crate::error::{BedError, Result};
+use crate::inside::mounts::LOGS;
 use crate::node::{CNI_CONFIGURATION, CNI_PLUGINS, Node};
 use crate::parts;
 use crate::until::until;
@@ -20,6 +21,8 @@ use crate::until::until;
 const LIMIT: Duration = Duration::from_secs(30);
 /// Its service on a node.
 const SERVICE: &str = "sidewall-agent";
+/// The service of another version of it, which comes before the first has ended.
+const NEXT: &str = "sidewall-agent-next";
 /// Its configuration, inside.
 const CONFIGURATION: &str = "/etc/sidewall/agent.yaml";
 /// Its kubeconfig, inside.
@@ -71,6 +74,7 @@ pub fn install(api: &Api) -> Result<()> {
 #[derive(Debug)]
 pub struct Agent<'a> {
     node: &'a Node,
+    service: &'static str,
 }
 
 impl<'a> Agent<'a> {
@@ -117,7 +121,7 @@ impl<'a> Agent<'a> {
         });
         merge(&mut settings, further);
         node.cell().write(CONFIGURATION, settings.to_string())?;
-        Ok(Agent { node })
+        Ok(Agent { node, service: SERVICE })
     }
 
     /// Starts the agent's program, for the first time or again.
@@ -134,7 +138,32 @@ impl<'a> Agent<'a> {
             "--log=info,sidewall_agent=debug".into(),
             "--log-format=text".into(),
         ];
-        self.node.cell().start(SERVICE, &command, &[])
+        self.node.cell().start(self.service, &command, &[])
+    }
+
+    /// Starts another of the same configuration, as an upgrade does that does not wait for the end of the old one.
+    ///
+    /// # Errors
+    /// When it can't be started.
+    pub fn next(&self) -> Result<Agent<'a>> {
+        let next = Agent { node: self.node, service: NEXT };
+        next.resume()?;
+        Ok(next)
+    }
+
+    /// Runs the program's command that takes everything away from the node.
+    ///
+    /// # Errors
+    /// [`BedError::Failed`] with what it said.
+    pub fn uninstall(&self) -> Result<String> {
+        let program = parts::built("sidewall-agent")?;
+        self.node.cell().run(program, &["uninstall", &format!("--config={CONFIGURATION}")])
+    }
+
+    /// All that it has logged, over all its lives.
+    pub fn whole_log(&self) -> String {
+        let log = self.node.cell().path(format!("{LOGS}/{}.log", self.service));
+        fs::read(log).map(|log| String::from_utf8_lossy(&log).into_owned()).unwrap_or_default()
     }
 
     /// Ends the agent's program.
@@ -142,7 +171,15 @@ impl<'a> Agent<'a> {
     /// # Errors
     /// When it does not run, or not end.
     pub fn stop(&self, signal: Signal) -> Result<()> {
-        self.node.cell().stop(SERVICE, signal, LIMIT).map(drop)
+        self.node.cell().stop(self.service, signal, LIMIT).map(drop)
+    }
+
+    /// Sends a signal to the agent's program.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.node.cell().signal(self.service, signal)
     }
 
     /// Waits until the agent is ready.
@@ -151,7 +188,7 @@ impl<'a> Agent<'a> {
     /// When it ends, or does not become ready; with its log.
     pub fn ready(&self) -> Result<()> {
         let ready = until("a ready agent", LIMIT, || {
-            self.node.cell().still_runs(SERVICE)?;
+            self.node.cell().still_runs(self.service)?;
             Ok(match self.page("readyz") {
                 Ok(_) => Ok(()),
                 Err(error) => Err(error.to_string()),
@@ -201,12 +238,12 @@ impl<'a> Agent<'a> {
     /// # Errors
     /// When it does not run.
     pub fn pid(&self) -> Result<u32> {
-        self.node.cell().service_pid(SERVICE)
+        self.node.cell().service_pid(self.service)
     }
 
     /// The end of its log.
     pub fn log(&self) -> String {
-        self.node.cell().log(SERVICE)
+        self.node.cell().log(self.service)
     }
 }
 

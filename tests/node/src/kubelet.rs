@@ -75,5 +75,7 @@ fn configuration() -> serde_json::Value {
         "resolvConf": "/etc/resolv.conf", "volumePluginDir": "/var/lib/kubelet/volume-plugins",
         "registryPullQPS": 0, "eventRecordQPS": 0, "kubeAPIQPS": 200, "kubeAPIBurst": 400,
         "shutdownGracePeriod": "0s", "nodeStatusUpdateFrequency": "5s",
+        // Containers that end start again at once, however often they do.
+        "featureGates": {"KubeletCrashLoopBackOffMax": true}, "crashLoopBackOff": {"maxContainerRestartPeriod": "1s"},
     })
 }

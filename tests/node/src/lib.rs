@@ -22,8 +22,11 @@ pub mod inside;
 pub mod kubelet;
 pub mod node;
 pub mod parts;
+pub mod probe;
+pub mod random;
 pub mod relay;
 pub mod until;
+pub mod walled;
 
 pub use agent::Agent;
 pub use api::Api;
@@ -34,3 +37,4 @@ pub use error::BedError;
 pub use fabric::Fabric;
 pub use image::Image;
 pub use node::Node;
+pub use walled::Walled;
