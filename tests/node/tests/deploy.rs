@@ -209,6 +209,29 @@ fn patch(api: &Api, path: &str, name: &str, subresource: Option<&str>, change: &
 }
 
 #[test]
+fn plain_manifests_install_and_uninstall() {
+    let bed = Bed::new();
+    let admin = bed.admin();
+    let apply = |name: &str| {
+        let path = root().join("deploy/manifests").join(name);
+        admin.kubectl(&["apply", "-f", &path.display().to_string()]).unwrap();
+        let object = admin.get(&["-n", NAMESPACE, "daemonset", "sidewall-agent"]).unwrap();
+        let pod = object["spec"]["template"]["spec"].clone();
+        let names = |kind: &str| -> Vec<String> {
+            let all = pod[kind].as_array().into_iter().flatten();
+            all.map(|container| container["name"].as_str().unwrap_or_default().to_owned()).collect()
+        };
+        (object["metadata"]["uid"].clone(), names("initContainers"), names("containers"))
+    };
+    let (installed, before, agents) = apply("kubeadm.yaml");
+    assert_eq!((before, agents), (vec![], vec!["agent".to_owned()]));
+    let (uninstalling, before, agents) = apply("kubeadm-uninstall.yaml");
+    assert_eq!((before, agents), (vec!["uninstall".to_owned()], vec!["done".to_owned()]));
+    assert_eq!(installed, uninstalling);
+    assert_eq!(apply("kubeadm.yaml").1, Vec::<String>::new());
+}
+
+#[test]
 fn helm_installs_upgrades_and_uninstalls_and_leaves_the_kinds() {
     let bed = Bed::new();
     let admin = bed.admin();
