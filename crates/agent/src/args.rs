@@ -20,7 +20,7 @@ pub enum Command {
     /// Take away from this node everything that the agent ever made there: the plugin's entries, its program, the rules of all
     /// pods, files. Stop the agent first: with a DaemonSet, delete that
     Uninstall(Uninstall),
-    /// Read the configuration and say what it means, as the agent would take it
+    /// Check the configuration and show it with every default, as JSON
     Check(Check),
 }
 

@@ -3,7 +3,7 @@
 use crate::enforceability::Preference;
 use crate::installer;
 use ipnet::IpNet;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use sidewall_cluster::{Kinds, Reading};
 use sidewall_cni::entry::{self, Entry};
 use sidewall_cni::names::Namespace;
@@ -21,7 +21,7 @@ use thiserror::Error;
 const LARGEST: u64 = 1 << 20;
 
 /// What the agent is told to do.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, Default)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Config {
     /// Where things are on the node.
@@ -50,7 +50,7 @@ pub struct Config {
 }
 
 /// Where things are on the node.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Paths {
     /// The container runtime's CRI socket.
@@ -70,7 +70,7 @@ pub struct Paths {
 }
 
 /// How the plugin gets into the pods' network chain.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Cni {
     /// Whether the agent installs the plugin. Where it does not, somebody else has to.
@@ -88,7 +88,7 @@ pub struct Cni {
 }
 
 /// How containers are told apart.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Identity {
     /// By cgroup where that can be, else by user, else by group.
     #[default]
@@ -102,12 +102,12 @@ pub enum Identity {
 }
 
 /// Namespaces that have no walls.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(transparent)]
 pub struct Exempt(pub BTreeSet<Namespace>);
 
 /// Where things are in the cluster's network.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct NetworkRanges {
     /// Ranges that pods take their addresses from, beside those that nodes name.
@@ -119,7 +119,7 @@ pub struct NetworkRanges {
 }
 
 /// Where a DNS server answers, by UDP and TCP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Dns {
     /// Its address.
@@ -130,7 +130,7 @@ pub struct Dns {
 }
 
 /// Which further kinds of policies are enforced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Policies {
     /// NetworkPolicies. Off unless said otherwise: the cluster's own network plugin enforces them.
@@ -140,7 +140,7 @@ pub struct Policies {
 }
 
 /// Whether MultiNetworkPolicies are enforced.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Multi {
     /// Where the cluster has the kind.
     #[default]
@@ -152,7 +152,7 @@ pub enum Multi {
 }
 
 /// Where the agent listens. None means not at all.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Listen {
     /// `/healthz` and `/readyz`. On loopback unless said otherwise: the kubelet is on the same node.
@@ -164,7 +164,7 @@ pub struct Listen {
 }
 
 /// How long things may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Timing {
     /// How often each pod's rules are looked at beside the kernel's own notices, in seconds.
@@ -434,6 +434,12 @@ mod tests {
         };
         assert!(config.exempt_namespaces.0.is_empty() && config.paths.nri.is_none());
         assert_eq!(config.network().dns.len(), 2);
+    }
+
+    #[test]
+    fn what_is_shown_can_be_read_again() {
+        let shown = serde_json::to_string(&Config::default()).unwrap();
+        assert!(matches!(Config::parse(&shown), Ok(config) if config == Config::default()), "{shown}");
     }
 
     #[test]

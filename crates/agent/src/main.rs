@@ -18,9 +18,7 @@ fn main() -> ExitCode {
         Command::Uninstall(options) => configuration(&options.common)
             .map_err(anyhow::Error::from)
             .and_then(|config| uninstall::uninstall(&config, options.keep_rules, options.dry_run)),
-        Command::Check(options) => configuration(&options.common).map_err(anyhow::Error::from).map(|config| {
-            println!("{config:#?}");
-        }),
+        Command::Check(options) => check(&options.common),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -30,6 +28,12 @@ fn main() -> ExitCode {
             ExitCode::from(if usage { 2 } else { 1 })
         }
     }
+}
+
+/// Shows a configuration with every default, as JSON, which is YAML too.
+fn check(common: &Common) -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(&configuration(common)?)?);
+    Ok(())
 }
 
 fn configuration(common: &Common) -> Result<Config, ConfigError> {
