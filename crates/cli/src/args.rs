@@ -1,6 +1,7 @@
 //! What can be written on the command line.
 
 pub mod cluster;
+pub mod flows;
 mod judging;
 mod status;
 mod values;
@@ -14,9 +15,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::flow_log;
 
 pub use cluster::{ClusterArgs, CountArgs};
+pub use flows::Flows;
 pub use judging::{Explain, Matrix};
 pub use status::Status;
-pub use values::{Publish, Since};
+pub use values::Publish;
 
 /// The exit codes, as `--help` tells them.
 const EXIT_CODES: &str = "\
@@ -31,7 +33,7 @@ Files are YAML or JSON with one or more documents; `-` is standard input. Kinds 
 ContainerNetworkPolicy and SidecarProxy (sidewall.dev/v1alpha1) and, as what policies speak of, Pod, Namespace,
 Service and EndpointSlice. NO_COLOR and a pipe turn colours off.
 
-`status`, `explain` and `matrix` ask a cluster, too. As a plugin, which kubectl finds by its name, this same program is
+`status`, `explain`, `matrix` and `flows` ask a cluster, too. As a plugin, which kubectl finds by its name, this same program is
 `kubectl sidewall`:
   ln -s \"$(command -v sidewall)\" /usr/local/bin/kubectl-sidewall";
 
@@ -77,7 +79,7 @@ pub enum Command {
     Explain(Explain),
     /// Show what of the policies is in force in a cluster, and what is not and why
     Status(Status),
-    /// Show the flows that running pods' walls denied, and what Audit policies would have changed (needs root)
+    /// Show the flows that pods' walls denied, and what Audit policies would have changed: on this machine or in a cluster
     Flows(Flows),
     /// Compare expectations about flows with what policies say
     Test(Test),
@@ -192,56 +194,6 @@ impl Run {
         let limit = u64::from(self.flow_log_size) << 20;
         Some(if path.as_os_str() == "-" { flow_log::Output::Stdout } else { flow_log::Output::File { path, limit } })
     }
-}
-
-/// `sidewall flows`.
-#[derive(Debug, Args)]
-#[command(after_help = "\
-The walls of a pod that `sidewall run` runs log what they deny; a pod without policies has no walls, and logs nothing.
-The last 1024 records are kept while it runs. Each line has the time (UTC), the verdict and the flow: who opened it, to
-whom, the port; then who isolates. Verdicts:
-
-  deny               policies isolate, and no rule allows it
-  audit-would-deny   it passed; Enforce and Audit policies together would have denied it
-  audit-would-allow  it was denied; Enforce and Audit policies together would have let it pass
-  forged             the packet pretended to belong to another's flow
-  improper           no policy can allow it: source routing, multicast under isolation, and the like
-
-Rules write at most 20 messages a second for each decision, and nothing ever waits for a reader: what is missing is told
-in its place (`lost`), with where it was lost. --output json gives one record a line, the form of --flow-log. Without
-POD, the kept records of every running pod are summed up, equal flows together.
-
-Exit codes: 0 shown, even if there was nothing; 1 with --follow, `sidewall run` went away before the pod had ended; 2 bad
-usage; 3 no such pod, not allowed.
-
-Examples:
-  sidewall flows
-  sidewall flows web --follow --denied
-  sidewall flows shop/web --since 10m --container app --output json")]
-pub struct Flows {
-    /// The pod: its name, or NAMESPACE/NAME
-    #[arg(value_name = "POD")]
-    pub pod: Option<String>,
-    /// Go on with what comes, until the pod ends
-    #[arg(long, short, requires = "pod")]
-    pub follow: bool,
-    /// Only what is younger than so long (90s, 10m, 2h), or not before a time (2026-11-22T02:29:48Z)
-    #[arg(long, value_name = "AGO|TIME")]
-    pub since: Option<Since>,
-    /// Only so many of the kept flows, the latest
-    #[arg(long, value_name = "N", requires = "pod")]
-    pub last: Option<usize>,
-    /// Only what was denied
-    #[arg(long, conflicts_with = "audit")]
-    pub denied: bool,
-    /// Only what Audit policies would have changed
-    #[arg(long)]
-    pub audit: bool,
-    /// Only flows that this container opened or answered
-    #[arg(long, value_name = "NAME")]
-    pub container: Option<String>,
-    #[command(flatten)]
-    pub state: StateDir,
 }
 
 /// `sidewall check`.

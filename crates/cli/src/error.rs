@@ -93,6 +93,48 @@ pub enum Error {
     /// Files beside a pod of a cluster.
     #[error("{0} is for a pod of a file: of a cluster's pod, everything is read from the cluster")]
     FilesForCluster(&'static str),
+    /// A name without its kind, where a pod of a cluster was asked for.
+    #[error("{0} is the form of a pod of this machine: of a cluster, write pod/{0}")]
+    PodOfCluster(String),
+    /// An option that is about one pod.
+    #[error("{0} needs a POD, or a cluster (`sidewall flows --help`)")]
+    NeedsPod(&'static str),
+    /// Nodes without an agent.
+    #[error(
+        "no agent runs on {}: nothing there is enforced by one, and nothing is logged; agents were looked for in namespace {namespace} (--agents)",
+        nodes.join(", ")
+    )]
+    NoAgent {
+        /// The nodes.
+        nodes: Vec<String>,
+        /// Where agents were looked for.
+        namespace: String,
+    },
+    /// A pod that no node has.
+    #[error("the pod {0} is on no node yet")]
+    NotPlaced(String),
+    /// More agents than are followed at once.
+    #[error("{agents} agents would have to be followed, and {most} is the most: name a pod")]
+    TooManyAgents {
+        /// How many there are.
+        agents: usize,
+        /// The most.
+        most: usize,
+    },
+    /// What is wrong with a node's agent.
+    #[error("{node}: {error}")]
+    OfNode {
+        /// The node.
+        node: String,
+        /// What it is.
+        error: Box<Error>,
+    },
+    /// The way to agents' flow logs.
+    #[error(transparent)]
+    AgentFlows(#[from] sidewall_cluster::flows::FlowsError),
+    /// An agent's flow log that can't be read.
+    #[error(transparent)]
+    FlowStream(#[from] sidewall_flowstream::ClientError),
     /// Something else than policies beside a pod of a cluster.
     #[error(
         "a file has a {0}: with a cluster's pod, files give the policies that would be applied, and everything else is the cluster's"
@@ -265,6 +307,8 @@ impl Error {
             | Self::FilesForCluster(_)
             | Self::NotAPolicy(_)
             | Self::ProbeOfCluster
+            | Self::PodOfCluster(_)
+            | Self::NeedsPod(_)
             | Self::Client(ClientError::Kubeconfig { .. } | ClientError::Context { .. })
             | Self::Unenforceable { .. }
             | Self::Sandbox(sidewall_sandbox::Error::Manifest(_)) => 2,

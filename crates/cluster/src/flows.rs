@@ -175,7 +175,8 @@ impl fmt::Debug for Forward {
 pub async fn forward(client: &Client, pod: &Named) -> Result<Forward, FlowsError> {
     let failed = |Failure { cause, message, .. }| {
         let advice = match cause {
-            Cause::Forbidden => format!("; grant create on pods/portforward in {}", pod.namespace),
+            // Over a WebSocket it is asked for as a reading, and by newer API servers as a writing too.
+            Cause::Forbidden => format!("; grant get and create on pods/portforward in {}", pod.namespace),
             _ => String::new(),
         };
         FlowsError::Forward { pod: pod.clone(), message: format!("{message}{advice}") }

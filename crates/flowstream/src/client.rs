@@ -140,8 +140,8 @@ fn read(bytes: Bytes) -> Result<Event, ClientError> {
 
 fn failure(status: &Status) -> ClientError {
     // A status with a cause was made on this side: nobody can send one.
-    if status.source().is_some() {
-        return ClientError::Lost(shortened(&in_full(status)));
+    if let Some(cause) = status.source() {
+        return ClientError::Lost(shortened(&in_full(cause)));
     }
     let message = shortened(status.message());
     match status.code() {

@@ -85,7 +85,7 @@ pub struct ObjectName {
 
 impl ObjectName {
     /// `NAME` or `NAMESPACE/NAME`.
-    fn of(text: &str) -> Option<Self> {
+    pub fn of(text: &str) -> Option<Self> {
         let (namespace, name) = match text.split_once('/') {
             Some((namespace, name)) => (Some(namespace), name),
             None => (None, text),

@@ -76,5 +76,8 @@ async fn who_may_not_forward_ports_is_told_so() {
     let fake =
         Fake::start(|call| call.path.ends_with("/pods/agent-1/portforward").then(|| status(403, "Forbidden"))).await;
     let error = forward(&fake.client(), &Named::new("walls", "agent-1")).await.unwrap_err().to_string();
-    assert!(error.contains("walls/agent-1") && error.contains("grant create on pods/portforward in walls"), "{error}");
+    assert!(
+        error.contains("walls/agent-1") && error.contains("grant get and create on pods/portforward in walls"),
+        "{error}"
+    );
 }

@@ -1,6 +1,7 @@
 //! Which records are shown.
 
-use sidewall_flow::{Action, FlowRecord, Record, Timestamp};
+use sidewall_flow::{Action, FlowRecord, Record, RecordVerdict, Timestamp};
+use sidewall_flowstream::Follow;
 
 use crate::args::Flows;
 
@@ -20,6 +21,25 @@ impl Filter {
             denied: options.denied,
             audit: options.audit,
             container: options.container.clone(),
+        }
+    }
+
+    /// The same, for an agent.
+    pub fn ask(&self, namespace: Option<&str>, pod: Option<&str>, follow: bool) -> Follow {
+        use RecordVerdict::{Allow, AuditWouldAllow, AuditWouldDeny, Deny, Forged, Improper};
+        let wanted = |verdict: &RecordVerdict| {
+            (!self.denied || verdict.enforced() == Action::Deny) && (!self.audit || verdict.is_audit())
+        };
+        let verdicts = [Deny, Allow, AuditWouldDeny, AuditWouldAllow, Forged, Improper].into_iter().filter(wanted);
+        Follow {
+            namespace: namespace.map(str::to_owned),
+            pod: pod.map(str::to_owned),
+            container: self.container.clone(),
+            // A newer agent may have further verdicts, which are shown unless somebody chose.
+            verdicts: if self.denied || self.audit { verdicts.collect() } else { Default::default() },
+            since: self.since,
+            follow,
+            ..Follow::default()
         }
     }
 
@@ -93,6 +113,19 @@ mod tests {
         assert_eq!(chosen(&["--audit"]), [false, true, false]);
         assert_eq!(chosen(&["--container", "shipper"]), [false, true, false]);
         assert_eq!(chosen(&["--denied", "--container", "app"]), [true, false, false]);
+    }
+
+    #[test]
+    fn an_agent_is_asked_for_the_same() {
+        let records = ["deny", "allow", "audit-would-deny", "audit-would-allow", "forged", "improper"]
+            .map(|verdict| record("2026-11-22T02:29:30Z", "app", None, verdict));
+        for args in [&[][..], &["--denied"], &["--audit"], &["--container", "app"], &["--since", "10s"]] {
+            let filter = filter(args);
+            let follow = filter.ask(Some("shop"), Some("web"), false);
+            for record in &records {
+                assert_eq!(follow.wants(record), filter.admits(record), "{args:?} {record:?}");
+            }
+        }
     }
 
     #[test]

@@ -116,13 +116,13 @@ fn rows<S: serde::Serializer>(flows: &BTreeMap<Flow, Seen>, to: S) -> Result<S::
     to.collect_seq(most_frequent_first(flows).into_iter().map(|(flow, seen)| Row { flow, seen }))
 }
 
-/// Shows the pods' flows.
-pub fn show(pods: &[Summary], screen: &Screen) {
+/// Shows the pods' flows, or else says why there are none.
+pub fn show(pods: &[Summary], none: &str, screen: &Screen) {
     if screen.is_json() {
         return screen.value(&serde_json::json!({"pods": pods}));
     }
     if pods.is_empty() {
-        return screen.line("no pod runs here");
+        return screen.line(none);
     }
     let paint = screen.paint();
     for (index, pod) in pods.iter().enumerate() {
