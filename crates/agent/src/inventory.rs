@@ -4,11 +4,12 @@ use crate::found::{Found, FoundContainer, Inventory, Message, Place};
 use crate::known::{Ids, Known};
 use crate::metrics::Metrics;
 use crate::running;
-use sidewall_cri::{Client, ContainerState, Error, Network, Options, Sandbox, SandboxState, SandboxStatus};
+use futures::{StreamExt, stream};
+use sidewall_cri::{Client, Container, ContainerState, Error, Network, Options, Sandbox, SandboxState, SandboxStatus};
 use sidewall_netfilter::Features;
 use sidewall_netns::{Cgroups, NetNs};
 use sidewall_policy::index::Named;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +17,8 @@ use tokio::sync::{Notify, mpsc};
 
 /// The longest wait after a failure.
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How many sandboxes or containers are asked about at once.
+const AT_ONCE: usize = 8;
 /// How soon a list may follow another that somebody asked for.
 const BETWEEN: Duration = Duration::from_millis(100);
 
@@ -92,39 +95,49 @@ impl Lister {
         let mut inventory = Inventory {
             began,
             sandboxes: ready.iter().map(|sandbox| sandbox.id.clone()).collect(),
-            containers: Default::default(),
+            containers: BTreeSet::new(),
             found: Vec::new(),
             found_containers: Vec::new(),
         };
-        for sandbox in ready.into_iter().filter(|sandbox| !known.contains(&sandbox.id)) {
-            match client.sandbox_status(&sandbox.id).await {
-                Ok(status) => inventory.found.extend(self.look(status).await),
-                // It has ended meanwhile, or the next list will tell.
-                Err(error) => tracing::debug!(sandbox = %sandbox.id, "a sandbox can't be asked about: {error}"),
-            }
+        let new = ready.into_iter().filter(|sandbox| !known.contains(&sandbox.id));
+        let mut found = stream::iter(new).map(|sandbox| self.sandbox(client, sandbox)).buffer_unordered(AT_ONCE);
+        while let Some(found) = found.next().await {
+            inventory.found.extend(found);
         }
-        for container in containers {
-            if !matches!(container.state, ContainerState::Running | ContainerState::Created) {
-                continue;
-            }
-            inventory.containers.insert(container.id.clone());
-            if known_containers.contains(&container.id) || container.state != ContainerState::Running {
-                continue;
-            }
-            let Ok(status) = client.container_status(&container.id).await else { continue };
-            let Some(pid) = status.details.and_then(|details| details.pid) else { continue };
-            let (id, cgroups) = (container.id.clone(), self.cgroups.clone());
-            let looked = tokio::task::spawn_blocking(move || running::look(pid, id.as_str(), cgroups.as_ref()));
-            if let Ok(Ok(running)) = looked.await {
-                inventory.found_containers.push(FoundContainer {
-                    id: container.id,
-                    sandbox: container.sandbox,
-                    name: container.name,
-                    running,
-                });
-            }
+        let there =
+            |container: &Container| matches!(container.state, ContainerState::Running | ContainerState::Created);
+        let containers: Vec<Container> = containers.into_iter().filter(there).collect();
+        inventory.containers = containers.iter().map(|container| container.id.clone()).collect();
+        let new = containers.into_iter().filter(|container| {
+            // One that has not started is told of by NRI, or by the next list.
+            container.state == ContainerState::Running && !known_containers.contains(&container.id)
+        });
+        let mut found = stream::iter(new).map(|container| self.container(client, container)).buffer_unordered(AT_ONCE);
+        while let Some(found) = found.next().await {
+            inventory.found_containers.extend(found);
         }
+        drop(found);
         Ok(inventory)
+    }
+
+    async fn sandbox(&self, client: &Client, sandbox: Sandbox) -> Option<Found> {
+        match client.sandbox_status(&sandbox.id).await {
+            Ok(status) => self.look(status).await,
+            Err(error) => {
+                // It has ended meanwhile, or the next list will tell.
+                tracing::debug!(sandbox = %sandbox.id, "a sandbox can't be asked about: {error}");
+                None
+            }
+        }
+    }
+
+    async fn container(&self, client: &Client, container: Container) -> Option<FoundContainer> {
+        let status = client.container_status(&container.id).await.ok()?;
+        let pid = status.details?.pid?;
+        let (id, cgroups) = (container.id.clone(), self.cgroups.clone());
+        let looked = tokio::task::spawn_blocking(move || running::look(pid, id.as_str(), cgroups.as_ref())).await;
+        let running = looked.ok()?.ok()?;
+        Some(FoundContainer { id: container.id, sandbox: container.sandbox, name: container.name, running })
     }
 
     async fn look(&self, status: SandboxStatus) -> Option<Found> {
