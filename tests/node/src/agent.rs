@@ -101,6 +101,7 @@ impl<'a> Agent<'a> {
             "spec": {
                 "nodeName": node.name(), "hostNetwork": true, "serviceAccountName": "sidewall-agent",
                 "automountServiceAccountToken": false, "terminationGracePeriodSeconds": 0,
+                "tolerations": [{"operator": "Exists"}],
                 "containers": [{"name": "pause", "image": "localhost/pause:1"}],
             },
         });

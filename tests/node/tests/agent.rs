@@ -133,6 +133,21 @@ fn until_said(api: &Api, agent: &Agent<'_>, name: &str, holds: impl Fn(&Value) -
     waited.unwrap_or_else(|error| panic!("{error}\n{}", agent.log()))
 }
 
+const TAINT: &str = "sidewall.dev/agent-not-ready";
+
+const MAY_PATCH_NODES: &str = r#"
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRole
+metadata: {name: sidewall-agent-startup-taint}
+rules: [{apiGroups: [""], resources: [nodes], verbs: [patch]}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: ClusterRoleBinding
+metadata: {name: sidewall-agent-startup-taint}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: sidewall-agent-startup-taint}
+subjects: [{kind: ServiceAccount, name: sidewall-agent, namespace: sidewall-system}]
+"#;
+
 const EVERYBODY: &str = r#"
 apiVersion: v1
 kind: Namespace
@@ -151,7 +166,13 @@ fn what_can_not_be_enforced_is_told() {
     let api = cluster.api();
     agent::install(api).unwrap();
     let node = &cluster.nodes()[0];
-    let agent = Agent::start(node, cluster.control(), json!({"identity": "Uid"})).unwrap();
+    // No pod comes to the node before its agent is ready.
+    api.apply(MAY_PATCH_NODES).unwrap();
+    api.kubectl(&["taint", "node", "node1", &format!("{TAINT}=:NoExecute")]).unwrap();
+    let settings = json!({"identity": "Uid", "startupTaint": TAINT});
+    let agent = Agent::start(node, cluster.control(), settings).unwrap();
+    api.until("a node without the taint", POD, &["node", "node1"], |node| node.pointer("/spec/taints").is_none())
+        .unwrap();
     api.apply(EVERYBODY).unwrap();
     let mut host = pod("host", "host", &[("main", 1001, "sleep 3600")]);
     host["spec"]["hostNetwork"] = json!(true);
