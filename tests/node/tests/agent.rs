@@ -4,7 +4,10 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sidewall_netns::{Launch, NetNs};
 use sidewall_node_tests::agent::{self, Agent};
+use sidewall_node_tests::node::PODS;
+use sidewall_node_tests::parts;
 use sidewall_node_tests::until::until;
 use sidewall_node_tests::{Api, Cluster};
 
@@ -169,7 +172,7 @@ fn what_can_not_be_enforced_is_told() {
     // No pod comes to the node before its agent is ready.
     api.apply(MAY_PATCH_NODES).unwrap();
     api.kubectl(&["taint", "node", "node1", &format!("{TAINT}=:NoExecute")]).unwrap();
-    let settings = json!({"identity": "Uid", "startupTaint": TAINT});
+    let settings = json!({"identity": "Uid", "startupTaint": TAINT, "timing": {"checkSeconds": 1}});
     let agent = Agent::start(node, cluster.control(), settings).unwrap();
     api.until("a node without the taint", POD, &["node", "node1"], |node| node.pointer("/spec/taints").is_none())
         .unwrap();
@@ -208,6 +211,27 @@ fn what_can_not_be_enforced_is_told() {
     assert!(fetch(api, "good", "app", near).is_ok(), "{}", agent.log());
     assert!(fetch(api, "good", "helper", near).is_err());
 
+    // A process of another pod listens inside this one's namespace, as a mesh's does.
+    let cgroup = |pod: &str| {
+        let pod = api.get(&["-n", "shop", "pod", pod]).unwrap();
+        let id = pod["status"]["containerStatuses"][0]["containerID"].as_str().unwrap();
+        let id = id.trim_start_matches("containerd://").to_owned();
+        node.cell().cgroup().open(PODS.trim_start_matches('/')).unwrap().open(&id).unwrap()
+    };
+    api.ready("shop", "raw", POD).unwrap();
+    let inside = NetNs::from_pid(u32::try_from(cgroup("good").procs().unwrap()[0]).unwrap()).unwrap();
+    let listener = Launch::new(parts::node("busybox").unwrap())
+        .args(["nc", "-l", "-p", "9999"])
+        .cgroup(&cgroup("raw"))
+        .netns(&inside)
+        .privileged()
+        .die_with_parent()
+        .spawn();
+    let mut listener = listener.unwrap();
+    until_said(api, &agent, "good", |pod| pod["state"] == "NotEnforced" && reason(pod, "another pod's process"));
+    listener.kill().unwrap();
+    until_said(api, &agent, "good", |pod| pod["state"] == "Enforced");
+
     // What changes in the cluster changes in the pods: a policy that goes, and a label that a policy asks for.
     api.kubectl(&["-n", "shop", "delete", "ctnp", "everybody"]).unwrap();
     until("the way that is open again", POD, || Ok(fetch(api, "good", "helper", near))).unwrap();
@@ -225,6 +249,10 @@ fn what_can_not_be_enforced_is_told() {
         })
     })
     .unwrap();
-    let metrics = agent.page("metrics").unwrap();
-    assert!(metrics.contains("sidewall_agent_pods{state=\"Enforced\"} 1"), "{metrics}");
+    let counted = "sidewall_agent_pods{state=\"Enforced\"} 1";
+    until("the metric", POD, || {
+        let metrics = agent.page("metrics")?;
+        Ok(if metrics.contains(counted) { Ok(()) } else { Err(metrics) })
+    })
+    .unwrap();
 }
