@@ -69,6 +69,20 @@ fn helm(arguments: &[&str]) -> Result<String, String> {
     output(&mut helm).map_err(|error| error.to_string())
 }
 
+/// Has the agent's own program read the configuration that a manifest brings.
+fn agent_understands(api: &Api, manifest: &str) -> Result<(), String> {
+    let printed =
+        api.with_input(&["create", "--dry-run=client", "--validate=false", "-o", "json", "-f", "-"], manifest);
+    let printed = printed.map_err(|error| error.to_string())?;
+    let objects = serde_json::Deserializer::from_str(&printed).into_iter::<Value>().map(Result::unwrap);
+    let maps: Vec<Value> = objects.filter(|object| object["kind"] == "ConfigMap").collect();
+    let [map] = maps.as_slice() else { return Err(format!("{} ConfigMaps", maps.len())) };
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), map["data"]["agent.yaml"].as_str().unwrap()).unwrap();
+    let mut check = Command::new(parts::built("sidewall-agent").unwrap());
+    output(check.args(["check", "--config"]).arg(file.path())).map(drop).map_err(|error| error.to_string())
+}
+
 fn rendered(values: &[&str]) -> String {
     let sets = values.iter().flat_map(|value| ["--set", value]);
     let arguments = ["template", "sidewall", "sidewall", "--namespace", NAMESPACE].into_iter().chain(sets);
@@ -142,10 +156,15 @@ fn a_real_api_server_takes_every_manifest() {
     for folder in ["deploy/manifests", "deploy/golden"] {
         for entry in fs::read_dir(root().join(folder)).unwrap() {
             let path = entry.unwrap().path();
-            let said = admin.with_input(&strictly, &fs::read_to_string(&path).unwrap());
-            let said = said.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+            let (name, text) =
+                (path.file_stem().unwrap().to_string_lossy().into_owned(), fs::read_to_string(&path).unwrap());
+            let said = admin.with_input(&strictly, &text).unwrap_or_else(|error| panic!("{name}: {error}"));
             assert!(said.contains("daemonset.apps/sidewall-agent"), "{said}");
-            seen.insert(path.file_stem().unwrap().to_string_lossy().into_owned());
+            // To uninstall takes the configuration that is there.
+            if !name.ends_with("-uninstall") {
+                agent_understands(admin, &text).unwrap_or_else(|error| panic!("{name}: {error}"));
+            }
+            seen.insert(name);
         }
     }
     for preset in ["kubeadm", "k3s", "talos", "bottlerocket", "cos", "openshift"] {
@@ -155,13 +174,17 @@ fn a_real_api_server_takes_every_manifest() {
     for values in
         [&[][..], &["uninstall.enabled=true", "uninstall.keepRules=true"], &["nri=false", "agent.cni.install=false"]]
     {
-        let said = admin.with_input(&strictly, &rendered(values)).unwrap();
+        let text = rendered(values);
+        let said = admin.with_input(&strictly, &text).unwrap();
+        agent_understands(admin, &text).unwrap();
         assert!(said.contains("containernetworkpolicies.sidewall.dev"), "{said}");
     }
     // That strictness means something.
     let wrong =
         fs::read_to_string(root().join("deploy/manifests/kubeadm.yaml")).unwrap().replace("hostPID:", "hostPIDs:");
     assert!(admin.with_input(&strictly, &wrong).unwrap_err().to_string().contains("hostPIDs"));
+    let wrong = wrong.replace("exemptNamespaces:", "exemptNamespace:");
+    assert!(agent_understands(admin, &wrong).unwrap_err().contains("exemptNamespace"));
 }
 
 #[test]
