@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sidewall_flow::{EndRecord, LossPlace, LostRecord, Record, Timestamp, Version};
-use sidewall_flowlog::{Backlog, Counts, Drain, Follower, Hub, Next, RotatingFile, Server, Subscription, Untold};
+use sidewall_flow::Record;
+use sidewall_flowlog::{Backlog, Drain, Followed, Gatherer, Hub, Next, RotatingFile, Server, Subscription};
 use sidewall_netfilter::nflog::LogReader;
 use sidewall_policy::ruleset::Statement;
 use sidewall_sandbox::LivePod;
@@ -30,14 +30,10 @@ pub enum Output {
 
 /// A pod's flow log. Dropping it tells what is still to be told, and then its end.
 pub struct FlowLog {
-    namespace: String,
-    pod: String,
     hub: Hub,
     shown: Subscription,
-    untold: Untold,
-    /// What had been read at the last look at the counters, and how many looks are still to come.
-    looked: (Counts, u8),
-    follower: Option<Follower>,
+    followed: Option<Followed>,
+    _gatherer: Gatherer,
     drain: Option<Drain>,
     server: Option<Server>,
 }
@@ -69,26 +65,16 @@ impl FlowLog {
             }
         };
         let reader = LogReader::open(pod.netns(), Statement::LOG_GROUP)?;
-        let follower = Follower::start(reader, pod.netns(), view.recorder(), hub.clone())?;
-        let server = Server::start(directory, hub.clone())?;
-        let info = pod.info();
-        Ok(Self {
-            namespace: info.namespace.clone(),
-            pod: info.name.clone(),
-            hub,
-            shown,
-            untold: Untold::default(),
-            looked: (Counts::default(), 0),
-            follower: Some(follower),
-            drain,
-            server: Some(server),
-        })
+        let gatherer = Gatherer::start(hub.clone())?;
+        let followed = Some(gatherer.follow(reader, pod.netns(), view.recorder())?);
+        let server = Some(Server::start(directory, hub.clone())?);
+        Ok(Self { hub, shown, followed, _gatherer: gatherer, drain, server })
     }
 
     /// Other policies have come into force.
     pub fn update(&self, view: &View) {
-        if let Some(follower) = &self.follower {
-            follower.update(view.recorder());
+        if let Some(followed) = &self.followed {
+            followed.update(view.recorder());
         }
     }
 
@@ -100,40 +86,23 @@ impl FlowLog {
         }
     }
 
-    /// Whether the rules' counters are worth a look: where no message comes, none was left out. After the last, it takes two
-    /// looks until all is told.
+    /// Whether the rules' counters are worth a look: where no message comes, none was left out.
     pub fn is_due(&mut self) -> bool {
-        let Some(counts) = self.follower.as_ref().map(Follower::counts) else { return false };
-        let (before, left) = self.looked;
-        let left = if counts == before { left } else { 2 };
-        self.looked = (counts, left.saturating_sub(1));
-        left > 0
+        self.followed.as_mut().is_some_and(Followed::is_due)
     }
 
     /// Tells how many judgements the rules counted and did not write. `counted` is the sum of the decisions' counters.
     pub fn account(&mut self, counted: u64) {
-        if let Some(counts) = self.follower.as_ref().map(Follower::counts) {
-            self.tell_untold(counted, counts);
-        }
-    }
-
-    fn tell_untold(&mut self, counted: u64, counts: Counts) {
-        let count = self.untold.look(counted, counts.records + counts.lost);
-        if count > 0 {
-            let (namespace, pod) = (Some(self.namespace.clone()), Some(self.pod.clone()));
-            let (version, time, place) = (Version, Timestamp::now(), LossPlace::RateLimit);
-            self.hub.publish(Record::Lost(LostRecord { version, time, namespace, pod, count, place }));
+        if let Some(followed) = &mut self.followed {
+            followed.account(counted);
         }
     }
 
     /// Tells what the kernel still had, what was counted by then and never written, and the pod's end. What has not been
     /// shown can still be taken.
     pub fn finish(&mut self, counted: u64) {
-        self.account(counted);
-        let Some(follower) = self.follower.take() else { return };
-        self.tell_untold(counted, follower.stop());
-        let (namespace, pod) = (self.namespace.clone(), self.pod.clone());
-        self.hub.publish(Record::End(EndRecord { version: Version, time: Timestamp::now(), namespace, pod }));
+        let Some(followed) = self.followed.take() else { return };
+        followed.end(Some(counted));
         self.hub.end();
         self.drain = None;
         self.server = None;

@@ -1,14 +1,11 @@
 //! A pod whose log is followed.
 
-use crate::error::FollowError;
-use crate::gather::{Gatherer, Shared};
+use crate::gather::Shared;
 use crate::hub::Hub;
 use crate::reading::{Reading, lost};
 use crate::untold::Untold;
 use sidewall_flow::{EndRecord, LossPlace, Record, Timestamp, Version};
 use sidewall_netfilter::NetlinkError;
-use sidewall_netfilter::nflog::LogReader;
-use sidewall_netns::NetNs;
 use sidewall_policy::record::{Names, Recorder};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,7 +26,7 @@ pub struct Counts {
     pub foreign: u64,
 }
 
-/// A pod whose log a [`Gatherer`] follows, until this is ended or dropped; what the kernel has queued by then is still told.
+/// A pod whose log a [`crate::Gatherer`] follows, until this is ended or dropped; what the kernel has queued by then is still told.
 #[derive(Debug)]
 pub struct Followed {
     shared: Arc<Shared>,
@@ -187,39 +184,5 @@ impl Followed {
 impl Drop for Followed {
     fn drop(&mut self) {
         self.cease();
-    }
-}
-
-/// Follows the log of one pod, on a thread of its own, into a [`Hub`] until it is dropped; what the kernel has queued by
-/// then is still told. For more than one pod there is [`Gatherer`].
-#[derive(Debug)]
-pub struct Follower {
-    followed: Followed,
-    _gatherer: Gatherer,
-}
-
-impl Follower {
-    /// Follows the log of a pod, as [`Gatherer::follow`] does.
-    ///
-    /// # Errors
-    /// [`FollowError`].
-    pub fn start(reader: LogReader, namespace: &NetNs, recorder: Recorder, hub: Hub) -> Result<Self, FollowError> {
-        let gatherer = Gatherer::start(hub)?;
-        Ok(Self { followed: gatherer.follow(reader, namespace, recorder)?, _gatherer: gatherer })
-    }
-
-    /// What comes from now on is told by other policies and names: to be called when they have come into force.
-    pub fn update(&self, recorder: Recorder) {
-        self.followed.update(recorder);
-    }
-
-    /// Ends it, after what the kernel has queued, and says what was read in all.
-    pub fn stop(self) -> Counts {
-        self.followed.stop()
-    }
-
-    /// What has been read so far.
-    pub fn counts(&self) -> Counts {
-        self.followed.counts()
     }
 }

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! A [`Gatherer`] reads the logs of any number of pods on one thread, which sleeps while nothing is logged; each pod is a
-//! [`Followed`] handle. A [`Follower`] is one for a single pod.
+//! [`Followed`] handle.
 //!
 //! **Nothing waits for a reader.** The kernel drops what does not fit into the socket's queue, and the [`Hub`] drops what
 //! does not fit into a subscriber's. Either loss is counted and told in the stream itself, at its place, as a
@@ -18,9 +18,10 @@
 //! records of other pods neither take room in a queue nor are told of as missing.
 //!
 //! **Memory is bounded**: the kernel queues one mebibyte a pod; a hub keeps [`HISTORY`] records, or as many in all and of
-//! one pod as [`Keep`] says, and each of at most [`SUBSCRIBERS_MAX`] subscribers has a queue of its own, by default of [`QUEUE`]. Records are shared between all of
-//! them; each names at most [`sidewall_policy::record::POLICIES_MAX`] policies, which keeps it, as a rule, below one
-//! kibibyte. A socket's connection adds a thread and one line, and there are at most [`CONNECTIONS_MAX`].
+//! one pod as [`Keep`] says, and each of at most [`SUBSCRIBERS_MAX`] subscribers has a queue of its own, by default of
+//! [`QUEUE`]. Records are shared between all of them; each names at most [`sidewall_policy::record::POLICIES_MAX`] policies,
+//! which keeps it, as a rule, below one kibibyte. A socket's connection adds a thread and one line, and there are at most
+//! [`CONNECTIONS_MAX`].
 //!
 //! One pod's log group has one reader in the whole machine; who else wants its records asks the process that has it, with a
 //! [`Client`].
@@ -47,10 +48,9 @@ pub use client::Client;
 pub use drain::Drain;
 pub use error::{ClientError, FileError, FollowError, ServeError, TooManySubscribers};
 pub use file::RotatingFile;
-pub use follow::{Counts, Followed, Follower};
+pub use follow::{Counts, Followed};
 pub use gather::Gatherer;
 pub use history::{HISTORY, Keep};
 pub use hub::{Backlog, Hub, Next, QUEUE, SUBSCRIBERS_MAX, Subscription};
 pub use message::logged;
 pub use serve::{CONNECTIONS_MAX, SOCKET, Server};
-pub use untold::Untold;

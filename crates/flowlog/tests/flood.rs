@@ -5,7 +5,7 @@ mod common;
 use common::{missing, namespace, recorder, rest, send};
 use peak_alloc::PeakAlloc;
 use sidewall_flow::{LossPlace, Record, RecordVerdict};
-use sidewall_flowlog::{Backlog, Counts, Drain, Follower, HISTORY, Hub, QUEUE};
+use sidewall_flowlog::{Backlog, Counts, Drain, Followed, Gatherer, HISTORY, Hub, QUEUE};
 use sidewall_netfilter::nflog::LogReader;
 use sidewall_netns::NetNs;
 use sidewall_policy::ruleset::Statement;
@@ -24,7 +24,7 @@ const FLOOD: u64 = 200_000;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until as much has been read as was sent. What the kernel lost last is known with the next message that it keeps.
-fn settle(namespace: &NetNs, follower: &Follower, mut sent: u64) -> (u64, Counts) {
+fn settle(namespace: &NetNs, follower: &Followed, mut sent: u64) -> (u64, Counts) {
     let begun = Instant::now();
     loop {
         let counts = follower.counts();
@@ -58,7 +58,8 @@ fn a_flood_waits_for_nobody_and_every_loss_is_counted() {
     })
     .unwrap();
     let reader = LogReader::open(&namespace, Statement::LOG_GROUP).unwrap();
-    let follower = Follower::start(reader, &namespace, recorder("web"), hub.clone()).unwrap();
+    let gatherer = Gatherer::start(hub.clone()).unwrap();
+    let follower = gatherer.follow(reader, &namespace, recorder("web")).unwrap();
 
     let before = ALLOCATED.current_usage();
     ALLOCATED.reset_peak_usage();
@@ -95,7 +96,8 @@ fn what_the_kernel_drops_is_told_in_its_place() {
     assert_eq!(send(&namespace, 10_000), 10_000);
     let hub = Hub::new();
     let all = hub.subscribe_with(Backlog::None, 20_000).unwrap();
-    let follower = Follower::start(reader, &namespace, recorder("web"), hub.clone()).unwrap();
+    let gatherer = Gatherer::start(hub.clone()).unwrap();
+    let follower = gatherer.follow(reader, &namespace, recorder("web")).unwrap();
     let (sent, counts) = settle(&namespace, &follower, 10_000);
     assert!(counts.lost > 0, "{counts:?}");
     drop(follower);
