@@ -65,7 +65,9 @@ impl Plugin {
 /// A sandbox as NRI tells of it.
 fn found(pod: &Pod, features: Features) -> Result<Found, String> {
     let netns = match (&pod.network, pod.pid) {
-        (Network::At(path), _) => NetNs::from_path(path),
+        // The path may not be seen in this mount namespace; the sandbox's process is in the same namespace.
+        (Network::At(path), Some(pid)) => NetNs::from_path(path).or_else(|_| NetNs::from_pid(pid)),
+        (Network::At(path), None) => NetNs::from_path(path),
         // Made with the sandbox's process, or not told: then it is where that process is.
         (Network::New | Network::Unknown, Some(pid)) => NetNs::from_pid(pid),
         (Network::New | Network::Unknown, None) => {
