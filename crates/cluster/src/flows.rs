@@ -15,7 +15,6 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{ListParams, PostParams};
 use kube::core::Request;
-use sidewall_api::names::GROUP;
 use sidewall_policy::index::Named;
 use std::collections::BTreeMap;
 #[cfg(feature = "forward")]
@@ -132,9 +131,8 @@ pub async fn token(client: &Client, account: &Named) -> Result<Token, FlowsError
                 "; grant create on serviceaccounts/token of {name} in {namespace}, or name an account of yours with --service-account"
             ),
             Cause::Absent => format!(
-                "; make it: `kubectl -n {namespace} create serviceaccount {name}`, and let it see flows: `kubectl -n {namespace} \
-                 create role {name} --verb=get --resource=flows.{GROUP}` and `kubectl -n {namespace} create rolebinding {name} \
-                 --role={name} --serviceaccount={namespace}:{name}`"
+                "; make it: `kubectl -n {namespace} create serviceaccount {name}`, and let it see the namespace's flows: `kubectl -n \
+                 {namespace} create rolebinding {name} --clusterrole=sidewall-view --serviceaccount={namespace}:{name}`"
             ),
             _ => String::new(),
         };

@@ -40,50 +40,16 @@ metadata: {name: vault, namespace: bank}
 spec: {podSelector: {matchLabels: {app: web}}, policyTypes: [Ingress]}
 "#;
 
-/// Who may see the flows of `shop`: an account, and jane, who may make tokens of it and reach agents.
-const RIGHTS: &str = r#"
-apiVersion: v1
-kind: ServiceAccount
-metadata: {name: sidewall-flows, namespace: shop}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: sidewall-flows, namespace: shop}
-rules:
-- {apiGroups: [sidewall.dev], resources: [flows], verbs: [get]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: sidewall-flows, namespace: shop}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: sidewall-flows}
-subjects: [{kind: ServiceAccount, name: sidewall-flows, namespace: shop}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: jane, namespace: shop}
-rules:
-- {apiGroups: [""], resources: [pods], verbs: [get, list]}
-- {apiGroups: [""], resources: [serviceaccounts/token], resourceNames: [sidewall-flows], verbs: [create]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: jane, namespace: shop}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: jane}
-subjects: [{kind: User, apiGroup: rbac.authorization.k8s.io, name: jane}]
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: Role
-metadata: {name: jane, namespace: sidewall-system}
-rules:
-- {apiGroups: [""], resources: [pods], verbs: [list]}
-- {apiGroups: [""], resources: [pods/portforward], verbs: [get, create]}
----
-apiVersion: rbac.authorization.k8s.io/v1
-kind: RoleBinding
-metadata: {name: jane, namespace: sidewall-system}
-roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: jane}
-subjects: [{kind: User, apiGroup: rbac.authorization.k8s.io, name: jane}]
-"#;
+/// What is written for people who let jane see the flows of `shop`; it is done here word for word.
+const DOCUMENT: &str = include_str!("../../../docs/flows.md");
+
+/// The way to the agents, as it is deployed.
+fn forward() -> &'static str {
+    let manifest = include_str!("../../../deploy/manifests/kubeadm.yaml");
+    let is_role =
+        |document: &&str| document.contains("\nkind: Role\n") && document.contains("  name: sidewall-agent-forward\n");
+    manifest.split("\n---\n").find(is_role).expect("the role is deployed")
+}
 
 const SERVE: &str = "mkdir -p /tmp/www; echo hello > /tmp/www/index.html; exec httpd -f -p 8080 -h /tmp/www";
 const WAIT: &str = "exec sleep 3600";
@@ -121,7 +87,12 @@ impl Bed {
         let api = cluster.api();
         agent::install(api).unwrap();
         api.apply(WALLS).unwrap();
-        api.apply(RIGHTS).unwrap();
+        api.apply(forward()).unwrap();
+        let commands: Vec<&str> = DOCUMENT.lines().filter_map(|line| line.strip_prefix("kubectl ")).collect();
+        assert_eq!(commands.len(), 6, "{commands:?}");
+        for command in commands {
+            api.kubectl(&command.split_whitespace().collect::<Vec<_>>()).unwrap();
+        }
         let jane = cluster.control().client("jane", None).unwrap();
         let jane = cluster.control().api(&Credentials::Certificate(jane)).unwrap();
         Self { cluster, jane }
