@@ -380,7 +380,11 @@ fn push_value(bytes: &mut Vec<u8>, value: u128, width: usize, order: ByteOrder) 
 /// nft's number for a kind's datatype, from its `datatype.h`. Only `nft list` looks at it.
 pub(crate) const fn datatype(kind: Kind) -> u32 {
     match kind {
-        Kind::Byte | Kind::Short | Kind::Number => 4,
+        // nft has an integer of no size of its own (4), and breaks off where one stands in a concatenation; these have the size
+        // and print numbers that they have no name for.
+        Kind::Byte => 12,
+        Kind::Short => 13,
+        Kind::Number => 19,
         Kind::DeviceName => 41,
         Kind::Ipv4 => 7,
         Kind::Ipv6 => 8,

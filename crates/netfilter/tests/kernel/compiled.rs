@@ -55,3 +55,20 @@ fn a_drawn_pods_rulesets_change_into_each_other() {
     // A ruleset that differs by its number alone is never loaded anew.
     assert!(amended >= 25 && with_elements > 0);
 }
+
+/// An administrator who looks with `nft` sees everything: older versions break off at numbers whose size they do not know.
+#[test]
+fn an_administrator_can_list_a_drawn_pods_rules() {
+    let mut draw = Draw::new(21);
+    for _ in 0..10 {
+        let case = Case::draw(&mut draw, &Ground::default());
+        let ruleset = compile(&resolve(&case.world, &case.subject), number(1)).ruleset;
+        let (namespace, mut kernel) = namespace();
+        kernel.load(&ruleset, LoadOptions::default()).unwrap();
+        let text = nft(&namespace, &["list", "ruleset"]);
+        let sets = ruleset.tables.iter().flat_map(|table| &table.sets);
+        for set in sets {
+            assert!(text.contains(&format!(".{} {{", set.name)), "{} is not in\n{text}", set.name);
+        }
+    }
+}
