@@ -9,11 +9,24 @@ mod write;
 use crate::trouble::Trouble;
 use kube::Client;
 use sidewall_api::NodeEnforcementStatus;
+use sidewall_api::enforcement::EnforcedKind;
+use sidewall_policy::model::PolicyKind;
 use std::time::{Duration, SystemTime};
 use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 pub(crate) use write::PATH;
+
+/// The kind of policy under which it is told of; none of what nobody writes.
+pub const fn enforced_kind(kind: PolicyKind) -> Option<EnforcedKind> {
+    match kind {
+        PolicyKind::ContainerNetworkPolicy => Some(EnforcedKind::ContainerNetworkPolicy),
+        PolicyKind::SidecarProxy => Some(EnforcedKind::SidecarProxy),
+        PolicyKind::NetworkPolicy => Some(EnforcedKind::NetworkPolicy),
+        PolicyKind::MultiNetworkPolicy => Some(EnforcedKind::MultiNetworkPolicy),
+        PolicyKind::Probes | PolicyKind::Guard => None,
+    }
+}
 
 /// How often is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -330,6 +330,15 @@ impl ResolvedPod {
         isolates(&self.enforced) || self.audit.as_ref().is_some_and(isolates) || edges().any(Sides::isolate)
     }
 
+    /// The policies that isolate the pod, or one of its parties, in either direction: those that are about it.
+    pub fn isolated_by(&self) -> BTreeSet<&PolicyName> {
+        let layers = std::iter::once(&self.enforced).chain(&self.audit);
+        let edges = self.attached.values().map(|attached| &attached.edge).chain([&self.edge, &self.elsewhere]);
+        let sides = layers.flat_map(|layer| layer.parties.values()).chain(edges);
+        let isolations = sides.flat_map(|sides| sides.ingress.isolations.iter().chain(&sides.egress.isolations));
+        isolations.map(|isolation| &isolation.by).collect()
+    }
+
     /// What holds for the pod as a whole where an end on the network is reached.
     pub fn edge_toward(&self, attachment: Option<AttachmentId>) -> &Sides {
         match attachment {

@@ -5,12 +5,13 @@ use crate::enforceability::Weight;
 use crate::pod::Pod;
 use jiff::Timestamp;
 use sidewall_api::NodeEnforcementStatus;
-use sidewall_api::enforcement::{EnforcedKind, EnforcementState, NodePodCounts, PodEnforcement, PolicyEnforcement};
+use sidewall_api::enforcement::{EnforcementState, NodePodCounts, PodEnforcement, PolicyEnforcement};
+use sidewall_cluster::enforcement::enforced_kind;
 use sidewall_cluster::events::{Notice, Regarding};
 use sidewall_cni::state::Standing;
 use sidewall_policy::ResolvedPod;
 use sidewall_policy::index::Named;
-use sidewall_policy::model::{PolicyKind, PolicyName, Sides};
+use sidewall_policy::model::PolicyName;
 use sidewall_policy::record::Names;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -111,8 +112,8 @@ impl Brain {
             let state = state(pod, pending);
             *counts.entry(state).or_default() += 1;
             count(&mut status.pods, state);
-            for policy in resolved.map(|resolved| selecting(resolved)).unwrap_or_default() {
-                let of_policy = policies.entry(policy).or_default();
+            for policy in resolved.iter().flat_map(|resolved| resolved.isolated_by()) {
+                let of_policy = policies.entry(policy.clone()).or_default();
                 of_policy.0 += 1;
                 of_policy.1 += i32::from(state == EnforcementState::Enforced);
             }
@@ -225,28 +226,6 @@ fn reasons(pod: &Pod) -> Vec<String> {
     obstacles.sort_by_key(|obstacle| std::cmp::Reverse(obstacle.weight()));
     let fault = pod.fault.as_ref().map(|fault| fault.message.clone());
     fault.into_iter().chain(obstacles.into_iter().map(ToString::to_string)).chain(pod.remarks.iter().cloned()).collect()
-}
-
-/// The policies that are about a pod.
-fn selecting(pod: &ResolvedPod) -> BTreeSet<PolicyName> {
-    let layers = std::iter::once(&pod.enforced).chain(&pod.audit);
-    let parties = layers.flat_map(|layer| layer.parties.values());
-    let edges = [&pod.edge, &pod.elsewhere].into_iter().chain(pod.attached.values().map(|attached| &attached.edge));
-    let by = |sides: &Sides| {
-        let both = sides.ingress.isolations.iter().chain(&sides.egress.isolations);
-        both.map(|isolation| isolation.by.clone()).collect::<Vec<_>>()
-    };
-    parties.chain(edges).flat_map(by).collect()
-}
-
-const fn enforced_kind(kind: PolicyKind) -> Option<EnforcedKind> {
-    match kind {
-        PolicyKind::ContainerNetworkPolicy => Some(EnforcedKind::ContainerNetworkPolicy),
-        PolicyKind::SidecarProxy => Some(EnforcedKind::SidecarProxy),
-        PolicyKind::NetworkPolicy => Some(EnforcedKind::NetworkPolicy),
-        PolicyKind::MultiNetworkPolicy => Some(EnforcedKind::MultiNetworkPolicy),
-        PolicyKind::Probes | PolicyKind::Guard => None,
-    }
 }
 
 /// A pod whose containers can't be told from each other because they can't even be numbered: everything is denied.

@@ -5,6 +5,7 @@
 
 use super::served::is_absent;
 use super::{LiveError, PAGE, TRIES, about};
+use crate::enforcement::enforced_kind;
 use crate::feed::Page;
 use crate::item::{Item, Watched};
 use crate::kind::{Kind, Kinds, Reading};
@@ -19,9 +20,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sidewall_api::enforcement::EnforcedKind;
 use sidewall_policy::index::Named;
-use sidewall_policy::model::{Identities, PolicyKind};
+use sidewall_policy::model::Identities;
+use sidewall_policy::resolve;
 use sidewall_policy::world::World;
-use sidewall_policy::{ResolvedPod, resolve};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A pod and where it is.
@@ -118,31 +119,15 @@ impl PolicySet {
     pub fn selecting(&self, pod: &LocalPod) -> BTreeSet<(EnforcedKind, Named)> {
         let identities = Identities::Cgroup { level: 0, containers: BTreeMap::new(), pods_level: 0, pods: 0 };
         match pod.subject(pod.addresses.clone(), None, identities, pod.claimed_networks(None)) {
-            Ok(subject) => isolating(&resolve(&self.world, &subject)),
+            Ok(subject) => {
+                let pod = resolve(&self.world, &subject);
+                let by = pod.isolated_by().into_iter();
+                by.filter_map(|by| Some((enforced_kind(by.kind)?, Named::new(&by.namespace, &by.name)))).collect()
+            }
             // Whose containers can't be numbered, any of its namespace may be about.
             Err(_) => self.names.iter().filter(|(_, name)| name.namespace == pod.namespace).cloned().collect(),
         }
     }
-}
-
-/// The policies that are about a pod.
-fn isolating(pod: &ResolvedPod) -> BTreeSet<(EnforcedKind, Named)> {
-    let layers = std::iter::once(&pod.enforced).chain(&pod.audit);
-    let edges = [&pod.edge, &pod.elsewhere].into_iter().chain(pod.attached.values().map(|attached| &attached.edge));
-    let sides = layers.flat_map(|layer| layer.parties.values()).chain(edges);
-    let isolations = sides.flat_map(|sides| sides.ingress.isolations.iter().chain(&sides.egress.isolations));
-    isolations
-        .filter_map(|isolation| {
-            let kind = match isolation.by.kind {
-                PolicyKind::ContainerNetworkPolicy => EnforcedKind::ContainerNetworkPolicy,
-                PolicyKind::SidecarProxy => EnforcedKind::SidecarProxy,
-                PolicyKind::NetworkPolicy => EnforcedKind::NetworkPolicy,
-                PolicyKind::MultiNetworkPolicy => EnforcedKind::MultiNetworkPolicy,
-                PolicyKind::Probes | PolicyKind::Guard => return None,
-            };
-            Some((kind, Named::new(&isolation.by.namespace, &isolation.by.name)))
-        })
-        .collect()
 }
 
 /// Lists the pods of a namespace, or of all.
