@@ -9,11 +9,10 @@ use sidewall_api::enforcement::{EnforcementState, NodePodCounts, PodEnforcement,
 use sidewall_cluster::enforcement::enforced_kind;
 use sidewall_cluster::events::{Notice, Regarding};
 use sidewall_cni::state::Standing;
-use sidewall_policy::ResolvedPod;
 use sidewall_policy::index::Named;
 use sidewall_policy::model::PolicyName;
 use sidewall_policy::record::Names;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
