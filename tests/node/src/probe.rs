@@ -93,18 +93,18 @@ pub enum Then {
 pub enum Outcome {
     /// It came through, and an answer back.
     Reached,
-    /// Somebody refused it.
-    Refused,
+    /// Somebody refused it: the system's error number, or zero where the answer was another or none.
+    Refused(i32),
     /// Nothing came back in time.
     Silence,
 }
 
 impl Outcome {
-    fn word(self) -> &'static str {
+    fn word(self) -> String {
         match self {
-            Outcome::Reached => "reached",
-            Outcome::Refused => "refused",
-            Outcome::Silence => "silence",
+            Outcome::Reached => "reached".into(),
+            Outcome::Refused(errno) => format!("refused:{errno}"),
+            Outcome::Silence => "silence".into(),
         }
     }
 
@@ -112,7 +112,7 @@ impl Outcome {
         match word {
             "reached" => Outcome::Reached,
             "silence" => Outcome::Silence,
-            _ => Outcome::Refused,
+            refused => Outcome::Refused(refused.split_once(':').and_then(|(_, errno)| errno.parse().ok()).unwrap_or(0)),
         }
     }
 }

@@ -28,7 +28,7 @@ pub struct Tried {
     pub at: u64,
     /// The target's name.
     pub target: String,
-    /// What came of the last; where none of a burst's last reached anything, that nothing was reached is all it says.
+    /// What came of the last.
     pub outcome: Outcome,
     /// How many attempts they were.
     pub times: u64,

@@ -82,21 +82,22 @@ fn run(plan: Plan) -> io::Result<()> {
 
 fn attempt_all(log: &Log, name: &str, target: &Target, burst: Duration, then: Then) {
     let begun = Instant::now();
-    let (mut tried, mut reached) = (0_u64, false);
+    let (mut tried, mut reached, mut last) = (0_u64, false, Outcome::Silence);
     let told = |sent, outcome: Outcome, times: u64| {
         log.line(&format!("tried {sent} {} {} {times}\n", target.name, outcome.word()));
     };
     while begun.elapsed() < burst && !(reached && target.wanted) {
         let sent = now();
         tried += 1;
-        if attempt(name, target, sent, BURST) == Outcome::Reached {
+        last = attempt(name, target, sent, BURST);
+        if last == Outcome::Reached {
             told(sent, Outcome::Reached, tried);
             (tried, reached) = (0, true);
         }
         thread::sleep(BREATH);
     }
     if tried > 0 {
-        told(now(), Outcome::Refused, tried);
+        told(now(), last, tried);
     }
     let pause = match then {
         Then::GoOn(pause) => Duration::from_millis(pause),
@@ -140,7 +141,8 @@ fn attempt(name: &str, target: &Target, sent: u64, patience: Duration) -> Outcom
     match came {
         Ok(true) => Outcome::Reached,
         Err(error) if matches!(error.kind(), ErrorKind::TimedOut | ErrorKind::WouldBlock) => Outcome::Silence,
-        Ok(false) | Err(_) => Outcome::Refused,
+        Ok(false) => Outcome::Refused(0),
+        Err(error) => Outcome::Refused(error.raw_os_error().unwrap_or_default()),
     }
 }
 
