@@ -183,7 +183,9 @@ pub async fn rest(events: &mut Events) -> Vec<Told> {
 
 /// How a stream ends that does not end well.
 pub async fn failure(events: &mut Events) -> ClientError {
+    let begun = std::time::Instant::now();
     loop {
+        assert!(begun.elapsed() < PATIENCE, "it goes on and on");
         match timeout(PATIENCE, events.next()).await.expect("it ends") {
             Some(Ok(_)) => {}
             Some(Err(error)) => return error,
