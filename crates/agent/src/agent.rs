@@ -36,6 +36,9 @@ const CONTROLLER: &str = "sidewall.dev/agent";
 /// How much longer than the plugin waits a question may take: its answer is of no use then.
 const SLACK: Duration = Duration::from_secs(2);
 
+/// How long readers of flows have for the end of their streams.
+const GOODBYE: Duration = Duration::from_millis(250);
+
 /// What the command line says.
 #[derive(Clone, Debug)]
 pub struct Start {
@@ -180,6 +183,8 @@ pub async fn run(start: Start) -> anyhow::Result<()> {
     };
     Brain::new(parts, to).run(watched, messages, stop).await;
     tracing::info!("the agent ends; rules stay in force");
+    hub.end();
+    tokio::time::sleep(GOODBYE).await;
     tasks.shutdown().await;
     Ok(())
 }

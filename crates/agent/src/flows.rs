@@ -2,6 +2,7 @@
 
 use crate::config::Listen;
 use crate::http::until_free;
+use sidewall_cluster::flows::AUDIENCE;
 use sidewall_cluster::kube::Client;
 use sidewall_cluster::review::{self, ReviewError};
 use sidewall_flowlog::{FollowError, Followed, Gatherer, Hub, Keep};
@@ -14,9 +15,6 @@ use sidewall_policy::ruleset::Statement;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinSet;
-
-/// For whom a token must be meant that is shown to an agent: one for the API server itself is none of its business.
-pub const AUDIENCE: &str = "sidewall.dev/flows";
 
 /// How many records are kept for who asks later, on the node and of each pod: some megabytes at the most.
 const KEEP: Keep = Keep { records: 2048, of_a_pod: 128 };

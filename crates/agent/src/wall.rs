@@ -21,8 +21,10 @@ pub struct Wall {
     features: Features,
     /// Who reads what its rules log.
     followed: Option<Followed>,
-    /// What decisions were counted by rules that have been replaced.
+    /// What decisions were counted by rules that have been replaced, since somebody reads.
     counted: u64,
+    /// What the rules had counted before.
+    before: u64,
 }
 
 /// Why rules can't be put in force. What stood before still stands.
@@ -67,7 +69,7 @@ impl Wall {
     /// [`WallError::Netlink`].
     pub fn open(netns: NetNs, features: Features) -> Result<Self, WallError> {
         let kernel = Kernel::open(&netns)?;
-        Ok(Self { netns, kernel, features, followed: None, counted: 0 })
+        Ok(Self { netns, kernel, features, followed: None, counted: 0, before: 0 })
     }
 
     /// The pod's network namespace.
@@ -170,14 +172,14 @@ impl Wall {
     ///
     /// # Errors
     /// In words.
-    pub fn follow(&mut self, flows: &Flows, planned: &Planned) -> Result<(), String> {
-        if matches!(planned.step, Step::Unload) {
-            self.followed = None;
-            return Ok(());
+    pub fn follow(&mut self, flows: &Flows, planned: &Planned, entry: &Entry) -> Result<(), String> {
+        match planned.step {
+            Step::Unload => {
+                self.followed = None;
+                Ok(())
+            }
+            Step::Load(_) | Step::Change { .. } => self.read(flows, planned.resolved(), *entry == Entry::Adopted),
         }
-        let followed = flows.follow(&self.netns, self.followed.take(), Arc::clone(planned.resolved()))?;
-        self.followed = Some(followed);
-        Ok(())
     }
 
     /// Has the log read again where nobody reads it: somebody else had it, or its socket failed.
@@ -185,10 +187,43 @@ impl Wall {
     /// # Errors
     /// In words.
     pub fn follow_on(&mut self, flows: &Flows, resolved: &Arc<ResolvedPod>) -> Result<(), String> {
-        if self.followed.as_ref().is_none_or(Followed::is_broken) {
-            self.followed = Some(flows.follow(&self.netns, None, Arc::clone(resolved))?);
+        match self.is_read() {
+            true => Ok(()),
+            false => self.read(flows, resolved, true),
+        }
+    }
+
+    fn is_read(&self) -> bool {
+        self.followed.as_ref().is_some_and(|followed| !followed.is_broken())
+    }
+
+    /// `counts`: the rules may have counted before.
+    fn read(&mut self, flows: &Flows, resolved: &Arc<ResolvedPod>, counts: bool) -> Result<(), String> {
+        let is_new = !self.is_read();
+        self.followed = Some(flows.follow(&self.netns, self.followed.take(), Arc::clone(resolved))?);
+        if is_new {
+            self.counted = 0;
+            self.before = if counts { self.counted_now() } else { 0 };
         }
         Ok(())
+    }
+
+    fn counted_now(&mut self) -> u64 {
+        self.kernel.decisions().unwrap_or_default().values().sum()
+    }
+
+    /// How many judgements the rules have counted since somebody reads.
+    fn counted(&mut self) -> u64 {
+        let now: u64 = self.decisions().values().sum();
+        (self.counted + now).saturating_sub(self.before)
+    }
+
+    /// The pod has ended: tells what is left, and that.
+    pub fn end(mut self) {
+        let counted = self.counted();
+        if let Some(followed) = self.followed.take() {
+            followed.end(Some(counted));
+        }
     }
 
     /// Tells how many judgements were not logged because the rules limit that.
@@ -196,7 +231,7 @@ impl Wall {
         if !self.followed.as_mut().is_some_and(|followed| !followed.is_broken() && followed.is_due()) {
             return;
         }
-        let counted = self.counted + self.decisions().values().sum::<u64>();
+        let counted = self.counted();
         if let Some(followed) = &mut self.followed {
             followed.account(counted);
         }

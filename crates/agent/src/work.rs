@@ -111,6 +111,11 @@ impl Workers {
         Self { tools, to }
     }
 
+    /// A pod has ended. Must be called inside a Tokio runtime.
+    pub fn end(&self, wall: Box<Wall>) {
+        tokio::task::spawn_blocking(move || wall.end());
+    }
+
     /// Has something done. Must be called inside a Tokio runtime.
     pub fn start(&self, work: Work) {
         let (tools, to) = (Arc::clone(&self.tools), self.to.clone());
@@ -142,8 +147,8 @@ impl Work {
                     Step::Change { from, to, .. } => wall.change(from, to),
                     Step::Unload => wall.unload(),
                 };
-                if entry.is_ok()
-                    && let Err(error) = wall.follow(&tools.flows, &planned)
+                if let Ok(entry) = &entry
+                    && let Err(error) = wall.follow(&tools.flows, &planned, entry)
                 {
                     tracing::warn!(namespace = %pod.namespace, pod = %pod.name, "its flows are not told: {error}");
                 }

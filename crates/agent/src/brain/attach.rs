@@ -110,7 +110,9 @@ impl Brain {
                     seen: now,
                     watching: notices.and_then(|notices| listen(&self.watcher, &id, notices)),
                 });
-                pod.wall = Slot::Idle(wall);
+                if let Slot::Idle(old) = std::mem::replace(&mut pod.wall, Slot::Idle(wall)) {
+                    self.workers.end(old);
+                }
                 pod.walled = walled;
                 pod.fault = None;
                 pod.remembered = None;
@@ -151,7 +153,9 @@ impl Brain {
         {
             tracing::warn!(namespace = %name.namespace, pod = %name.name, "what is remembered of a pod stays: {error}");
         }
-        pod.wall = Slot::Empty;
+        if let Slot::Idle(wall) = std::mem::take(&mut pod.wall) {
+            self.workers.end(wall);
+        }
         pod.walled = false;
         pod.fault = None;
         if let Some(id) = pod.subject {

@@ -1,7 +1,7 @@
 //! From what policies mean to what stands in the kernel.
 
 use super::{AT_ONCE, Brain};
-use crate::pod::{Fault, Slot};
+use crate::pod::{Fault, Pod, Slot};
 use crate::waiter::Outcome as Answer;
 use crate::work::{Done, Inspected, Job, Outcome, Work};
 use sidewall_cni::wire::Free;
@@ -117,11 +117,12 @@ impl Brain {
         if let Some(error) = forgotten {
             tracing::warn!(namespace = %name.namespace, pod = %name.name, "a pod is not remembered: {error}");
         }
-        let Some(pod) = self.pods.get_mut(&name) else { return };
-        if pod.sandbox.as_ref().is_none_or(|now| now.id != sandbox) {
-            // The pod has another sandbox by now: what was done in the old one says nothing.
+        let is_its = |pod: &&mut Pod| pod.sandbox.as_ref().is_some_and(|now| now.id == sandbox);
+        let Some(pod) = self.pods.get_mut(&name).filter(is_its) else {
+            // It has ended meanwhile, or has another sandbox by now: what was done in the old one says nothing.
+            wall.into_iter().for_each(|wall| self.workers.end(wall));
             return;
-        }
+        };
         match wall {
             Some(wall) => pod.wall = Slot::Idle(wall),
             None => pod.wall = Slot::Empty,
