@@ -1,14 +1,17 @@
-//! `cargo xtask bench NAME`: one side-by-side benchmark, in the package `sidewall-benches`.
+//! `cargo xtask bench NAME`: one side-by-side benchmark, in the package `sidewall-benches`; that of the agent is a package of its own,
+//! since it needs a whole cluster.
 
 use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use clap::ValueEnum;
 use thiserror::Error;
 
 use crate::command::{self, CommandError};
 use crate::packages::{self, PackageError};
+use crate::parts::{self, Parts, PartsError};
 use crate::privileges::{self, PrivilegeError};
 use crate::report;
 use crate::workspace::Workspace;
@@ -36,10 +39,10 @@ enum Bench {
     Walls,
     /// A node of a large cluster: start, one pod's change, memory
     Scale,
+    /// The node's agent: until a change is in force, what a pod's start takes longer, restarts, memory
+    Agent,
     /// (does not exist yet)
     Proxy,
-    /// (does not exist yet)
-    Agent,
     /// (does not exist yet)
     Operator,
     /// (does not exist yet)
@@ -55,6 +58,9 @@ pub enum BenchError {
     /// A package is missing.
     #[error(transparent)]
     Packages(#[from] PackageError),
+    /// A part of a node or a cluster is missing.
+    #[error(transparent)]
+    Parts(#[from] PartsError),
     /// Rules and namespaces need root.
     #[error("the benchmark `{name}` {source}")]
     Privileges {
@@ -85,7 +91,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<(), BenchError> {
     let needs = match options.name {
         Bench::Walls => packages::BENCH_WALLS,
         Bench::Scale => &[],
-        Bench::Proxy | Bench::Agent | Bench::Operator | Bench::Split => return Err(BenchError::NotYet(name)),
+        Bench::Agent => packages::NODE,
+        Bench::Proxy | Bench::Operator | Bench::Split => return Err(BenchError::NotYet(name)),
     };
     packages::ensure(needs)?;
     privileges::require_root().map_err(|source| BenchError::Privileges { name: name.clone(), source })?;
@@ -93,18 +100,40 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<(), BenchError> {
     let plots = options.plots.clone().unwrap_or_else(|| workspace.target.join("bench"));
     let out = make_room(&path, path.parent())?;
     let plots = make_room(&plots, Some(&plots))?;
+    let mut bench = match options.name {
+        Bench::Agent => agent(workspace)?,
+        _ => {
+            let mut cargo = workspace.cargo();
+            cargo.args(["bench", "-p", "sidewall-benches", "--bench", &name, "--"]);
+            cargo
+        }
+    };
     report::step(&format!("bench {name}"));
+    command::run(bench.arg("--out").arg(&out).arg("--plots").arg(&plots).args(&options.arguments))?;
+    report::step(&format!("wrote {}, and plots to {}", out.display(), plots.display()));
+    Ok(())
+}
+
+/// Builds the agent, its plugin and the nodes that they run on, as they are deployed; the benchmark is a program of its own, that
+/// starts the others.
+fn agent(workspace: &Workspace) -> Result<Command, BenchError> {
+    let parts = parts::ensure(workspace, Parts::Cluster)?;
+    report::step("build the agent, the plugin and the benchmark (release)");
+    // Each by itself: built together they would have each other's features.
+    for package in ["sidewall-agent", "sidewall-cni", "sidewall-node-tests", "sidewall-bench-agent"] {
+        command::run(workspace.cargo().args(["build", "--release", "--bins", "-p", package]))?;
+    }
+    // As it is deployed: it runs on hosts that have another libc or none.
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     command::run(
         workspace
             .cargo()
-            .args(["bench", "-p", "sidewall-benches", "--bench", &name, "--", "--out"])
-            .arg(&out)
-            .arg("--plots")
-            .arg(&plots)
-            .args(&options.arguments),
+            .args(["build", "--release", "--bins", "-p", "sidewall-cni", "--target", &target])
+            .env("RUSTFLAGS", "-C target-feature=+crt-static"),
     )?;
-    report::step(&format!("wrote {}, and plots to {}", out.display(), plots.display()));
-    Ok(())
+    let mut bench = command::program(workspace.target.join("release/sidewall-bench-agent"));
+    bench.env(parts::VARIABLE, parts).arg("--plugin").arg(workspace.target.join(target).join("release/sidewall-cni"));
+    Ok(bench)
 }
 
 /// Makes a folder, and the path absolute: Cargo runs a benchmark in its package's folder, where a relative one would mean
