@@ -100,6 +100,8 @@ pub struct Sandbox {
     pub containers: BTreeMap<ContainerId, Container>,
     /// When it was last heard of.
     pub seen: Instant,
+    /// Whether the runtime has ever had it among what it has. It has not until the pod's whole network is made.
+    pub listed: bool,
     /// Who notices what changes in it.
     pub watching: Option<Watching>,
 }

@@ -108,6 +108,7 @@ impl Brain {
                     foreign: std::collections::BTreeSet::new(),
                     containers: std::collections::BTreeMap::new(),
                     seen: now,
+                    listed: false,
                     watching: notices.and_then(|notices| listen(&self.watcher, &id, notices)),
                 });
                 if let Slot::Idle(old) = std::mem::replace(&mut pod.wall, Slot::Idle(wall)) {

@@ -4,6 +4,11 @@ use super::Brain;
 use crate::found::Inventory;
 use sidewall_policy::index::Named;
 use sidewall_runtime_ids::SandboxId;
+use std::time::Duration;
+
+/// How long a sandbox may be known of that the runtime does not list: it lists one when the whole pod network is made, for which
+/// a kubelet gives it four minutes. Where that fails it tells CNI, and so us.
+const UNLISTED: Duration = Duration::from_secs(300);
 
 impl Brain {
     /// Takes in what the runtime has, and forgets what it does not have any more.
@@ -15,15 +20,19 @@ impl Brain {
         for container in found_containers {
             self.container(container);
         }
-        let gone: Vec<SandboxId> = self
-            .by_sandbox
-            .iter()
-            .filter(|(id, name)| {
-                let sandbox = self.pods.get(*name).and_then(|pod| pod.sandbox.as_ref());
-                !sandboxes.contains(*id) && sandbox.is_none_or(|sandbox| sandbox.seen < began)
-            })
-            .map(|(id, _)| id.clone())
-            .collect();
+        let mut gone: Vec<SandboxId> = Vec::new();
+        for (id, name) in &self.by_sandbox {
+            let sandbox = self.pods.get_mut(name).and_then(|pod| pod.sandbox.as_mut());
+            match sandbox {
+                Some(sandbox) if sandboxes.contains(id) => sandbox.listed = true,
+                Some(sandbox) => {
+                    if sandbox.seen < began && (sandbox.listed || sandbox.seen.elapsed() > UNLISTED) {
+                        gone.push(id.clone());
+                    }
+                }
+                None => gone.push(id.clone()),
+            }
+        }
         for id in gone {
             self.forget_sandbox(&id);
         }
