@@ -33,6 +33,11 @@ const ATTEMPT: u64 = 500_000_000;
 /// The pods that stay.
 const PODS: usize = 3;
 
+/// Prints the shims of the node's pods but for the one whom others reach: when that pod is made anew it has another address.
+const SHIMS: &str = "for shim in $(pidof containerd-shim-runc-v2); do \
+    for child in $(cat /proc/$shim/task/*/children); do grep -q open-sink /proc/$child/cmdline && continue 2; done; \
+    echo $shim; done";
+
 /// What is allowed at all times: nothing, but for the app's own side of what its prober may do.
 const BASE: &str = r#"
 apiVersion: sidewall.dev/v1alpha1
@@ -227,7 +232,7 @@ fn disturb(walled: &Walled, agent: &Agent, random: &mut Random) -> &'static str 
             "containerd killed"
         }
         8 => {
-            let shims = walled.node().cell().run("pidof", &["containerd-shim-runc-v2"]).unwrap_or_default();
+            let shims = walled.node().cell().run("/bin/sh", &["-c", SHIMS]).unwrap_or_default();
             let shims: Vec<&str> = shims.split_ascii_whitespace().collect();
             if let Some(shim) = random.of(&shims) {
                 // It may have ended by itself meanwhile.

@@ -1,14 +1,10 @@
-//! What the agent, the runtime, the API server and the node may go through while rules stand, on a real kubelet and
-//! containerd. Needs root.
+//! What the agent and the runtime may go through while rules stand, on a real kubelet and containerd. Needs root.
 #![forbid(unsafe_code)]
 
-use std::collections::BTreeSet;
+mod life;
+
 use std::fs;
-use std::net::Ipv6Addr;
-use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -18,112 +14,16 @@ use sidewall_netfilter::Kernel;
 use sidewall_netns::NetNs;
 use sidewall_node_tests::agent::Agent;
 use sidewall_node_tests::cell::output;
-use sidewall_node_tests::node::{CNI_CONFIGURATION, CNI_PLUGINS, Options};
-use sidewall_node_tests::probe::{Outcome, Plan, Report, Target, Then, now, prober};
+use sidewall_node_tests::node::{CNI_CONFIGURATION, CNI_PLUGINS};
+use sidewall_node_tests::parts;
+use sidewall_node_tests::probe::{Plan, Target, Then, now};
 use sidewall_node_tests::until::until;
-use sidewall_node_tests::walled::{Container, Pod, Walled, hub};
-use sidewall_node_tests::{kubelet, parts};
+use sidewall_node_tests::walled::{Container, Pod, Walled};
 
-/// How long anything may take that is waited for.
-const LIMIT: Duration = Duration::from_secs(120);
-/// Between two looks at what probers wrote down, which takes its time to read.
-const LOOK: Duration = Duration::from_millis(200);
-/// Between two attempts of a prober, in milliseconds.
-const PAUSE: u64 = 20;
-
-/// A pod's `probe` may reach one port of its `app` and one outside.
-const POLICIES: &str = r#"
-apiVersion: sidewall.dev/v1alpha1
-kind: ContainerNetworkPolicy
-metadata: {name: all, namespace: shop}
-spec:
-  podSelector: {}
-  policyTypes: [Ingress, Egress]
-  egress:
-  - to: [{ipBlock: {cidr: 10.90.0.254/32}}]
-    ports: [{protocol: TCP, port: 7002}, {protocol: UDP, port: 7002}]
----
-apiVersion: sidewall.dev/v1alpha1
-kind: ContainerNetworkPolicy
-metadata: {name: probe, namespace: shop}
-spec:
-  podSelector: {}
-  containers: [probe]
-  policyTypes: [Egress]
-  egress:
-  - to: [{container: app}]
-    ports: [{protocol: TCP, port: 8081}, {protocol: UDP, port: 8081}]
----
-apiVersion: sidewall.dev/v1alpha1
-kind: ContainerNetworkPolicy
-metadata: {name: crash, namespace: shop}
-spec:
-  podSelector: {}
-  containers: [crash0, crash1, crash2, crash3]
-  policyTypes: [Egress]
-  egress:
-  - to: [{container: app}]
-    ports: [{protocol: TCP, port: 8082}, {protocol: UDP, port: 8082}]
----
-apiVersion: sidewall.dev/v1alpha1
-kind: ContainerNetworkPolicy
-metadata: {name: app, namespace: shop}
-spec:
-  podSelector: {}
-  containers: [app]
-  policyTypes: [Ingress]
-  ingress:
-  - from: [{container: probe}]
-    ports: [{protocol: TCP, port: 8081}, {protocol: UDP, port: 8081}]
-  - from: [{container: crash0}, {container: crash1}, {container: crash2}, {container: crash3}]
-    ports: [{protocol: TCP, port: 8082}, {protocol: UDP, port: 8082}]
-"#;
-
-/// One cluster at a time: two would only make each other slow.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
+use life::{LIMIT, LOOK, alone, held, nothing_of_the_dead, plan, pod, process, reaches, start, stood, targets};
 
 fn long() -> bool {
     std::env::var_os("SIDEWALL_LONG").is_some_and(|value| !value.is_empty())
-}
-
-fn start() -> Walled {
-    let walled = Walled::start(&Options::default(), &[7001, 7002]).unwrap();
-    walled.namespace("shop").unwrap();
-    walled.api().apply(POLICIES).unwrap();
-    walled
-}
-
-/// What is tried: `deny-…` is what may not be, anything else what may.
-fn targets() -> Vec<Target> {
-    let all = [
-        Target::both("deny-loopback", ([127, 0, 0, 1], 8080), false),
-        Target::both("deny-loopback6", (Ipv6Addr::LOCALHOST, 8080), false),
-        Target::both("deny-outside", (hub(), 7001), false),
-        Target::both("loopback", ([127, 0, 0, 1], 8081), true),
-        Target::both("outside", (hub(), 7002), true),
-    ];
-    all.into_iter().flatten().collect()
-}
-
-/// A pod with an app and a prober that goes on.
-fn pod(name: &str, further: Vec<Container>) -> Pod {
-    let mut containers = vec![
-        Container {
-            name: "app".into(),
-            user: 1001,
-            plan: plan(&format!("{name}-app"), &[8080, 8081, 8082], Vec::new(), Then::Rest),
-        },
-        Container {
-            name: "probe".into(),
-            user: 1002,
-            plan: plan(&format!("{name}-probe"), &[], targets(), Then::GoOn(PAUSE)),
-        },
-    ];
-    containers.extend(further);
-    Pod { namespace: "shop".into(), name: name.into(), app: name.into(), containers }
 }
 
 /// A pod that does nothing.
@@ -134,129 +34,6 @@ fn idle(name: &str) -> Pod {
         plan: plan(&format!("{name}-app"), &[8080], Vec::new(), Then::Rest),
     }];
     Pod { namespace: "shop".into(), name: name.into(), app: name.into(), containers }
-}
-
-fn plan(name: &str, listen: &[u16], targets: Vec<Target>, then: Then) -> Plan {
-    Plan { name: name.into(), listen: listen.to_vec(), targets, burst: 0, then }
-}
-
-/// Waits until the prober of a pod has reached everything it may, of what it tried since a moment.
-fn reaches(walled: &Walled, agent: &Agent, pod: &str, since: u64) {
-    let name = format!("{pod}-probe");
-    until(&format!("a prober of {pod} that reaches what it may"), LIMIT, || {
-        sleep(LOOK);
-        let report = walled.report()?;
-        let reached = |target: &&Target| {
-            let of_it = |t: &&sidewall_node_tests::probe::Tried| prober(&t.run) == name && t.target == target.name;
-            report.tried.iter().filter(of_it).any(|tried| tried.at >= since && tried.outcome == Outcome::Reached)
-        };
-        let all = targets();
-        let not: Vec<_> =
-            all.iter().filter(|target| target.wanted && !reached(target)).map(|target| &target.name).collect();
-        Ok(if not.is_empty() { Ok(()) } else { Err(format!("not {not:?}\n{}", agent.log())) })
-    })
-    .unwrap();
-}
-
-/// That nobody got through to what is denied since then.
-fn closed(walled: &Walled, since: u64, what: &str) -> Report {
-    let report = walled.report().unwrap();
-    let passed: Vec<_> = report.got.iter().filter(|got| got.sent >= since && got.target.starts_with("deny-")).collect();
-    assert!(passed.is_empty(), "{what}: {} got through: {:#?}", passed.len(), &passed[..passed.len().min(10)]);
-    // Nobody else uses the ports that are denied to all.
-    let nameless =
-        report.got.iter().find(|got| got.run == "?" && got.at >= since && ![8081, 8082, 7002].contains(&got.port));
-    assert!(nameless.is_none(), "{what}: {nameless:?}");
-    let tried = report.tried.iter().filter(|tried| tried.at >= since && tried.target.starts_with("deny-")).count();
-    assert!(tried > 20, "{what}: only {tried} attempts at what is denied, which says nothing");
-    report
-}
-
-/// That rules stood all the time: of one prober nothing that is denied came through, and nothing that is allowed was
-/// refused. That an answer is late says nothing on a machine that has much to do.
-fn stood(walled: &Walled, pod: &str, since: u64, what: &str) {
-    // A moment in which all stands still afterwards, too.
-    sleep(Duration::from_millis(10 * PAUSE));
-    let report = closed(walled, since, what);
-    let name = format!("{pod}-probe");
-    let of_it = |tried: &&sidewall_node_tests::probe::Tried| prober(&tried.run) == name && tried.at >= since;
-    let allowed = report.tried.iter().filter(of_it).filter(|tried| !tried.target.starts_with("deny-"));
-    let (mut reached, mut refused) = (0, Vec::new());
-    for tried in allowed {
-        match tried.outcome {
-            Outcome::Reached => reached += 1,
-            Outcome::Refused(_) => refused.push(tried),
-            Outcome::Silence => {}
-        }
-    }
-    assert!(
-        refused.is_empty(),
-        "{what}: refused though allowed: {} of {}: {:#?}",
-        refused.len(),
-        reached,
-        &refused[..refused.len().min(10)]
-    );
-    assert!(reached > 20, "{what}: only {reached} attempts came through");
-    println!("{what}: {reached} attempts in {} ms", (now() - since) / 1_000_000);
-}
-
-/// What the agent holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Held {
-    descriptors: usize,
-    threads: usize,
-    namespaces: BTreeSet<String>,
-}
-
-fn held(agent: &Agent) -> Held {
-    let process = PathBuf::from(format!("/proc/{}", agent.pid().unwrap()));
-    let links: Vec<String> = fs::read_dir(process.join("fd"))
-        .unwrap()
-        .filter_map(|entry| Some(fs::read_link(entry.ok()?.path()).ok()?.display().to_string()))
-        .collect();
-    Held {
-        descriptors: links.len(),
-        threads: fs::read_dir(process.join("task")).unwrap().count(),
-        namespaces: links.into_iter().filter(|link| link.starts_with("net:[")).collect(),
-    }
-}
-
-/// The network namespaces of the node's pods.
-fn namespaces(walled: &Walled) -> BTreeSet<String> {
-    let folder = walled.node().cell().path("/run/netns");
-    let Ok(entries) = fs::read_dir(folder) else { return BTreeSet::new() };
-    entries.filter_map(|entry| Some(format!("net:[{}]", entry.ok()?.metadata().ok()?.ino()))).collect()
-}
-
-/// The files in which the agent remembers pods.
-fn remembered(walled: &Walled) -> usize {
-    fs::read_dir(walled.node().cell().path("/run/sidewall/pods")).map_or(0, Iterator::count)
-}
-
-/// Waits until the agent holds nothing of pods that are no more.
-fn nothing_of_the_dead(walled: &Walled, agent: &Agent, pods: usize) {
-    until("an agent that holds nothing of pods that are no more", LIMIT, || {
-        let (held, there, files) = (held(agent), namespaces(walled), remembered(walled));
-        let dead: Vec<&String> = held.namespaces.difference(&there).collect();
-        // Its own namespace it may hold too.
-        let own = fs::read_link(format!("/proc/{}/ns/net", agent.pid()?)).unwrap_or_default().display().to_string();
-        let dead: Vec<&&String> = dead.iter().filter(|name| ***name != own).collect();
-        let good = dead.is_empty() && files == pods && there.len() == pods;
-        Ok(if good {
-            Ok(())
-        } else {
-            Err(format!("{pods} pods, {} namespaces, {files} files, dead: {dead:?}", there.len()))
-        })
-    })
-    .unwrap();
-}
-
-/// The host's number of a prober's process.
-fn process(name: &str) -> Option<u32> {
-    fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).find(|pid: &u32| {
-        let read = |file| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        read("comm").starts_with("sidewall-probe") && read("cmdline").contains(&format!("\"name\":\"{name}\""))
-    })
 }
 
 /// Runs `nft` in the network of a prober, as root there.
@@ -395,45 +172,6 @@ fn nothing_is_left_of_pods_that_are_gone() {
     .unwrap();
 }
 
-/// The node loses everything that runs and all of `/run`, and comes back.
-#[test]
-fn a_node_comes_back_with_its_walls() {
-    let _alone = alone();
-    let walled = start();
-    let agent = walled.agent(json!({})).unwrap();
-    walled.make(&[pod("watch", Vec::new())]).unwrap();
-    reaches(&walled, &agent, "watch", 0);
-    let cell = walled.node().cell();
-    let since = now();
-    for service in ["kubelet", "containerd"] {
-        cell.stop(service, Signal::KILL, LIMIT).unwrap();
-    }
-    agent.stop(Signal::KILL).unwrap();
-    // What the power takes with it: processes, mounts below /run, the bridge. Our own bed stays.
-    cell.run(
-        "/bin/sh",
-        &["-c",
-            "echo 1 > /sys/fs/cgroup/k8s.io/cgroup.kill; \
-             for shim in $(pidof containerd-shim-runc-v2); do kill -9 $shim; done; sleep 0.5; \
-             awk '$5 ~ \"^/run/\" && $5 !~ \"^/run/bed\" {print $5}' /proc/self/mountinfo | sort -r | xargs -r umount -l; \
-             awk '$5 ~ \"^/var/lib/kubelet/pods\" {print $5}' /proc/self/mountinfo | sort -r | xargs -r umount -l; \
-             find /run -mindepth 1 -maxdepth 1 ! -name bed ! -name probe -exec rm -rf {} +; \
-             ip link delete cni0; true"],
-    )
-    .unwrap();
-    assert!(namespaces(&walled).is_empty() && remembered(&walled) == 0, "the node still has something");
-    assert!(process("watch-probe").is_none(), "a container outlived its node");
-    let again = now();
-    walled.node().start_containerd().unwrap();
-    kubelet::start(walled.node(), walled.cluster().control()).unwrap();
-    sleep(Duration::from_secs(1));
-    agent.resume().unwrap();
-    agent.ready().unwrap();
-    reaches(&walled, &agent, "watch", again);
-    closed(&walled, since, "the node was restarted");
-    nothing_of_the_dead(&walled, &agent, 1);
-}
-
 /// Rules that somebody takes away come back, and it is told; where the kernel keeps them for the agent, it refuses.
 #[test]
 fn what_somebody_changes_is_put_right() {
@@ -470,82 +208,6 @@ fn what_somebody_changes_is_put_right() {
     assert!(has_rules("watch-probe"), "the agent is ready, and rules do not stand");
     reaches(&walled, &agent, "watch", since);
     stood(&walled, "watch", since, "the agent put rules back");
-}
-
-/// Without the API server rules stand and new ones are not guessed; with a kind gone its policies stay.
-#[test]
-fn the_api_servers_end_opens_nothing() {
-    let _alone = alone();
-    let walled = start();
-    let agent = walled.agent(json!({})).unwrap();
-    walled.make(&[pod("watch", Vec::new()), pod("victim", Vec::new())]).unwrap();
-    reaches(&walled, &agent, "watch", 0);
-    reaches(&walled, &agent, "victim", 0);
-    let control = walled.cluster().control();
-
-    let mut since = now();
-    control.stop_api(Signal::KILL).unwrap();
-    sleep(Duration::from_secs(2));
-    stood(&walled, "watch", since, "the API server has ended");
-    // A sandbox that ends is made anew by the kubelet, which needs no API server for that; nor does the agent.
-    let mut again = now();
-    end_sandbox("victim-probe");
-    reaches(&walled, &agent, "victim", began_after(&walled, "victim-probe", again, &agent));
-    closed(&walled, since, "a pod was started again without an API server");
-    agent.stop(Signal::KILL).unwrap();
-    agent.resume().unwrap();
-    sleep(Duration::from_secs(3));
-    stood(&walled, "watch", since, "the agent was restarted without an API server");
-    // An agent that has just begun knows nothing that it could put in force: such a pod waits.
-    again = now();
-    end_sandbox("victim-probe");
-    let refused =
-        |name: &str| agent.metric(&format!("sidewall_agent_cni_requests_total{{ask=\"add\",answer=\"{name}\"}}"));
-    until("a pod that is told to wait", LIMIT, || {
-        let times = refused("not-ready")?;
-        Ok(if times > 0.0 { Ok(()) } else { Err(agent.page("metrics")?) })
-    })
-    .unwrap();
-    let report = closed(&walled, since, "a pod waits for an agent that waits for the API server");
-    assert!(report.runs_of("victim-probe").all(|run| begun(run) < again), "it did not wait");
-    control.start_api().unwrap();
-    agent.ready().unwrap();
-    reaches(&walled, &agent, "victim", began_after(&walled, "victim-probe", again, &agent));
-    stood(&walled, "watch", since, "the API server came back");
-
-    since = now();
-    walled.api().kubectl(&["delete", "crd", "containernetworkpolicies.sidewall.dev"]).unwrap();
-    sleep(Duration::from_secs(3));
-    stood(&walled, "watch", since, "the kind of the policies was taken away");
-}
-
-/// When a run of a prober began, of those after a moment; waits for one.
-fn began_after(walled: &Walled, name: &str, since: u64, agent: &Agent) -> u64 {
-    until(&format!("a new run of {name}"), LIMIT, || {
-        sleep(LOOK);
-        let report = walled.report()?;
-        let run = report.runs_of(name).map(begun).find(|begun| *begun > since);
-        Ok(run.ok_or_else(|| agent.log()))
-    })
-    .unwrap()
-}
-
-/// When a run began.
-fn begun(run: &str) -> u64 {
-    run.rsplit_once('.').and_then(|(_, begun)| begun.parse().ok()).unwrap_or_default()
-}
-
-/// Ends the process that keeps a prober's network namespace: of `localhost/pause:1`, which sleeps.
-fn end_sandbox(prober: &str) {
-    let net = |pid: u32| fs::read_link(format!("/proc/{pid}/ns/net")).ok();
-    let own = net(process(prober).unwrap());
-    let pids = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<i32>().ok());
-    for pid in pids {
-        let cmdline = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        if cmdline.starts_with("/bin/sleep") && net(pid.unsigned_abs()) == own {
-            rustix::process::kill_process(rustix::process::Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
-        }
-    }
 }
 
 /// Everything the agent made goes, but not while an agent runs.
