@@ -21,6 +21,8 @@ const REST: Duration = Duration::from_secs(5);
 
 /// Ends and starts the agent so many times by each signal.
 pub fn restarts(agent: &Agent<'_>, pods: usize, times: usize, tell: &mut dyn FnMut(Row)) -> Result<()> {
+    // The last pods' addresses are still being made known to their peers, whose rules would rightly be loaded anew.
+    thread::sleep(REST);
     for (signal, name) in [(Signal::TERM, "SIGTERM"), (Signal::KILL, "SIGKILL")] {
         let (mut took, mut processor, mut again) = (Vec::new(), Vec::new(), Vec::new());
         for _ in 0..times {
