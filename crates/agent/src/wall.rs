@@ -260,11 +260,11 @@ impl Wall {
     ///
     /// # Errors
     /// [`WallError`].
-    pub fn repair(&mut self, standing: &Compiled) -> Result<Vec<String>, WallError> {
+    pub fn repair(&mut self, standing: &ResolvedPod, generation: Generation) -> Result<Vec<String>, WallError> {
         if self.kernel.is_untouched()? {
             return Ok(Vec::new());
         }
-        let rules = self.lesser(&standing.ruleset)?;
+        let rules = self.lesser(&compile(standing, generation).ruleset)?;
         let repaired = self.kernel.repair(&rules, self.features.options())?;
         Ok(repaired.differences.iter().map(ToString::to_string).collect())
     }

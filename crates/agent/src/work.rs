@@ -8,7 +8,7 @@ use crate::found::Message;
 use crate::memory::{Memory, MemoryError, Remembered, Rules};
 use crate::wall::{Entry, Wall, WallError};
 use sidewall_policy::index::{Named, Planned, Step};
-use sidewall_policy::{Compiled, Generation, ResolvedPod, Subject};
+use sidewall_policy::{Generation, ResolvedPod, Subject};
 use sidewall_runtime_ids::SandboxId;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -24,8 +24,8 @@ pub enum Job {
     Guard(Box<Subject>),
     /// What was changed in its namespace is found out, and rules are put right.
     Inspect {
-        /// The rules that stand, and what they mean.
-        standing: Option<(Arc<Compiled>, Arc<ResolvedPod>)>,
+        /// The generation of the rules that stand, and what they mean.
+        standing: Option<(Generation, Arc<ResolvedPod>)>,
         /// Whether its devices are looked at, and who has sockets there.
         devices: bool,
         /// The cgroups of the pod's containers.
@@ -159,11 +159,11 @@ impl Work {
                 wall.account();
                 let inspect = || {
                     let repaired = match standing {
-                        Some((rules, meaning)) => {
+                        Some((generation, meaning)) => {
                             if let Err(error) = wall.follow_on(&tools.flows, &meaning) {
                                 tracing::debug!(namespace = %pod.namespace, pod = %pod.name, "its flows are not told: {error}");
                             }
-                            wall.repair(&rules)?
+                            wall.repair(&meaning, generation)?
                         }
                         None => Vec::new(),
                     };

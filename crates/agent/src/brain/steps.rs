@@ -95,9 +95,8 @@ impl Brain {
     pub(super) fn inspect(&mut self, sandbox: &SandboxId, devices: bool) {
         let Some(name) = self.by_sandbox.get(sandbox).cloned() else { return };
         let Some(pod) = self.pods.get_mut(&name).filter(|pod| !pod.is_nowhere()) else { return };
-        let standing = pod
-            .subject
-            .and_then(|id| Some((Arc::clone(self.walls.standing(id)?), Arc::clone(self.walls.resolved(id)?))));
+        let standing =
+            pod.subject.and_then(|id| Some((self.walls.generation(id)?, Arc::clone(self.walls.resolved(id)?))));
         let Some(wall) = pod.take_wall() else {
             // Whoever is at it may have looked before this.
             pod.again = Some(pod.again.unwrap_or(false) || devices);
@@ -201,7 +200,7 @@ impl Brain {
             // Something has become otherwise while this was done: what whoever waits asked for may not be in it yet.
             return;
         }
-        let selected = pod.subject.is_some_and(|id| self.walls.standing(id).is_some());
+        let selected = pod.subject.is_some_and(|id| self.walls.generation(id).is_some());
         let outcome = match selected {
             _ if exempt => Answer::Free(Free::Exempt),
             true => Answer::Walled,

@@ -28,12 +28,19 @@ pub struct Walls {
     turn: u64,
 }
 
-/// What stands in a pod's network namespace.
+/// What stands in a pod's network namespace. The rules follow from it, and are compiled again when somebody asks: of all that
+/// is known of a pod they are the most by far.
 #[derive(Debug)]
 struct Stands {
     resolved: Arc<ResolvedPod>,
     /// None where no policy says anything of the pod.
-    compiled: Option<Arc<Compiled>>,
+    generation: Option<Generation>,
+}
+
+impl Stands {
+    fn compiled(&self) -> Option<Compiled> {
+        Some(compile(&self.resolved, self.generation?))
+    }
 }
 
 /// What is to be done for a pod.
@@ -142,9 +149,12 @@ impl Walls {
             return None;
         };
         let stands = self.stands.get(&id);
-        let before = stands.and_then(|stands| stands.compiled.clone());
+        if stands.is_some_and(|stands| stands.resolved == resolved) {
+            self.pending.remove(&id);
+            return None;
+        }
+        let before = stands.and_then(Stands::compiled);
         let step = match (before, resolved.is_selected()) {
-            _ if stands.is_some_and(|stands| stands.resolved == resolved) => None,
             (None, true) => {
                 let compiled = Arc::new(compile(&resolved, Generation::FIRST));
                 Some(Step::Load(Fresh { compiled, has_number: false }))
@@ -153,16 +163,17 @@ impl Walls {
                 let (to, change) = compile_next(&resolved, &from);
                 // Counters may count something else without a rule being another.
                 if change.is_empty() && to.meanings == from.meanings {
-                    self.stands.insert(id, Stands { resolved: Arc::clone(&resolved), compiled: Some(from) });
+                    let generation = Some(from.ruleset.generation);
+                    self.stands.insert(id, Stands { resolved: Arc::clone(&resolved), generation });
                     None
                 } else {
-                    Some(Step::Change { from, to: Arc::new(to), change })
+                    Some(Step::Change { from: Arc::new(from), to: Arc::new(to), change })
                 }
             }
             (Some(_), false) => Some(Step::Unload),
             (None, false) if self.lost.contains(&id) => Some(Step::Unload),
             (None, false) => {
-                self.stands.insert(id, Stands { resolved: Arc::clone(&resolved), compiled: None });
+                self.stands.insert(id, Stands { resolved: Arc::clone(&resolved), generation: None });
                 None
             }
         };
@@ -180,16 +191,16 @@ impl Walls {
         if self.void.get(&id).is_some_and(|since| turn < *since) {
             return;
         }
-        let compiled = match step {
+        let generation = match step {
             Step::Load(Fresh { has_number: false, .. }) => return,
-            Step::Load(Fresh { compiled: to, .. }) | Step::Change { to, .. } => Some(to),
+            Step::Load(Fresh { compiled: to, .. }) | Step::Change { to, .. } => Some(to.ruleset.generation),
             Step::Unload => None,
         };
         if self.pending.get(&id).is_some_and(|changed| *changed <= turn) {
             self.pending.remove(&id);
         }
         self.lost.remove(&id);
-        self.stands.insert(id, Stands { resolved, compiled });
+        self.stands.insert(id, Stands { resolved, generation });
     }
 
     /// It is not known any more what stands in a pod's namespace: its rules are loaded as a whole, or, where it is to have
@@ -204,9 +215,14 @@ impl Walls {
         }
     }
 
-    /// The rules that stand for a pod; none where none do.
-    pub fn standing(&self, id: SubjectId) -> Option<&Arc<Compiled>> {
-        self.stands.get(&id)?.compiled.as_ref()
+    /// The rules that stand for a pod, compiled again; none where none do.
+    pub fn standing(&self, id: SubjectId) -> Option<Compiled> {
+        self.stands.get(&id)?.compiled()
+    }
+
+    /// The generation of the rules that stand for a pod; none where none do.
+    pub fn generation(&self, id: SubjectId) -> Option<Generation> {
+        self.stands.get(&id)?.generation
     }
 
     /// Whether a subject's rules may have to become others.
