@@ -139,7 +139,8 @@ impl<'a> Agent<'a> {
             "--log=info,sidewall_agent=debug".into(),
             "--log-format=text".into(),
         ];
-        self.node.cell().start(self.service, &command, &[])
+        // As it is deployed.
+        self.node.cell().start(self.service, &command, &[("MALLOC_ARENA_MAX", "2")])
     }
 
     /// Starts another of the same configuration, as an upgrade does that does not wait for the end of the old one.
