@@ -113,19 +113,19 @@ impl Scene<'_> {
             }
             Kind::PodRelabelled => {
                 let client = self.pods.iter().find(|pod| pod.namespace == world::CLIENTS).ok_or("no client")?;
-                let role = if round % 2 == 0 { "guest" } else { "client" };
+                let role = if round.is_multiple_of(2) { "guest" } else { "client" };
                 let path = world::pod_path(&client.namespace, &client.name);
                 (Write::Merge(path, json!({"metadata": {"labels": {"role": role}}})), self.of(None, 0))
             }
             Kind::NamespaceRelabelled => {
-                let team = if round % 2 == 0 { "green" } else { "blue" };
+                let team = if round.is_multiple_of(2) { "green" } else { "blue" };
                 let path = format!("/api/v1/namespaces/{}", world::CLIENTS);
                 (Write::Merge(path, json!({"metadata": {"labels": {"team": team}}})), self.of(None, 0))
             }
             Kind::Endpoints => {
                 // There comes one who is no pod, which nobody may reach, and goes again: the Service is closed meanwhile.
                 let mut addresses = self.stores[team].clone();
-                if (round / world::TEAMS) % 2 == 0 {
+                if (round / world::TEAMS).is_multiple_of(2) {
                     addresses.push("198.18.0.1".to_owned());
                 }
                 let path = format!("{}/store-1", world::slices(&world::team(team)));

@@ -107,7 +107,7 @@ pub fn pod(node: &str, name: &str, number: usize) -> Value {
 /// The labels of a pod with that number.
 pub fn labels(number: usize) -> Value {
     json!({
-        "app": format!("app-{}", number % APPLICATIONS), "tier": if number % 2 == 0 { "front" } else { "back" },
+        "app": format!("app-{}", number % APPLICATIONS), "tier": if number.is_multiple_of(2) { "front" } else { "back" },
         "version": "v1", "role": "client",
     })
 }

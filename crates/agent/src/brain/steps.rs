@@ -75,7 +75,7 @@ impl Brain {
         let Some(sandbox) = pod.sandbox.as_ref().map(|sandbox| sandbox.id.clone()) else { return };
         let Some(wall) = pod.take_wall() else { return };
         let remember = pod.remember(name, None);
-        let job = Job::Step(Box::new(planned), pod.remembered.take());
+        let job = Job::Step(Box::new(planned), pod.remembered);
         self.under_way += 1;
         self.workers.start(Work { pod: name.clone(), sandbox, wall, remember, job });
     }
@@ -132,6 +132,8 @@ impl Brain {
             Outcome::Stepped(planned, Ok(entry)) => {
                 self.metrics.stepped(&entry, took);
                 pod.fault = None;
+                // From now on it is this run that has loaded what stands. A step that failed has changed nothing.
+                pod.remembered = None;
                 pod.walled = !matches!(planned.step, Step::Unload);
                 tracing::debug!(namespace = %name.namespace, pod = %name.name, ?entry, ?took, "rules are in force");
                 self.walls.done(*planned);
@@ -140,6 +142,7 @@ impl Brain {
             Outcome::Guarded(Ok(entry)) => {
                 self.metrics.stepped(&entry, took);
                 pod.fault = None;
+                pod.remembered = None;
                 pod.walled = true;
                 self.answer(&name, &Answer::Walled);
                 // Whatever came meanwhile is planned over it.
