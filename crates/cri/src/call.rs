@@ -3,59 +3,16 @@
 use std::error::Error as _;
 use std::time::Duration;
 
-use bytes::{Buf, BufMut, Bytes};
+use bytes::Bytes;
 use prost::Message;
+use sidewall_grpc::{Connection, Raw, in_full, is_too_large, shortened};
 use tokio::time::timeout;
-use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, Request, Status};
 
-use crate::connection::{Connection, in_full};
 use crate::error::{BadAnswer, Call, Error};
 
 /// How much of the runtime's own words an error repeats, in bytes.
 const WORDS_MAX: usize = 2048;
-
-/// Who is asked. The name is never looked up; without one, Go's gRPC refuses the call.
-pub(crate) const ORIGIN: &str = "http://localhost";
-
-/// Messages as bytes: they are decoded outside, where an answer that makes no sense can be told from one that says that
-/// something went wrong.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Raw;
-
-impl Codec for Raw {
-    type Encode = Vec<u8>;
-    type Decode = Bytes;
-    type Encoder = Self;
-    type Decoder = Self;
-
-    fn encoder(&mut self) -> Self {
-        Self
-    }
-
-    fn decoder(&mut self) -> Self {
-        Self
-    }
-}
-
-impl Encoder for Raw {
-    type Item = Vec<u8>;
-    type Error = Status;
-
-    fn encode(&mut self, item: Vec<u8>, into: &mut EncodeBuf<'_>) -> Result<(), Status> {
-        into.put_slice(&item);
-        Ok(())
-    }
-}
-
-impl Decoder for Raw {
-    type Item = Bytes;
-    type Error = Status;
-
-    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
-        Ok(Some(from.copy_to_bytes(from.remaining())))
-    }
-}
 
 /// A way to ask over one connection.
 #[derive(Debug, Clone)]
@@ -66,10 +23,7 @@ pub(crate) struct Caller {
 
 impl Caller {
     pub(crate) fn new(connection: Connection, most: usize) -> Self {
-        let origin = http::Uri::from_static(ORIGIN);
-        let grpc = tonic::client::Grpc::with_origin(connection, origin)
-            .max_decoding_message_size(most)
-            .max_encoding_message_size(most);
+        let grpc = connection.grpc().max_decoding_message_size(most).max_encoding_message_size(most);
         Self { grpc, most }
     }
 
@@ -118,27 +72,17 @@ pub(crate) fn decode<A: Message + Default>(call: Call, bytes: Bytes) -> Result<A
 fn failure(call: Call, status: &Status, limit: Duration, most: usize) -> Error {
     // A status with a cause was made on this side: the runtime can send none.
     if status.source().is_some() {
-        return Error::Lost { call, why: shortened(&in_full(status)) };
+        return Error::Lost { call, why: shortened(&in_full(status), WORDS_MAX) };
     }
-    let message = shortened(status.message());
+    let message = shortened(status.message(), WORDS_MAX);
     match status.code() {
         Code::Unimplemented => Error::NotImplemented { call, message },
         Code::NotFound => Error::NotFound { call, message },
         Code::DeadlineExceeded if !limit.is_zero() => Error::TooSlow { call, limit },
-        // This too is made here; a test holds it against a change of the library's words.
-        Code::OutOfRange if message.starts_with("Error, decoded message length too large") => {
-            Error::BadAnswer { call, problem: BadAnswer::TooLarge { most } }
-        }
+        // This too is made here.
+        _ if is_too_large(status) => Error::BadAnswer { call, problem: BadAnswer::TooLarge { most } },
         code => Error::Refused { call, code: name(code), message },
     }
-}
-
-fn shortened(words: &str) -> String {
-    if words.len() <= WORDS_MAX {
-        return words.to_owned();
-    }
-    let end = (0..=WORDS_MAX).rev().find(|end| words.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}…", &words[..end])
 }
 
 fn name(code: Code) -> &'static str {

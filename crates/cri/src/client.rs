@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::call::Caller;
-use crate::connection::Connection;
+use crate::connection;
 use crate::details::Details;
 use crate::error::{BadAnswer, Call, Error};
 use crate::events::Events;
@@ -27,7 +27,7 @@ impl Client {
     /// [`Error::NotThere`], [`Error::NotPermitted`] or [`Error::NotConnected`]. Who listens but does not speak CRI is found
     /// out by the first question only: ask for the [`Client::version`].
     pub async fn connect(options: Options) -> Result<Self, Error> {
-        let connection = Connection::open(&options).await?;
+        let connection = connection::open(&options).await?;
         Ok(Self { caller: Caller::new(connection, options.answer_most), options })
     }
 

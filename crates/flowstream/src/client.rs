@@ -1,8 +1,6 @@
 //! Reads the flow log of a node.
 
 use crate::FOLLOW;
-use crate::codec::Raw;
-use crate::connection::{Connection, in_full};
 use crate::error::ClientError;
 use crate::follow::Follow;
 use crate::record::{Problem, read_end, read_flow, read_lost};
@@ -13,14 +11,17 @@ use futures::Stream;
 use http::uri::PathAndQuery;
 use prost::Message;
 use sidewall_flow::Record;
+use sidewall_grpc::{Connection, Heartbeat, Raw, Settings, in_full, is_too_large, shortened};
 use std::error::Error as _;
 use std::fmt;
 use std::io::ErrorKind;
 use std::path::Path;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
+use tokio::time::timeout;
 use tonic::codec::Streaming;
 use tonic::{Code, Request, Status};
 
@@ -28,8 +29,13 @@ use tonic::{Code, Request, Status};
 const EVENT_MAX: usize = 64 << 10;
 /// How much of the other side's words an error repeats, in octets.
 const WORDS_MAX: usize = 1024;
-/// Who is asked. The name is never looked up.
-const ORIGIN: &str = "http://localhost";
+/// How long the first exchange may take.
+const CONNECT: Duration = Duration::from_secs(10);
+/// The other end may be far away, behind somebody else's tunnel.
+const SETTINGS: Settings = Settings {
+    headers_most: 16 << 10,
+    heartbeat: Some(Heartbeat { every: Duration::from_secs(30), within: Duration::from_secs(20) }),
+};
 
 /// One connection to a node's flow log, shared by its clones.
 #[derive(Clone, Debug)]
@@ -71,9 +77,10 @@ impl Client {
     /// # Errors
     /// [`ClientError::NotConnected`].
     pub async fn over(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, ClientError> {
-        let connection = Connection::over(io).await?;
-        let grpc = tonic::client::Grpc::with_origin(connection, http::Uri::from_static(ORIGIN));
-        Ok(Self { grpc: grpc.max_decoding_message_size(EVENT_MAX) })
+        let late = |_| ClientError::NotConnected(format!("no answer within {CONNECT:?}"));
+        let shaken = timeout(CONNECT, Connection::over(io, SETTINGS)).await.map_err(late)?;
+        let connection = shaken.map_err(|error| ClientError::NotConnected(in_full(&error)))?;
+        Ok(Self { grpc: connection.grpc().max_decoding_message_size(EVENT_MAX) })
     }
 
     /// Speaks to the agent of this node at its socket, as root.
@@ -141,9 +148,9 @@ fn read(bytes: Bytes) -> Result<Event, ClientError> {
 fn failure(status: &Status) -> ClientError {
     // A status with a cause was made on this side: nobody can send one.
     if let Some(cause) = status.source() {
-        return ClientError::Lost(shortened(&in_full(cause)));
+        return ClientError::Lost(harmless(&in_full(cause)));
     }
-    let message = shortened(status.message());
+    let message = harmless(status.message());
     match status.code() {
         Code::Unauthenticated => ClientError::Nameless(message),
         Code::PermissionDenied => ClientError::NotAllowed(message),
@@ -151,20 +158,14 @@ fn failure(status: &Status) -> ClientError {
         Code::ResourceExhausted => ClientError::TooMany(message),
         Code::InvalidArgument => ClientError::NotUnderstood(message),
         Code::Unimplemented => ClientError::NoSuchCall(message),
-        // Made here too; a test holds it against a change of the library's words.
-        Code::OutOfRange if message.starts_with("Error, decoded message length too large") => {
-            ClientError::BadEvent(format!("an event of more than {EVENT_MAX} octets"))
-        }
+        // Made here too.
+        _ if is_too_large(status) => ClientError::BadEvent(format!("an event of more than {EVENT_MAX} octets")),
         code => ClientError::Failed { code: format!("{code:?}"), message },
     }
 }
 
-fn shortened(words: &str) -> String {
-    // Whatever it sends, a terminal shows it as it is.
+/// The other side's words: whatever it sends, a terminal shows it as it is, and not for long.
+fn harmless(words: &str) -> String {
     let words: String = words.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
-    if words.len() <= WORDS_MAX {
-        return words;
-    }
-    let end = (0..=WORDS_MAX).rev().find(|end| words.is_char_boundary(*end)).unwrap_or(0);
-    format!("{}…", &words[..end])
+    shortened(&words, WORDS_MAX)
 }

@@ -21,8 +21,6 @@
 
 mod admission;
 mod client;
-mod codec;
-mod connection;
 mod error;
 mod follow;
 mod limits;

@@ -2,7 +2,6 @@
 
 use crate::FOLLOW;
 use crate::admission::Admission;
-use crate::codec::Raw;
 use crate::follow::Follow;
 use crate::limits::Limits;
 use crate::stream;
@@ -17,6 +16,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use prost::Message;
 use sidewall_flowlog::Hub;
+use sidewall_grpc::Raw;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;

@@ -1,10 +1,10 @@
 //! Messages as bytes: they are made and read outside, where a bad one can be told from a bad call.
 
 use bytes::{Buf, BufMut, Bytes};
-use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
+use tonic::{Code, Status};
 
-/// The codec.
+/// The codec, for both sides: a message goes out, and comes in, as the bytes that it is.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Raw;
 
@@ -40,4 +40,11 @@ impl Decoder for Raw {
     fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
         Ok(Some(from.copy_to_bytes(from.remaining())))
     }
+}
+
+/// Whether a message was refused on this side because it is larger than a message may be.
+///
+/// The library says that by its words alone, which whoever answers could say too; a test holds them against a change.
+pub fn is_too_large(status: &Status) -> bool {
+    status.code() == Code::OutOfRange && status.message().starts_with("Error, decoded message length too large")
 }
