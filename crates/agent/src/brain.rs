@@ -36,7 +36,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::{mpsc, watch};
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::time::sleep_until;
 
 /// How many things are done at once in pods' namespaces. More would not be faster, and who is in a hurry would wait longer.
 const AT_ONCE: usize = 8;
@@ -46,6 +46,8 @@ const NRI_WITHIN: Duration = Duration::from_secs(2);
 
 /// How often what waits is looked at.
 const TICK: Duration = Duration::from_millis(50);
+/// How often all is looked at where nothing waits.
+const DOZE: Duration = Duration::from_millis(500);
 
 /// What the agent knows, and what it does about it.
 #[derive(Debug)]
@@ -208,11 +210,10 @@ impl Brain {
         stop: impl Future<Output = ()>,
     ) {
         let mut stop = std::pin::pin!(stop);
-        let mut tick = interval(TICK);
-        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let idle = !self.can_advance();
-            let doze = Instant::now() + if self.is_restless() { TICK } else { Duration::from_millis(500) };
+            let next = self.next();
+            let idle = next.is_none();
+            let doze = Instant::now() + if self.is_restless() { TICK } else { DOZE };
             tokio::select! {
                 biased;
                 () = &mut stop => return,
@@ -224,8 +225,8 @@ impl Brain {
                     Some(batch) => self.learn(batch),
                     None => return,
                 },
-                () = sleep_until(doze.into()), if idle => self.look_after(),
-                () = std::future::ready(()), if !idle => self.advance(),
+                () = sleep_until(doze.into()), if idle => {}
+                Some(name) = std::future::ready(next) => self.plan(&name),
             }
             self.tell_network(&mut watch);
             if idle {
@@ -332,12 +333,6 @@ impl Brain {
 
     fn is_exempt(&self, namespace: &str) -> bool {
         self.config.exempt_namespaces.0.iter().any(|exempt| exempt.as_str() == namespace)
-    }
-
-    /// Whether policies may be about pods of a namespace.
-    fn is_selected(&self, namespace: &str) -> bool {
-        self.walls.index().namespaces().get(namespace).copied().unwrap_or(false)
-            || self.walls.index().unreadable().iter().any(|policy| policy.namespace.is_none())
     }
 
     /// The node's own addresses toward its pods are part of the network.

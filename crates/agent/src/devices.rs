@@ -5,7 +5,6 @@
 //! that are claimed for it, is nobody's.
 
 use crate::memory;
-use ipnet::IpNet;
 use sidewall_api::{Attachment, Attachments};
 use sidewall_netns::{Links, NetNs};
 use std::collections::BTreeMap;
@@ -41,25 +40,19 @@ const LOOPBACK: &str = "lo";
 /// # Errors
 /// [`sidewall_netns::Error`] where it can't be entered or asked.
 pub fn devices(netns: &NetNs) -> Result<Vec<Device>, sidewall_netns::Error> {
-    let mut links = Links::of(netns)?;
-    let mut by_index: BTreeMap<u32, Device> = BTreeMap::new();
-    for link in links.links()? {
-        if link.name != LOOPBACK {
-            by_index.insert(link.index, Device { name: link.name, addresses: Vec::new() });
-        }
-    }
-    for (index, net) in links.addresses()? {
-        if let Some(device) = by_index.get_mut(&index)
-            && !is_of_the_link(&net)
-        {
-            device.addresses.push(net.addr());
-        }
-    }
-    Ok(by_index.into_values().collect())
+    let own = |device: &sidewall_netns::Device| device.link.name != LOOPBACK;
+    Ok(Links::of(netns)?.devices()?.into_iter().filter(own).map(Device::from).collect())
 }
 
-fn is_of_the_link(net: &IpNet) -> bool {
-    match net.addr() {
+impl From<sidewall_netns::Device> for Device {
+    fn from(device: sidewall_netns::Device) -> Self {
+        let addresses = device.addresses.iter().map(|address| address.net.addr());
+        Self { name: device.link.name, addresses: addresses.filter(|address| !is_of_the_link(address)).collect() }
+    }
+}
+
+fn is_of_the_link(address: &IpAddr) -> bool {
+    match address {
         IpAddr::V4(address) => address.is_link_local(),
         IpAddr::V6(address) => address.is_unicast_link_local(),
     }

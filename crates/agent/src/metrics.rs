@@ -125,7 +125,7 @@ impl Metrics {
     pub fn stepped(&self, entry: &Entry, took: Duration) {
         let way = match entry {
             Entry::Adopted => "adopted",
-            Entry::Loaded(_) => "loaded",
+            Entry::Loaded(_) | Entry::Replaced(_) => "loaded",
             Entry::Amended => "amended",
             Entry::Nothing => "nothing",
             Entry::Unloaded => "unloaded",

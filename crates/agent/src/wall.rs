@@ -42,9 +42,6 @@ pub enum WallError {
     /// The namespace can't be looked at.
     #[error(transparent)]
     Namespace(#[from] sidewall_netns::Error),
-    /// Whoever did it has ended before.
-    #[error("the thread that loaded the rules ended before it was done; this is an error of Sidewall")]
-    Abandoned,
 }
 
 /// How rules came into force.
@@ -54,6 +51,8 @@ pub enum Entry {
     Adopted,
     /// As a whole.
     Loaded(Option<Because>),
+    /// As a whole, in the place of an earlier run's rules, which could not be taken over: why, in words.
+    Replaced(Vec<String>),
     /// By what differs.
     Amended,
     /// Nothing differed.
@@ -104,33 +103,38 @@ impl Wall {
     /// # Errors
     /// [`WallError`].
     pub fn load(&mut self, fresh: &mut Fresh, remembered: Option<Generation>) -> Result<Entry, WallError> {
+        let mut entry = Entry::Loaded(None);
         if let Some(generation) = remembered
             && self.has_rules()?
         {
             let rules = self.lesser(&fresh.number(generation).ruleset)?;
-            if self.take_over(&rules)? {
-                return Ok(Entry::Adopted);
+            match self.take_over(&rules)? {
+                differences if differences.is_empty() => return Ok(Entry::Adopted),
+                differences => entry = Entry::Replaced(differences),
             }
         }
         let generation = self.kernel.fresh_generation()?;
         let rules = self.lesser(&fresh.number(generation).ruleset)?;
         self.counted += self.decisions().values().sum::<u64>();
         self.kernel.load(&rules, self.features.options())?;
-        Ok(Entry::Loaded(None))
+        Ok(entry)
     }
 
-    /// Whether these rules stand; then they are ours from now on.
-    fn take_over(&mut self, rules: &Ruleset) -> Result<bool, WallError> {
+    /// Takes over the rules that stand, if it is these; says how they differ, and nothing where they are ours from now on.
+    fn take_over(&mut self, rules: &Ruleset) -> Result<Vec<String>, WallError> {
         use sidewall_netfilter::Standing;
         if self.features.owner_persist {
             match self.kernel.adopt() {
                 Ok(_) => {}
                 // Loaded without ownership: loading anew gives it.
-                Err(LoadError::Unsupported { .. }) => return Ok(false),
+                Err(error @ LoadError::Unsupported { .. }) => return Ok(vec![error.to_string()]),
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(self.kernel.verify(rules)? == Standing::AsLoaded)
+        Ok(match self.kernel.verify(rules)? {
+            Standing::AsLoaded => Vec::new(),
+            Standing::Drifted(differences) => differences.iter().map(ToString::to_string).collect(),
+        })
     }
 
     /// Makes of rules that stand others.
@@ -147,10 +151,7 @@ impl Wall {
         }
         let decisions = self.decisions();
         let changed = self.kernel.change(&from, &to, self.features.options())?;
-        let anew = matches!(changed.way, Way::Loaded(_));
-        let stays = |name: &str| to.tables.iter().flat_map(|table| &table.counters).any(|counter| counter.name == name);
-        let gone = decisions.iter().filter(|(name, _)| anew || !stays(name));
-        self.counted += gone.map(|(_, packets)| packets).sum::<u64>();
+        self.counted += changed.forgets(&decisions, &to);
         Ok(match changed.way {
             Way::Nothing => Entry::Nothing,
             Way::Amended { .. } => Entry::Amended,

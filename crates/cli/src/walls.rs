@@ -7,7 +7,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sidewall_flow::Decision;
 use sidewall_netfilter::{Because, Features, Kernel, LoadOptions, Missing, Repaired, Way, degrade};
 use sidewall_policy::compile::compile_next;
 use sidewall_policy::{Compiled, Generation, ResolvedPod, Ruleset, Subject, compile, guard};
@@ -28,8 +27,6 @@ pub struct Walls {
     missing: BTreeSet<Missing>,
     /// What decisions were counted under rules that have been replaced.
     counted: u64,
-    /// Netfilter's change counter when the rules were last seen whole.
-    seen: Option<u32>,
 }
 
 /// Rules in force.
@@ -83,7 +80,6 @@ impl Walls {
             stands: None,
             missing: BTreeSet::new(),
             counted: 0,
-            seen: None,
         })
     }
 
@@ -122,11 +118,10 @@ impl Walls {
             Ok(done) => done,
             Err(error) => {
                 // What was in force before still is; the next look finds out whether anything of it is not.
-                (self.stands, self.seen) = (before, None);
+                self.stands = before;
                 return Err(error);
             }
         };
-        self.seen = None;
         let generation = compiled.ruleset.generation;
         self.last = Some(generation);
         self.stands = Some(Stands { compiled, rules });
@@ -159,15 +154,12 @@ impl Walls {
         }
         let counters = self.decisions();
         let changed = self.kernel.change(&before.rules, &rules, self.options)?;
+        self.counted += changed.forgets(&counters, &rules);
         let entry = match changed.way {
             Way::Nothing => Entry::Nothing,
             Way::Amended { added, deleted, chains } => Entry::Amended { added, deleted, chains },
             Way::Loaded(because) => Entry::Loaded(Some(because)),
         };
-        let begins_anew = matches!(entry, Entry::Loaded(_));
-        let stays = |name: &str| rules.tables.iter().flat_map(|table| &table.counters).any(|one| one.name == name);
-        let gone = counters.iter().filter(|(name, _)| begins_anew || !stays(name));
-        self.counted += gone.map(|(_, packets)| packets).sum::<u64>();
         Ok((compiled, rules, entry))
     }
 
@@ -192,10 +184,8 @@ impl Walls {
 
     /// The packets that each logged decision was made of, by the rules in force.
     fn decisions(&mut self) -> BTreeMap<String, u64> {
-        let is_decision = |name: &str| format!("sw:{name}").parse::<Decision>().is_ok();
         // They are not worth an error: they only tell how much the log leaves out.
-        let all = self.kernel.counters().unwrap_or_default();
-        all.into_iter().filter(|(name, _)| is_decision(name)).map(|(name, count)| (name, count.packets)).collect()
+        self.kernel.decisions().unwrap_or_default()
     }
 
     /// Looks whether the kernel still holds what was loaded, and loads it again where it does not.
@@ -206,20 +196,17 @@ impl Walls {
     /// [`Error::Netlink`], [`Error::Load`] where it can't be read or repaired.
     pub fn repair(&mut self) -> Result<Option<Repaired>, Error> {
         let Some(stands) = &self.stands else { return Ok(None) };
-        let now = self.kernel.nft_generation()?;
-        if self.seen == Some(now) {
+        if self.kernel.is_untouched()? {
             return Ok(None);
         }
         let rules = stands.rules.clone();
         let counters = self.decisions();
         let repaired = self.kernel.repair(&rules, self.options)?;
         if repaired.differences.is_empty() {
-            self.seen = Some(now);
             return Ok(None);
         }
         // They have begun anew, and the next look takes it from the beginning.
         self.counted += counters.values().sum::<u64>();
-        self.seen = None;
         Ok(Some(repaired))
     }
 }

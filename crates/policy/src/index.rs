@@ -138,20 +138,23 @@ impl Index {
 
     /// The namespaces that are known or have policies, and of each whether a policy is about its pods, or may be.
     pub fn namespaces(&self) -> BTreeMap<&str, bool> {
-        let everywhere = self.unreadable.iter().any(|policy| policy.namespace.is_none());
-        let mut all: BTreeMap<&str, bool> =
-            self.namespaces.all().keys().map(|name| (name.as_str(), everywhere)).collect();
-        let unreadable = self.unreadable.iter().filter_map(|policy| policy.namespace.as_deref());
-        let of_kinds = [
-            self.policies.namespaces().collect::<Vec<_>>(),
-            self.network_policies.namespaces().collect(),
-            self.multi_network_policies.namespaces().collect(),
-            self.proxies.namespaces().collect(),
-        ];
-        for name in of_kinds.into_iter().flatten().chain(unreadable) {
-            all.insert(name, true);
-        }
-        all
+        let known = self.namespaces.all().keys().map(String::as_str);
+        let of_policies = (self.policies.namespaces())
+            .chain(self.network_policies.namespaces())
+            .chain(self.multi_network_policies.namespaces())
+            .chain(self.proxies.namespaces())
+            .chain(self.unreadable.iter().filter_map(|policy| policy.namespace.as_deref()));
+        known.chain(of_policies).map(|name| (name, self.may_select(name))).collect()
+    }
+
+    /// Whether a policy is about pods of a namespace, or may be: [`Index::namespaces`] for one.
+    pub fn may_select(&self, namespace: &str) -> bool {
+        let may_be_here = |policy: &Unreadable| policy.namespace.as_deref().is_none_or(|its| its == namespace);
+        self.policies.of(namespace).next().is_some()
+            || self.network_policies.of(namespace).next().is_some()
+            || self.multi_network_policies.of(namespace).next().is_some()
+            || self.proxies.of(namespace).next().is_some()
+            || self.unreadable.iter().any(may_be_here)
     }
 
     /// The generation that the API server gave a policy; none where it is not known, or can't be understood.

@@ -194,6 +194,9 @@ pub struct Rule {
     pub name: RuleName,
     /// What it allows: all of it, in any order.
     pub grants: Vec<Grant>,
+    /// Whether it may come to single addresses with ports of their own that it does not come to yet: the first pod that
+    /// declares a port of the name that it gives, a Service that is not there.
+    pub awaits: bool,
 }
 
 /// Peers and ports that a rule allows.

@@ -17,8 +17,8 @@ use crate::model::{
 };
 use crate::world::objects::namespace;
 use crate::world::{Subject, Unreadable, World};
-use peers::Resolver;
 pub(crate) use peers::{API_SERVER, DNS, resolve_ports};
+use peers::{Resolver, awaits};
 use sidewall_api::network::SELECTOR_LIMITS;
 use sidewall_api::{ContainerNetworkPolicy, FieldPath, LabelSelector, PolicyType, Problem, SelectorLimits};
 use sidewall_flow::{Direction, Party};
@@ -257,7 +257,7 @@ impl<'a> Resolver<'a> {
             .map(|(index, (peers, ports))| {
                 let name = RuleName { policy: policy.clone(), direction, index };
                 let grants = self.grants(&name, peers, ports, party);
-                Rule { name, grants }
+                Rule { name, grants, awaits: awaits(direction, peers, ports) }
             })
             .collect()
     }
@@ -282,7 +282,7 @@ impl<'a> Resolver<'a> {
             let name = RuleName { policy: policy.clone(), direction: Direction::Ingress, index };
             let grants = vec![crate::model::Grant { peers: self.this_node(), ports, reach: Reach::PodNetwork }];
             let sides = layer.parties.entry(Party::Container(*id)).or_default();
-            sides.ingress.rules.push(Rule { name, grants });
+            sides.ingress.rules.push(Rule { name, grants, awaits: false });
         }
     }
 }

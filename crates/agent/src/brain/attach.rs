@@ -181,7 +181,7 @@ impl Brain {
     /// Makes do with what is known of a pod.
     fn make_do(&mut self, name: &Named, now: Instant) {
         let ready = self.may_replace();
-        let selected = self.is_selected(&name.namespace);
+        let selected = self.walls.index().may_select(&name.namespace);
         let Some(pod) = self.pods.get_mut(name) else {
             self.awaited.remove(name);
             return;

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 const BETWEEN: Duration = Duration::from_millis(250);
 /// The shortest time between two looks at who has which address. Records bear the names that were known then.
 const NAMES: Duration = Duration::from_secs(5);
-/// The most differences of a repair that are named.
+/// The most differences between rules that are named.
 const DIFFERENCES: usize = 3;
 
 impl Brain {
@@ -183,12 +183,15 @@ impl Brain {
         Some(whole_seconds(Timestamp::try_from(since).ok()?).to_string())
     }
 
+    /// An earlier run's rules were not what the policies ask for now, and have been replaced.
+    pub(super) fn tell_replaced(&self, name: &Named, differences: &[String]) {
+        let what = some_of(differences);
+        tracing::info!(namespace = %name.namespace, pod = %name.name, "rules of an earlier run are replaced: {what}");
+    }
+
     /// Somebody has changed a pod's rules, and they are right again.
     pub(super) fn tell_repaired(&self, name: &Named, differences: &[String]) {
-        let some: Vec<&str> = differences.iter().take(DIFFERENCES).map(String::as_str).collect();
-        let more = differences.len().saturating_sub(DIFFERENCES);
-        let more = if more > 0 { format!(", and {more} more") } else { String::new() };
-        let what = format!("{}{more}", some.join("; "));
+        let what = some_of(differences);
         tracing::warn!(namespace = %name.namespace, pod = %name.name, "somebody had changed the pod's rules: {what}");
         let Some(api) = self.pods.get(name).and_then(|pod| pod.api.as_ref()) else { return };
         self.events.tell(Notice {
@@ -198,6 +201,15 @@ impl Brain {
             note: format!("somebody had changed the pod's rules, and they are in force again: {what}"),
             warning: true,
         });
+    }
+}
+
+/// The first differences, and how many more there are.
+fn some_of(differences: &[String]) -> String {
+    let some = differences[..differences.len().min(DIFFERENCES)].join("; ");
+    match differences.len().saturating_sub(DIFFERENCES) {
+        0 => some,
+        more => format!("{some}, and {more} more"),
     }
 }
 

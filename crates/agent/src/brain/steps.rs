@@ -3,6 +3,7 @@
 use super::{AT_ONCE, Brain};
 use crate::pod::{Fault, Pod, Slot};
 use crate::waiter::Outcome as Answer;
+use crate::wall::Entry;
 use crate::work::{Done, Inspected, Job, Outcome, Work};
 use sidewall_cni::wire::Free;
 use sidewall_policy::Generation;
@@ -17,20 +18,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 impl Brain {
-    /// Whether a pod can be planned now.
-    pub(super) fn can_advance(&self) -> bool {
-        self.next().is_some()
-    }
-
-    /// Plans one pod, and has done what comes of it.
-    pub(super) fn advance(&mut self) {
-        if let Some(name) = self.next() {
-            self.plan(&name);
-        }
-    }
-
     /// The pod that is to be planned next: one for which somebody waits, else any.
-    fn next(&self) -> Option<Named> {
+    pub(super) fn next(&self) -> Option<Named> {
         if !self.may_replace() {
             return None;
         }
@@ -59,7 +48,8 @@ impl Brain {
         waits && again && (pod.is_nowhere() || pod.is_idle())
     }
 
-    fn plan(&mut self, name: &Named) {
+    /// Plans one pod, and has done what comes of it.
+    pub(super) fn plan(&mut self, name: &Named) {
         let Some(pod) = self.pods.get_mut(name) else { return };
         let Some(id) = pod.subject else { return };
         let planned = if self.walls.is_pending(id) { self.walls.plan(id) } else { None };
@@ -135,7 +125,12 @@ impl Brain {
                 // From now on it is this run that has loaded what stands. A step that failed has changed nothing.
                 pod.remembered = None;
                 pod.walled = !matches!(planned.step, Step::Unload);
-                tracing::debug!(namespace = %name.namespace, pod = %name.name, ?entry, ?took, "rules are in force");
+                match &entry {
+                    Entry::Replaced(differences) => self.tell_replaced(&name, differences),
+                    _ => {
+                        tracing::debug!(namespace = %name.namespace, pod = %name.name, ?entry, ?took, "rules are in force");
+                    }
+                }
                 self.walls.done(*planned);
                 self.settled(&name);
             }

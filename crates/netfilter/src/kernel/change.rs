@@ -9,6 +9,7 @@ use crate::error::LoadError;
 use crate::load::Outcome;
 use crate::place::Place;
 use sidewall_policy::ruleset::{Changes, Generation, Ruleset};
+use std::collections::BTreeMap;
 
 /// What a change did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +20,16 @@ pub struct Changed {
     pub way: Way,
     /// How many netlink messages it took.
     pub messages: usize,
+}
+
+impl Changed {
+    /// How much of what [`Kernel::decisions`] told before the change is not counted any more after it: by counters that the
+    /// ruleset `to` does not have, or that began anew.
+    pub fn forgets(&self, decisions: &BTreeMap<String, u64>, to: &Ruleset) -> u64 {
+        let anew = matches!(self.way, Way::Loaded(_));
+        let stays = |name: &str| to.tables.iter().flat_map(|table| &table.counters).any(|counter| counter.name == name);
+        decisions.iter().filter(|(name, _)| anew || !stays(name)).map(|(_, packets)| packets).sum()
+    }
 }
 
 /// How a changed ruleset came into force.

@@ -65,14 +65,9 @@ impl Answers {
 }
 
 impl Question<'_> {
-    /// Whether a rule may come to single addresses that there are none of yet: it names ports that no pod declares, and
-    /// so comes to nothing, or, at an edge, to nothing beside blocks.
+    /// Whether a rule may come to single addresses with ports that there are none of yet.
     fn waits(&self) -> bool {
-        let edge = self.other == Other::Edge;
-        let waits = |grants: &[Grant]| {
-            grants.is_empty() || edge && grants.iter().any(|grant| matches!(grant.peers, Peers::Addresses(_)))
-        };
-        self.direction == Direction::Egress && self.side.rules.iter().any(|rule| waits(&rule.grants))
+        self.side.rules.iter().any(|rule| rule.awaits)
     }
 }
 

@@ -4,7 +4,7 @@
 //! what it means alone: what a rule allows here still has to pass with the container.
 
 use super::networks::Claims;
-use super::peers::{Resolver, grant, resolve_ports};
+use super::peers::{Resolver, grant, names_ports, resolve_ports};
 use super::pods::Allowed;
 use super::{errors, in_order, selects};
 use crate::addresses::Addresses;
@@ -115,7 +115,11 @@ impl<'a> Resolver<'a> {
                 }
                 let policy = self.edge_name(PolicyKind::NetworkPolicy, Some(&OWN_NODE.to_owned()));
                 let grants = grant(self.this_node(), Ports::all());
-                edge.side_mut(direction).rules.push(Rule { name: RuleName { policy, direction, index: 0 }, grants });
+                edge.side_mut(direction).rules.push(Rule {
+                    name: RuleName { policy, direction, index: 0 },
+                    grants,
+                    awaits: false,
+                });
             }
         }
     }
@@ -184,7 +188,10 @@ impl<'a> Resolver<'a> {
             if matches!(on, On::Further(_)) {
                 grants.iter_mut().for_each(|grant| grant.reach = Reach::EveryNetwork);
             }
-            rules.push(Rule { name, grants });
+            let pods = |peer: &NetworkPeer| peer.ip_block.is_none();
+            let pods = peers.is_empty() || peers.iter().any(pods);
+            let awaits = direction == Direction::Egress && pods && names_ports(ports);
+            rules.push(Rule { name, grants, awaits });
         }
         rules
     }

@@ -316,6 +316,21 @@ fn sockets(sockets: impl Iterator<Item = (IpAddr, Protocol, u16)>, ports: &Ports
     if sockets.is_empty() { Vec::new() } else { grant(Peers::Sockets(sockets), Ports::all()) }
 }
 
+/// Whether any of a rule's ports is given by name.
+pub(super) fn names_ports(ports: &[PolicyPort]) -> bool {
+    ports.iter().any(|port| matches!(port.port, Some(IntOrString::String(_))))
+}
+
+/// Whether a container's rule may come to sockets that it does not come to yet.
+pub(super) fn awaits(direction: Direction, peers: &[Peer], ports: &[PolicyPort]) -> bool {
+    let awaits = |peer: &Peer| match peer.kind() {
+        Ok(PeerKind::Pods { .. }) => names_ports(ports),
+        Ok(PeerKind::Entity(entity)) => matches!(entity, Entity::ClusterDNS | Entity::KubeAPIServer),
+        Ok(PeerKind::Container(_) | PeerKind::IpBlock(_)) | Err(_) => false,
+    };
+    direction == Direction::Egress && (peers.is_empty() && names_ports(ports) || peers.iter().any(awaits))
+}
+
 /// The numbers of a rule's ports; names are looked up among the declared ones.
 pub(crate) fn resolve_ports(ports: &[PolicyPort], declared: &[DeclaredPort]) -> Ports {
     if ports.is_empty() {

@@ -84,6 +84,7 @@ impl<'a> Resolver<'a> {
             let rule = |direction, peers| Rule {
                 name: RuleName { policy: name.clone(), direction, index },
                 grants: vec![Grant { peers, ports: ports.clone(), reach: Reach::PodNetwork }],
+                awaits: false,
             };
             for target in &targets {
                 let from = Peers::Parties(BTreeSet::from([proxy]));

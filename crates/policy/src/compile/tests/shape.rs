@@ -141,3 +141,24 @@ fn a_container_that_starts_is_an_element_more() {
         assert!(table.sets.iter().all(|set| set.delete.is_empty() && set.add.len() == 1), "{table:?}");
     }
 }
+
+#[test]
+fn the_first_pod_that_declares_a_named_port_is_elements_more() {
+    let peers = json!([{"podSelector": {}}]);
+    let ports = json!([{"protocol": "TCP"}, {"protocol": "UDP", "port": "metrics"}]);
+    let before = || {
+        Fixture::new(&[("app", &[][..])])
+            .policy("named", json!({"podSelector": {}, "egress": [{"to": peers, "ports": ports}]}))
+            .network_policy(
+                "edge",
+                json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": [{"to": peers, "ports": ports}]}),
+            )
+            .pod("shop/plain", "app=plain", &["10.1.0.2"], &[])
+    };
+    let after = before().pod("shop/declares", "app=other", &["10.1.0.3"], &["metrics=UDP/9100"]);
+    let old = compile(&before().resolved(), Generation::FIRST);
+    let (new, change) = leads(&old, &after.resolved());
+    let Change::Parts(changes) = &change else { panic!("another shape: {:?}", other_parts(&old, &new)) };
+    assert!(changes.tables.iter().all(|table| table.chains.is_empty()), "{changes:?}");
+    assert_eq!(new.ruleset.generation, old.ruleset.generation);
+}
