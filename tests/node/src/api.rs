@@ -1,6 +1,7 @@
 //! The API server as somebody with `kubectl` sees it.
 
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -53,6 +54,11 @@ pub fn kubeconfig(server: &str, authority: &str, credentials: &Credentials) -> S
 fn base64(text: &str) -> String {
     use base64::Engine;
     base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// Objects as one document, for [`Api::apply`] and [`Api::delete`].
+pub fn list(objects: &[Value]) -> String {
+    json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()
 }
 
 /// One user's way to the API server, from this host.
@@ -147,6 +153,21 @@ impl Api {
                 last: format!("{error}\n{}", self.story(namespace, pod)),
             }),
         }
+    }
+
+    /// A pod's IPv4 and IPv6 address; at least one, the pod's first before the others.
+    ///
+    /// # Errors
+    /// When there is no such pod, or it has none.
+    pub fn addresses(&self, namespace: &str, pod: &str) -> Result<Vec<IpAddr>> {
+        let object = self.get(&["-n", namespace, "pod", pod])?;
+        let addresses = object["status"]["podIPs"].as_array().into_iter().flatten();
+        let addresses: Vec<IpAddr> = addresses.filter_map(|address| address["ip"].as_str()?.parse().ok()).collect();
+        if addresses.is_empty() {
+            let status = object["status"].to_string();
+            return Err(BedError::NoAddress { namespace: namespace.into(), pod: pod.into(), status });
+        }
+        Ok(addresses)
     }
 
     /// Waits until `look` says yes to what `kubectl get` prints.

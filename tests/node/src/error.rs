@@ -87,6 +87,16 @@ pub enum BedError {
         /// What was seen last, with the end of the logs that may tell why.
         last: String,
     },
+    /// A pod has no address, or not yet.
+    #[error("pod {namespace}/{pod} has no address: {status}")]
+    NoAddress {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        pod: String,
+        /// Its status.
+        status: String,
+    },
     /// A certificate could not be made.
     #[error("cannot make a certificate: {0}")]
     Certificate(#[from] rcgen::Error),

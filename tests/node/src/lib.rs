@@ -25,6 +25,8 @@ pub mod parts;
 pub mod probe;
 pub mod random;
 pub mod relay;
+pub mod run;
+pub mod shop;
 pub mod until;
 pub mod walled;
 

@@ -8,7 +8,7 @@
 mod report;
 mod run;
 
-pub use report::{Got, Report, Tried, prober};
+pub use report::{Got, Report, Tried, begun, prober};
 pub use run::main;
 
 use std::fs;
@@ -141,6 +141,11 @@ impl Target {
 }
 
 impl Plan {
+    /// A plan without a burst.
+    pub fn new(name: &str, listen: &[u16], targets: Vec<Target>, then: Then) -> Plan {
+        Plan { name: name.into(), listen: listen.to_vec(), targets, burst: 0, then }
+    }
+
     /// The plan as the program's only argument.
     pub fn argument(&self) -> String {
         // A plan is text, numbers and addresses, all of which JSON can say.

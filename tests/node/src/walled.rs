@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use crate::agent::{self, Agent};
-use crate::api::Api;
+use crate::api::{Api, list};
 use crate::cluster::Cluster;
-use crate::error::{BedError, Result};
+use crate::error::Result;
 use crate::fabric::Addresses;
 use crate::node::{Node, Options};
 use crate::probe::{self, Plan, REPORTS, Report, Then};
@@ -53,8 +53,7 @@ impl Walled {
         agent::install(walled.api())?;
         walled.node().import(&probe::image()?)?;
         probe::prepare(walled.node().cell())?;
-        let plan = Plan { name: HUB.into(), listen: hub.to_vec(), targets: Vec::new(), burst: 0, then: Then::Rest };
-        probe::start(walled.cluster.control().cell(), &plan)?;
+        probe::start(walled.cluster.control().cell(), &Plan::new(HUB, hub, Vec::new(), Then::Rest))?;
         Ok(walled)
     }
 
@@ -110,22 +109,15 @@ impl Walled {
             return Ok(());
         }
         let items: Vec<Value> = pods.iter().map(|pod| pod.manifest(self.node().name())).collect();
-        self.api().apply(&json!({"apiVersion": "v1", "kind": "List", "items": items}).to_string()).map(drop)
+        self.api().apply(&list(&items)).map(drop)
     }
 
-    /// A pod's IPv4 and IPv6 address.
+    /// As [`Api::addresses`].
     ///
     /// # Errors
-    /// When there is no such pod, or it has none.
+    /// As [`Api::addresses`].
     pub fn addresses(&self, namespace: &str, pod: &str) -> Result<Vec<std::net::IpAddr>> {
-        let pod = self.api().get(&["-n", namespace, "pod", pod])?;
-        let addresses = pod["status"]["podIPs"].as_array().into_iter().flatten();
-        let addresses: Vec<_> = addresses.filter_map(|address| address["ip"].as_str()?.parse().ok()).collect();
-        if addresses.is_empty() {
-            let said = format!("the pod has no address: {}", pod["status"]);
-            return Err(BedError::Cell { cell: self.node().name().into(), said });
-        }
-        Ok(addresses)
+        self.api().addresses(namespace, pod)
     }
 }
 
@@ -133,6 +125,13 @@ impl Walled {
 pub fn hub() -> std::net::IpAddr {
     let [address, _] = Addresses::hub().node();
     address
+}
+
+impl Container {
+    /// A prober.
+    pub fn new(name: &str, user: u32, plan: Plan) -> Container {
+        Container { name: name.into(), user, plan }
+    }
 }
 
 impl Pod {

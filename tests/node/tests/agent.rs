@@ -6,69 +6,18 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sidewall_netns::{Launch, NetNs};
 use sidewall_node_tests::agent::{self, Agent};
+use sidewall_node_tests::api::list;
 use sidewall_node_tests::node::PODS;
 use sidewall_node_tests::parts;
+use sidewall_node_tests::shop::{self, FRIENDS, HELPER, SERVE, WAIT, fetch};
 use sidewall_node_tests::until::until;
 use sidewall_node_tests::{Api, Cluster};
 
 const POD: Duration = Duration::from_secs(60);
 
-const SHOP: &str = r#"
-apiVersion: v1
-kind: Namespace
-metadata: {name: shop}
----
-apiVersion: sidewall.dev/v1alpha1
-kind: ContainerNetworkPolicy
-metadata: {name: web, namespace: shop}
-spec:
-  podSelector: {matchLabels: {app: web}}
-  policyTypes: [Ingress, Egress]
-  ingress:
-  - from: [{podSelector: {matchLabels: {app: friend}}}]
-    ports: [{protocol: TCP, port: 8080}]
----
-apiVersion: sidewall.dev/v1alpha1
-kind: ContainerNetworkPolicy
-metadata: {name: helper, namespace: shop}
-spec:
-  podSelector: {matchLabels: {app: web}}
-  containers: [helper]
-  policyTypes: [Egress]
-  egress:
-  - to: [{container: app}]
-    ports: [{protocol: TCP, port: 8080}]
-"#;
-
+/// A pod on the only node.
 fn pod(name: &str, app: &str, containers: &[(&str, u32, &str)]) -> Value {
-    let containers: Vec<_> = containers
-        .iter()
-        .map(|(name, uid, command)| {
-            json!({
-                "name": name, "image": "localhost/busybox:1", "command": ["sh", "-c", command],
-                "ports": if *name == "app" { json!([{"containerPort": 8080}]) } else { json!([]) },
-                "securityContext": {"runAsUser": uid, "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-            })
-        })
-        .collect();
-    json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "namespace": "shop", "labels": {"app": app}},
-        "spec": {"nodeName": "node1", "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false,
-                 "containers": containers},
-    })
-}
-
-fn apply(api: &Api, objects: &[Value]) {
-    api.apply(&json!({"apiVersion": "v1", "kind": "List", "items": objects}).to_string()).unwrap();
-}
-
-const SERVE: &str = "mkdir -p /tmp/www; echo hello > /tmp/www/index.html; exec httpd -f -p 8080 -h /tmp/www";
-
-/// What a container gets.
-fn fetch(api: &Api, pod: &str, container: &str, url: &str) -> Result<String, String> {
-    let fetched = api.exec("shop", pod, container, &["timeout", "2", "wget", "-q", "-O-", url]);
-    fetched.map_err(|error| error.to_string())
+    shop::pod(name, app, Some("node1"), &shop::confined(), containers)
 }
 
 #[test]
@@ -78,22 +27,20 @@ fn policies_hold_in_the_pods_of_a_cluster() {
     agent::install(api).unwrap();
     let node = &cluster.nodes()[0];
     let agent = Agent::start(node, cluster.control(), json!({})).unwrap();
-    api.apply(SHOP).unwrap();
+    api.apply(&[&shop::policies(FRIENDS), HELPER].concat()).unwrap();
     let all = [
-        pod("web", "web", &[("app", 1001, SERVE), ("helper", 1002, "sleep 3600"), ("stranger", 1003, "sleep 3600")]),
-        pod("friend", "friend", &[("main", 1001, "sleep 3600")]),
-        pod("foe", "foe", &[("main", 1001, "sleep 3600")]),
+        pod("web", "web", &[("app", 1001, SERVE), ("helper", 1002, WAIT), ("stranger", 1003, WAIT)]),
+        pod("friend", "friend", &[("main", 1001, WAIT)]),
+        pod("foe", "foe", &[("main", 1001, WAIT)]),
     ];
-    apply(api, &all);
+    api.apply(&list(&all)).unwrap();
     for name in ["web", "friend", "foe"] {
         if let Err(error) = api.ready("shop", name, POD) {
             panic!("{error}\n{}", agent.log());
         }
     }
-    let web = api.get(&["-n", "shop", "pod", "web"]).unwrap();
-    let address = web["status"]["podIP"].as_str().unwrap();
-    let far = format!("http://{address}:8080/index.html");
-    let near = "http://127.0.0.1:8080/index.html";
+    let far = shop::far(api, "shop", "web").unwrap();
+    let near = shop::NEAR;
     let enforced = |nodes: &Value| {
         let pods = nodes.pointer("/status/podList").and_then(Value::as_array);
         pods.is_some_and(|pods| {
@@ -177,20 +124,20 @@ fn what_can_not_be_enforced_is_told() {
     api.until("a node without the taint", POD, &["node", "node1"], |node| node.pointer("/spec/taints").is_none())
         .unwrap();
     api.apply(EVERYBODY).unwrap();
-    let mut host = pod("host", "host", &[("main", 1001, "sleep 3600")]);
+    let mut host = pod("host", "host", &[("main", 1001, WAIT)]);
     host["spec"]["hostNetwork"] = json!(true);
-    let mut raw = pod("raw", "raw", &[("main", 1001, "sleep 3600")]);
+    let mut raw = pod("raw", "raw", &[("main", 1001, WAIT)]);
     raw["spec"]["containers"][0]["securityContext"]["capabilities"] = json!({"drop": ["ALL"], "add": ["NET_RAW"]});
-    let mut becomes = pod("becomes", "becomes", &[("main", 1001, "sleep 3600")]);
+    let mut becomes = pod("becomes", "becomes", &[("main", 1001, WAIT)]);
     becomes["spec"]["containers"][0]["securityContext"] = json!({"runAsUser": 1001});
     let all = [
-        pod("good", "good", &[("app", 1001, SERVE), ("helper", 1002, "sleep 3600")]),
-        pod("alike", "alike", &[("app", 1001, SERVE), ("helper", 1001, "sleep 3600")]),
+        pod("good", "good", &[("app", 1001, SERVE), ("helper", 1002, WAIT)]),
+        pod("alike", "alike", &[("app", 1001, SERVE), ("helper", 1001, WAIT)]),
         host,
         raw,
         becomes,
     ];
-    apply(api, &all);
+    api.apply(&list(&all)).unwrap();
     let reason = |pod: &Value, word: &str| pod["reasons"].to_string().contains(word);
     until_said(api, &agent, "good", |pod| {
         pod["state"] == "Enforced" && pod["identity"] == "Uid" && pod["reasons"].is_null()
@@ -206,7 +153,7 @@ fn what_can_not_be_enforced_is_told() {
     });
     events.unwrap();
     // The same container reaches itself by loopback, and the other does not reach it.
-    let near = "http://127.0.0.1:8080/index.html";
+    let near = shop::NEAR;
     api.ready("shop", "good", POD).unwrap();
     assert!(fetch(api, "good", "app", near).is_ok(), "{}", agent.log());
     assert!(fetch(api, "good", "helper", near).is_err());

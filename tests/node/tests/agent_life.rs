@@ -17,23 +17,16 @@ use sidewall_node_tests::cell::output;
 use sidewall_node_tests::node::{CNI_CONFIGURATION, CNI_PLUGINS};
 use sidewall_node_tests::parts;
 use sidewall_node_tests::probe::{Plan, Target, Then, now};
+use sidewall_node_tests::run::{alone, long};
 use sidewall_node_tests::until::until;
 use sidewall_node_tests::walled::{Container, Pod, Walled};
 
-use life::{LIMIT, LOOK, alone, held, nothing_of_the_dead, plan, pod, process, reaches, start, stood, targets};
-
-fn long() -> bool {
-    std::env::var_os("SIDEWALL_LONG").is_some_and(|value| !value.is_empty())
-}
+use life::{LIMIT, LOOK, held, nothing_of_the_dead, pod, process, reaches, start, stood, targets};
 
 /// A pod that does nothing.
 fn idle(name: &str) -> Pod {
-    let containers = vec![Container {
-        name: "app".into(),
-        user: 1001,
-        plan: plan(&format!("{name}-app"), &[8080], Vec::new(), Then::Rest),
-    }];
-    Pod { namespace: "shop".into(), name: name.into(), app: name.into(), containers }
+    let app = Container::new("app", 1001, Plan::new(&format!("{name}-app"), &[8080], Vec::new(), Then::Rest));
+    Pod { namespace: "shop".into(), name: name.into(), app: name.into(), containers: vec![app] }
 }
 
 /// Runs `nft` in the network of a prober, as root there.
@@ -81,10 +74,9 @@ fn rules_stand_through_every_end() {
     // that happens to take it is refused, as whoever would speak in another's flow.
     let tries: Vec<Target> = targets().into_iter().filter(|target| !target.wanted).collect();
     let tries = [tries, Target::both("loopback", ([127, 0, 0, 1], 8082), true).into()].concat();
-    let crashers = (0..4).map(|number| Container {
-        name: format!("crash{number}"),
-        user: 1003 + number,
-        plan: Plan { burst: 20, ..plan(&format!("watch-crash{number}"), &[], tries.clone(), Then::End) },
+    let crashers = (0..4).map(|number| {
+        let plan = Plan::new(&format!("watch-crash{number}"), &[], tries.clone(), Then::End);
+        Container::new(&format!("crash{number}"), 1003 + number, Plan { burst: 20, ..plan })
     });
     walled.make(&[pod("watch", crashers.collect())]).unwrap();
     reaches(&walled, &agent, "watch", 0);

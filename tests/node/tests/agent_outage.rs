@@ -11,13 +11,12 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use sidewall_node_tests::agent::Agent;
 use sidewall_node_tests::kubelet;
-use sidewall_node_tests::probe::now;
+use sidewall_node_tests::probe::{begun, now};
+use sidewall_node_tests::run::alone;
 use sidewall_node_tests::until::until;
 use sidewall_node_tests::walled::Walled;
 
-use life::{
-    LIMIT, LOOK, alone, closed, namespaces, nothing_of_the_dead, pod, process, reaches, remembered, start, stood,
-};
+use life::{LIMIT, LOOK, closed, namespaces, nothing_of_the_dead, pod, process, reaches, remembered, start, stood};
 
 /// The node loses everything that runs and all of `/run`, and comes back.
 #[test]
@@ -114,11 +113,6 @@ fn began_after(walled: &Walled, name: &str, since: u64, agent: &Agent) -> u64 {
         Ok(run.ok_or_else(|| agent.log()))
     })
     .unwrap()
-}
-
-/// When a run began.
-fn begun(run: &str) -> u64 {
-    run.rsplit_once('.').and_then(|(_, begun)| begun.parse().ok()).unwrap_or_default()
 }
 
 /// Ends the process that keeps a prober's network namespace: of `localhost/pause:1`, which sleeps.

@@ -6,7 +6,6 @@
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -14,8 +13,9 @@ use rustix::process::Signal;
 use serde_json::json;
 use sidewall_node_tests::agent::Agent;
 use sidewall_node_tests::node::Options;
-use sidewall_node_tests::probe::{Outcome, Plan, Report, Target, Then, prober};
+use sidewall_node_tests::probe::{Outcome, Plan, Report, Target, Then, begun, prober};
 use sidewall_node_tests::random::Random;
+use sidewall_node_tests::run::{alone, long};
 use sidewall_node_tests::until::until;
 use sidewall_node_tests::walled::{Container, Pod, Walled, hub};
 
@@ -61,16 +61,6 @@ spec:
     ports: [{protocol: TCP, port: 8081}, {protocol: UDP, port: 8081}]
 "#;
 
-/// One cluster at a time: two would only make each other slow.
-fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn long() -> bool {
-    std::env::var_os("SIDEWALL_LONG").is_some_and(|value| !value.is_empty())
-}
-
 /// A cluster with the namespaces `shop`, where policies select pods called `race…`, and `open`, where nothing does, and in
 /// `open` a pod that answers whoever reaches it.
 struct Race {
@@ -84,7 +74,7 @@ impl Race {
         walled.namespace("shop").unwrap();
         walled.namespace("open").unwrap();
         walled.api().apply(POLICIES).unwrap();
-        let answers = container("app", 1001, plan("open-sink", &[7001], Vec::new(), Then::Rest));
+        let answers = Container::new("app", 1001, plan("open-sink", &[7001], Vec::new(), Then::Rest));
         walled.make(&[pod("open", "sink", vec![answers])]).unwrap();
         walled.api().ready("open", "sink", LIMIT).unwrap();
         let sink = walled.addresses("open", "sink").unwrap()[0];
@@ -106,11 +96,14 @@ impl Race {
 
     /// A pod of an app and racers, which end when they have done all, and are started again.
     fn pod(&self, namespace: &str, name: &str, then: Then) -> Pod {
-        let app =
-            container("app", 1001, plan(&format!("{namespace}-{name}-app"), &[8080, 8081], Vec::new(), Then::Rest));
+        let app = Container::new(
+            "app",
+            1001,
+            plan(&format!("{namespace}-{name}-app"), &[8080, 8081], Vec::new(), Then::Rest),
+        );
         let racers = (0..RACERS).map(|number| {
             let name = format!("{namespace}-{name}-racer{number}");
-            container(&format!("racer{number}"), 1002 + number as u32, plan(&name, &[], self.targets(), then))
+            Container::new(&format!("racer{number}"), 1002 + number as u32, plan(&name, &[], self.targets(), then))
         });
         pod(namespace, name, std::iter::once(app).chain(racers).collect())
     }
@@ -126,21 +119,13 @@ impl Race {
     }
 }
 
+/// Does all it can for a while, and then what it is told.
 fn plan(name: &str, listen: &[u16], targets: Vec<Target>, then: Then) -> Plan {
-    Plan { name: name.into(), listen: listen.to_vec(), targets, burst: BURST, then }
-}
-
-fn container(name: &str, user: u32, plan: Plan) -> Container {
-    Container { name: name.into(), user, plan }
+    Plan { burst: BURST, ..Plan::new(name, listen, targets, then) }
 }
 
 fn pod(namespace: &str, name: &str, containers: Vec<Container>) -> Pod {
     Pod { namespace: namespace.into(), name: name.into(), app: "race".into(), containers }
-}
-
-/// When a run began.
-fn begun(run: &str) -> u64 {
-    run.rsplit_once('.').and_then(|(_, begun)| begun.parse().ok()).unwrap_or_default()
 }
 
 /// What racers of `shop` got through with since then that they may not; by what was received, and by their own word.

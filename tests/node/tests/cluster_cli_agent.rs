@@ -8,65 +8,28 @@ use std::time::Duration;
 use cli::sidewall;
 use serde_json::{Value, json};
 use sidewall_node_tests::agent::{self, Agent};
+use sidewall_node_tests::api::list;
+use sidewall_node_tests::shop::{self, FRIENDS, HELPER, SERVE, WAIT, fetch};
 use sidewall_node_tests::until::until;
 use sidewall_node_tests::{Api, Cluster};
 
 const LIMIT: Duration = Duration::from_secs(60);
 
-const SHOP: &str = r#"
-apiVersion: v1
-kind: Namespace
-metadata: {name: shop}
----
-apiVersion: sidewall.dev/v1alpha1
-kind: ContainerNetworkPolicy
-metadata: {name: web, namespace: shop}
-spec:
-  podSelector: {matchLabels: {app: web}}
-  policyTypes: [Ingress, Egress]
-  ingress:
-  - from: [{podSelector: {matchLabels: {app: friend}}}, {container: helper}]
-    ports: [{protocol: TCP, port: 8080}]
----
-apiVersion: sidewall.dev/v1alpha1
-kind: ContainerNetworkPolicy
-metadata: {name: helper, namespace: shop}
-spec:
-  podSelector: {matchLabels: {app: web}}
-  containers: [helper]
-  policyTypes: [Egress]
-  egress:
-  - to: [{container: app}]
-    ports: [{protocol: TCP, port: 8080}]
----
+const NOBODY: &str = r#"---
 apiVersion: sidewall.dev/v1alpha1
 kind: ContainerNetworkPolicy
 metadata: {name: nobody, namespace: shop}
 spec: {podSelector: {matchLabels: {app: nobody}}, policyTypes: [Ingress]}
 "#;
 
-const SERVE: &str = "mkdir -p /tmp/www; echo hello > /tmp/www/index.html; exec httpd -f -p 8080 -h /tmp/www";
-const WAIT: &str = "exec sleep 3600";
-
 /// A pod; `drops` says whether its containers give up what they need not have.
 fn pod(name: &str, app: &str, node: &str, drops: bool, containers: &[(&str, u32, &str)]) -> Value {
     let drop = if drops { json!(["ALL"]) } else { json!([]) };
-    let containers: Vec<_> = containers
-        .iter()
-        .map(|(name, uid, command)| {
-            json!({
-                "name": name, "image": "localhost/busybox:1", "command": ["sh", "-c", command],
-                "ports": if *name == "app" { json!([{"containerPort": 8080}]) } else { json!([]) },
-                "securityContext": {"runAsUser": uid, "capabilities": {"drop": drop}},
-            })
-        })
-        .collect();
-    json!({
-        "apiVersion": "v1", "kind": "Pod",
-        "metadata": {"name": name, "namespace": "shop", "labels": {"app": app}},
-        "spec": {"nodeName": node, "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false,
-                 "containers": containers},
-    })
+    shop::pod(name, app, Some(node), &json!({"capabilities": {"drop": drop}}), containers)
+}
+
+fn policies_for(peers: &str) -> String {
+    [&shop::policies(peers), HELPER, NOBODY].concat()
 }
 
 /// What `status` says of a pod, once `holds` does.
@@ -87,7 +50,7 @@ fn what_is_called_enforced_is_what_the_kernel_does() {
     agent::install(api).unwrap();
     // The second node has none.
     let agent = Agent::start(&cluster.nodes()[0], cluster.control(), json!({})).unwrap();
-    api.apply(SHOP).unwrap();
+    api.apply(&policies_for(&format!("{FRIENDS}, {{container: helper}}"))).unwrap();
     let three = [("app", 1001, SERVE), ("helper", 1002, WAIT), ("stranger", 1003, WAIT)];
     let pods = [
         pod("web", "web", "node1", true, &three),
@@ -96,7 +59,7 @@ fn what_is_called_enforced_is_what_the_kernel_does() {
         pod("friend", "friend", "node1", true, &[("main", 1001, WAIT)]),
         pod("foe", "foe", "node1", true, &[("main", 1001, WAIT)]),
     ];
-    api.apply(&json!({"apiVersion": "v1", "kind": "List", "items": pods}).to_string()).unwrap();
+    api.apply(&list(&pods)).unwrap();
     for name in ["web", "able", "elsewhere", "friend", "foe"] {
         api.ready("shop", name, LIMIT).unwrap_or_else(|error| panic!("{error}\n{}", agent.log()));
     }
@@ -134,8 +97,7 @@ fn what_is_called_enforced_is_what_the_kernel_does() {
     }
 
     // What is explained is what happens.
-    let address = api.get(&["-n", "shop", "pod", "web"]).unwrap()["status"]["podIP"].as_str().unwrap().to_owned();
-    let (far, near) = (format!("http://{address}:8080/index.html"), "http://127.0.0.1:8080/index.html");
+    let (far, near) = (shop::far(api, "shop", "web").unwrap(), shop::NEAR);
     let mut seen = Vec::new();
     for (who, pod, container, url) in [
         ("pod/friend", "friend", "main", far.as_str()),
@@ -146,16 +108,16 @@ fn what_is_called_enforced_is_what_the_kernel_does() {
     ] {
         let explained = sidewall(api, &["explain", "-n", "shop", "pod/web", who, "app", "--port", "8080"]);
         assert!(explained.out.starts_with("shop/web on node1: enforced"), "{}", explained.out);
-        let fetched = api.exec("shop", pod, container, &["timeout", "2", "wget", "-q", "-O-", url]);
+        let fetched = fetch(api, pod, container, url);
         assert_eq!(explained.code == 0, fetched.is_ok(), "{who}: {}\n{fetched:?}", explained.out);
         seen.push(fetched.is_ok());
     }
     assert_eq!(seen, [true, false, true, false, true]);
 
     // A change is told as soon as it is in force: no sooner, no later.
-    api.apply(&SHOP.replace("[{podSelector: {matchLabels: {app: friend}}}, ", "[")).unwrap();
+    api.apply(&policies_for("{container: helper}")).unwrap();
     state_of(api, &agent, "web", |pod| pod["state"] == "Enforced");
-    let fetched = api.exec("shop", "friend", "main", &["timeout", "2", "wget", "-q", "-O-", &far]);
+    let fetched = fetch(api, "friend", "main", &far);
     assert!(fetched.is_err(), "{fetched:?}");
     let explained = sidewall(api, &["explain", "-n", "shop", "pod/web", "pod/friend", "app", "--port", "8080"]);
     assert_eq!(explained.code, 1, "{}", explained.out);

@@ -13,7 +13,8 @@ use std::time::Duration;
 use cli::sidewall;
 use serde_json::{Value, json};
 use sidewall_node_tests::agent::{self, Agent};
-use sidewall_node_tests::api::Credentials;
+use sidewall_node_tests::api::{Credentials, list};
+use sidewall_node_tests::shop::{self, SERVE, WAIT};
 use sidewall_node_tests::until::until;
 use sidewall_node_tests::{Api, Cluster, parts};
 
@@ -50,9 +51,6 @@ fn forward() -> &'static str {
         |document: &&str| document.contains("\nkind: Role\n") && document.contains("  name: sidewall-agent-forward\n");
     manifest.split("\n---\n").find(is_role).expect("the role is deployed")
 }
-
-const SERVE: &str = "mkdir -p /tmp/www; echo hello > /tmp/www/index.html; exec httpd -f -p 8080 -h /tmp/www";
-const WAIT: &str = "exec sleep 3600";
 
 fn pod(namespace: &str, name: &str, app: &str, node: &str, command: &str) -> Value {
     json!({
@@ -100,7 +98,7 @@ impl Bed {
 
     fn start(&self, pods: &[Value]) {
         let api = self.cluster.api();
-        api.apply(&json!({"apiVersion": "v1", "kind": "List", "items": pods}).to_string()).unwrap();
+        api.apply(&list(pods)).unwrap();
         for pod in pods {
             let of = |field: &str| pod["metadata"][field].as_str().unwrap().to_owned();
             api.ready(&of("namespace"), &of("name"), LIMIT).unwrap();
@@ -110,8 +108,7 @@ impl Bed {
     /// Somebody tries a pod in vain.
     fn knock(&self, namespace: &str, pod: &str) {
         let api = self.cluster.api();
-        let address = api.get(&["-n", namespace, "pod", pod]).unwrap()["status"]["podIP"].as_str().unwrap().to_owned();
-        let url = format!("http://{address}:8080/index.html");
+        let url = shop::far(api, namespace, pod).unwrap();
         let fetched = api.exec("shop", "foe", "app", &["timeout", "1", "wget", "-q", "-O-", &url]);
         assert!(fetched.is_err(), "{fetched:?}");
     }

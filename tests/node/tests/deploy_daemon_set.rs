@@ -11,30 +11,15 @@ use serde_json::{Value, json};
 use sidewall_cluster::client::{ClientOptions, client};
 use sidewall_cluster::flows;
 use sidewall_node_tests::cell::output;
+use sidewall_node_tests::shop::{self, FRIENDS, SERVE, fetch};
 use sidewall_node_tests::until::until;
-use sidewall_node_tests::{Api, Cluster, Image, Node, parts};
+use sidewall_node_tests::{Api, Cluster, Image, Node, api, parts};
 
 const LIMIT: Duration = Duration::from_secs(90);
 const NAMESPACE: &str = "sidewall-system";
 const IMAGE: &str = "localhost/sidewall-agent:test";
 /// The network that the cluster's own plugin installed.
 const NETWORK: &str = "/etc/cni/net.d/10-pods.conflist";
-
-const SHOP: &str = r#"
-apiVersion: v1
-kind: Namespace
-metadata: {name: shop}
----
-apiVersion: sidewall.dev/v1alpha1
-kind: ContainerNetworkPolicy
-metadata: {name: web, namespace: shop}
-spec:
-  podSelector: {matchLabels: {app: web}}
-  policyTypes: [Ingress, Egress]
-  ingress:
-  - from: [{podSelector: {matchLabels: {app: friend}}}]
-    ports: [{protocol: TCP, port: 8080}]
-"#;
 
 fn chart() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/charts/sidewall")
@@ -113,38 +98,28 @@ fn rolled_out(api: &Api) {
 }
 
 fn pod(name: &str, app: &str) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": "shop", "labels": {"app": app}},
-        "spec": {
-            "terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false,
-            "containers": [{
-                "name": "app", "image": "localhost/busybox:1", "ports": [{"containerPort": 8080}],
-                "command": ["sh", "-c", "mkdir -p /tmp/www; echo hello > /tmp/www/index.html; exec httpd -f -p 8080 -h /tmp/www"],
-                "securityContext": {"runAsUser": 1001, "allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
-            }],
-        },
-    })
+    shop::pod(name, app, None, &shop::confined(), &[("app", 1001, SERVE)])
 }
 
 /// Whether `from` gets `web`'s page.
 fn gets(api: &Api, from: &str, url: &str) -> bool {
-    api.exec("shop", from, "app", &["timeout", "2", "wget", "-q", "-O-", url]).is_ok()
+    fetch(api, from, "app", url).is_ok()
 }
 
 /// Starts the three pods anew and returns what is wrong with their walls.
 fn walls(api: &Api, limit: Duration) -> Vec<String> {
     let names = ["web", "friend", "foe"];
     let pods: Vec<Value> = names.iter().map(|name| pod(name, name)).collect();
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": pods}).to_string();
-    api.delete(&list).unwrap();
-    api.apply(&list).unwrap();
+    let pods = api::list(&pods);
+    api.delete(&pods).unwrap();
+    api.apply(&pods).unwrap();
     for name in names {
         if let Err(error) = api.ready("shop", name, limit) {
             return vec![error.to_string()];
         }
     }
     let web = api.get(&["-n", "shop", "pod", "web"]).unwrap();
-    let url = format!("http://{}:8080/index.html", web["status"]["podIP"].as_str().unwrap());
+    let url = shop::far(api, "shop", "web").unwrap();
     let mut wrong = Vec::new();
     for (from, expected) in [("friend", true), ("foe", false)] {
         if gets(api, from, &url) != expected {
@@ -254,7 +229,7 @@ fn the_daemon_set_works_with_what_it_has_and_not_with_less() {
     }
     api.kubectl(&["--request-timeout=0", "rollout", "status", "deployment/early", "--timeout=90s"]).unwrap();
     assert_eq!(agents(api), ["node1"]);
-    api.apply(SHOP).unwrap();
+    api.apply(&shop::policies(FRIENDS)).unwrap();
 
     // What was asked for is what it has.
     let status = agent_process(node);
@@ -316,8 +291,7 @@ fn the_daemon_set_works_with_what_it_has_and_not_with_less() {
     {
         assert!(!node.cell().path(left).exists(), "{left} is still there");
     }
-    let web = api.get(&["-n", "shop", "pod", "web"]).unwrap();
-    let url = format!("http://{}:8080/index.html", web["status"]["podIP"].as_str().unwrap());
+    let url = shop::far(api, "shop", "web").unwrap();
     assert!(gets(api, "foe", &url), "the rules of a pod that runs are still in force");
     api.with_input(
         &["delete", "--wait=true", "-f", "-"],

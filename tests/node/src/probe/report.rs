@@ -124,6 +124,11 @@ pub fn prober(run: &str) -> &str {
     run.rsplit_once('.').map_or(run, |(name, _)| name)
 }
 
+/// When a run began: `BEGIN` of `NAME.BEGIN`.
+pub fn begun(run: &str) -> u64 {
+    run.rsplit_once('.').map_or(0, |(_, begun)| number(begun))
+}
+
 fn number<T: FromStr + Default>(text: &str) -> T {
     text.parse().unwrap_or_default()
 }
@@ -151,5 +156,6 @@ mod tests {
         let [got] = &report.got[..] else { panic!("{:?}", report.got) };
         assert_eq!((got.by.as_str(), got.port, got.sent, got.run.as_str()), (b, 8080, 20, a));
         assert_eq!(report.runs_of("racer").collect::<Vec<_>>(), [a]);
+        assert_eq!((begun(a), begun("?"), begun("racer.x")), (17, 0, 0));
     }
 }

@@ -5,7 +5,6 @@ use std::fs;
 use std::net::Ipv6Addr;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -70,12 +69,6 @@ spec:
     ports: [{protocol: TCP, port: 8082}, {protocol: UDP, port: 8082}]
 "#;
 
-/// One cluster at a time: two would only make each other slow.
-pub fn alone() -> MutexGuard<'static, ()> {
-    static ONE: Mutex<()> = Mutex::new(());
-    ONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A cluster in whose namespace `shop` the policies hold.
 pub fn start() -> Walled {
     let walled = Walled::start(&Options::default(), &[7001, 7002]).unwrap();
@@ -99,24 +92,11 @@ pub fn targets() -> Vec<Target> {
 /// A pod with an app and a prober that goes on.
 pub fn pod(name: &str, further: Vec<Container>) -> Pod {
     let mut containers = vec![
-        Container {
-            name: "app".into(),
-            user: 1001,
-            plan: plan(&format!("{name}-app"), &[8080, 8081, 8082], Vec::new(), Then::Rest),
-        },
-        Container {
-            name: "probe".into(),
-            user: 1002,
-            plan: plan(&format!("{name}-probe"), &[], targets(), Then::GoOn(PAUSE)),
-        },
+        Container::new("app", 1001, Plan::new(&format!("{name}-app"), &[8080, 8081, 8082], Vec::new(), Then::Rest)),
+        Container::new("probe", 1002, Plan::new(&format!("{name}-probe"), &[], targets(), Then::GoOn(PAUSE))),
     ];
     containers.extend(further);
     Pod { namespace: "shop".into(), name: name.into(), app: name.into(), containers }
-}
-
-/// What a prober does.
-pub fn plan(name: &str, listen: &[u16], targets: Vec<Target>, then: Then) -> Plan {
-    Plan { name: name.into(), listen: listen.to_vec(), targets, burst: 0, then }
 }
 
 /// Waits until the prober of a pod has reached everything it may, of what it tried since a moment.
