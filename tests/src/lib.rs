@@ -12,3 +12,4 @@ pub mod raw;
 pub mod scene;
 pub mod siege;
 pub mod sockets;
+pub mod time_wait;

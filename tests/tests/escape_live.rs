@@ -9,6 +9,7 @@ use sidewall_tests::scene::{
     carries, connect, heard, policy, walls,
 };
 use sidewall_tests::sockets;
+use sidewall_tests::time_wait::{leave_in_time_wait, reused};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
@@ -262,33 +263,9 @@ fn a_tuple_in_time_wait_is_judged_for_its_new_owners() {
     }
 }
 
-/// Opens a connection and closes it, the server first, until nothing but the server's TIME_WAIT is left of it.
-fn leave_in_time_wait(scene: &mut Scene, client: End<'_>, server: End<'_>, from: SocketAddr, to: SocketAddr) {
-    let Flow { client, server, .. } = scene.flow_from(client, server, Protocol::Tcp, from, to);
-    closes_gently(&client);
-    closes_gently(&server);
-    drop(server);
-    assert_ended(&client, "the server's end");
-    drop(client);
-    let until = Instant::now() + LIMIT;
-    while !half_closed(scene).is_empty() {
-        assert!(Instant::now() < until, "{from} to {to} does not close");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-}
-
 /// A container's socket at an address that was another's.
 fn again_as(scene: &Scene, number: u8, at: SocketAddr) -> OwnedFd {
     reused(scene.app(number), at)
-}
-
-fn reused(maker: &sidewall_tests::party::Maker, at: SocketAddr) -> OwnedFd {
-    let socket = maker.socket(sockets::family(at.ip()), rustix::net::SocketType::STREAM, 0).unwrap();
-    sockopt::set_socket_reuseaddr(&socket, true).unwrap();
-    sockopt::set_ip_freebind(&socket, true).unwrap();
-    sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
-    rustix::net::bind(&socket, &at).unwrap();
-    socket
 }
 
 /// A helper's connection and an expectation for it copy the mark of the flow that announced them; what is copied says

@@ -252,6 +252,8 @@ pub const NFTA_LOG_GROUP: u16 = 1;
 pub const NFTA_LOG_PREFIX: u16 = 2;
 pub const NFTA_LOG_SNAPLEN: u16 = 3;
 
+pub const NFTA_TPROXY_FAMILY: u16 = 1;
+pub const NFTA_TPROXY_REG_ADDR: u16 = 2;
 pub const NFTA_REJECT_TYPE: u16 = 1;
 pub const NFTA_REJECT_ICMP_CODE: u16 = 2;
 pub const NFT_REJECT_TCP_RST: u32 = 1;

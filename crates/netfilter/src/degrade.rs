@@ -6,6 +6,7 @@
 //! | `socket` | identity by cgroup is refused; identity by UID or GID does without |
 //! | `fib`, `exthdr` | a ruleset that uses them is refused: forged sources and source routes could not be told |
 //! | `log` | nothing is logged; counters still count |
+//! | `tproxy` | a SYN onto TIME_WAIT is judged at the first packet with data: until then its listener may take it for a connection |
 //! | `reject` | what is refused is dropped: applications wait instead of failing fast |
 //! | egress hook of devices | the second line against packet sockets is missing |
 //! | table owners | another program with CAP_NET_ADMIN in the namespace can change the rules, until they are repaired |
@@ -25,6 +26,8 @@ use std::fmt;
 pub enum Missing {
     /// Denials are not logged.
     Log,
+    /// A connection without data is not judged where its source port was used to the same port within the last minute.
+    FindListener,
     /// Denied packets are dropped without an answer.
     Reject,
     /// What packet sockets send by a device is not stopped.
@@ -40,6 +43,9 @@ impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Log => f.write_str("denials are not logged: this kernel has no NFLOG (CONFIG_NFT_LOG)"),
+            Self::FindListener => f.write_str(
+                "a denied connection from a port that was used a minute ago is ended by its first data and not before: this kernel has no tproxy (4.19, CONFIG_NFT_TPROXY)",
+            ),
             Self::Reject => f.write_str(
                 "denied connections hang instead of being refused: this kernel has no reject (CONFIG_NFT_REJECT_INET)",
             ),
@@ -168,6 +174,10 @@ fn lessen(mut rule: Rule, features: Features, missing: &mut BTreeSet<Missing>) -
     rule.statements.retain_mut(|statement| match statement {
         Statement::Log(_) if !features.log => {
             missing.insert(Missing::Log);
+            false
+        }
+        Statement::FindListener4 | Statement::FindListener6 if !features.find_listener => {
+            missing.insert(Missing::FindListener);
             false
         }
         Statement::RejectTcpReset | Statement::RejectProhibited if !features.reject => {

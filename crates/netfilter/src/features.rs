@@ -24,6 +24,8 @@ pub struct Features {
     pub device_egress: bool,
     /// NFLOG (`CONFIG_NFT_LOG`, `CONFIG_NETFILTER_NETLINK_LOG`).
     pub log: bool,
+    /// `tproxy` (kernel 4.19, `CONFIG_NFT_TPROXY`): a SYN onto TIME_WAIT finds its listener before it is judged.
+    pub find_listener: bool,
     /// TCP resets and ICMP errors (`CONFIG_NFT_REJECT_INET`).
     pub reject: bool,
     /// `fib … type` (`CONFIG_NFT_FIB_INET`).
@@ -41,6 +43,7 @@ impl Features {
         owner_persist: true,
         device_egress: true,
         log: true,
+        find_listener: true,
         reject: true,
         fib: true,
         headers: true,
@@ -66,6 +69,7 @@ impl Features {
             socket_cgroup: holds(&mut kernel, &statement(exists(Field::SocketCgroup { level: 1 })), plain)?,
             device_egress: holds(&mut kernel, &device_egress(), plain)?,
             log: holds(&mut kernel, &statement(Statement::Log(Decision::denied(Judged::Forged))), plain)?,
+            find_listener: holds(&mut kernel, &find_listener(), plain)?,
             reject: holds(&mut kernel, &statement(Statement::RejectTcpReset), plain)?
                 && holds(&mut kernel, &statement(Statement::RejectProhibited), plain)?,
             fib: holds(&mut kernel, &statement(exists(Field::FibSourceType)), plain)?,
@@ -88,6 +92,7 @@ impl Features {
             owner_persist: self.owner_persist && mask.owner_persist,
             device_egress: self.device_egress && mask.device_egress,
             log: self.log && mask.log,
+            find_listener: self.find_listener && mask.find_listener,
             reject: self.reject && mask.reject,
             fib: self.fib && mask.fib,
             headers: self.headers && mask.headers,
@@ -99,7 +104,7 @@ impl Features {
         LoadOptions { owner: self.owner_persist }
     }
 
-    fn named(self) -> [(&'static str, bool); 9] {
+    fn named(self) -> [(&'static str, bool); 10] {
         [
             ("inet", self.inet),
             ("ct-mark", self.ct_mark),
@@ -107,6 +112,7 @@ impl Features {
             ("owner-persist", self.owner_persist),
             ("device-egress", self.device_egress),
             ("log", self.log),
+            ("find-listener", self.find_listener),
             ("reject", self.reject),
             ("fib", self.fib),
             ("headers", self.headers),
@@ -161,6 +167,13 @@ fn ruleset(family: Family, point: HookPoint, statements: Vec<Statement>) -> Rule
 
 fn inet(statements: Vec<Statement>) -> Ruleset {
     ruleset(Family::Inet, HookPoint::Output, statements)
+}
+
+fn find_listener() -> Ruleset {
+    let mut ruleset = ruleset(Family::Inet, HookPoint::Prerouting, vec![Statement::FindListener4]);
+    let six = Rule { statements: vec![Statement::FindListener6], comment: None };
+    ruleset.tables[0].chains[0].rules.push(six);
+    ruleset
 }
 
 /// Every namespace has a device `lo`.

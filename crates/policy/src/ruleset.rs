@@ -232,6 +232,12 @@ pub enum Statement {
     },
     /// Sends the packet to NFLOG's [`Statement::LOG_GROUP`] with the decision as prefix.
     Log(Decision),
+    /// Has a SYN of IPv4 onto what is left of a connection (TIME_WAIT) find the listener at its own address and port, where
+    /// there is one, as a SYN of a tuple that is new does: what was left goes. For PREROUTING, behind
+    /// [`Field::SocketTransparent`] and a look at the flags. The rule ends there, unless the listener is transparent.
+    FindListener4,
+    /// The same for IPv6.
+    FindListener6,
     /// Answers with a TCP reset and drops.
     RejectTcpReset,
     /// Answers with ICMP or ICMPv6 "administratively prohibited" and drops.

@@ -143,6 +143,8 @@ impl<'a> Body<'a> {
                     .string(abi::NFTA_LOG_PREFIX, &decision.to_string())
                     .number(abi::NFTA_LOG_SNAPLEN, SNAPLEN),
             ),
+            Statement::FindListener4 => self.find_listener(Field::Ipv4Destination, abi::NFPROTO_IPV4),
+            Statement::FindListener6 => self.find_listener(Field::Ipv6Destination, abi::NFPROTO_IPV6),
             Statement::RejectTcpReset => {
                 self.push(Expression::new("reject").number(abi::NFTA_REJECT_TYPE, abi::NFT_REJECT_TCP_RST))
             }
@@ -205,6 +207,17 @@ impl<'a> Body<'a> {
             }
         }
         Ok(())
+    }
+
+    /// To the packet's own destination: without an address the kernel would take the incoming device's first one.
+    fn find_listener(&mut self, destination: Field, protocol: u8) {
+        self.require(destination);
+        self.load(destination, FIRST);
+        self.push(
+            Expression::new("tproxy")
+                .number(abi::NFTA_TPROXY_FAMILY, protocol.into())
+                .number(abi::NFTA_TPROXY_REG_ADDR, register(FIRST)),
+        );
     }
 
     fn find(&self, name: &str, holds: Holds) -> Result<&'a Set, EncodeProblem> {

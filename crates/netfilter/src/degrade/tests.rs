@@ -57,6 +57,16 @@ fn without_log_only_the_logging_goes() {
 }
 
 #[test]
+fn without_tproxy_nobody_looks_for_a_listener() {
+    let looks = |statement| rule(&[exists(Field::SocketTransparent), statement]);
+    let rules = vec![looks(Statement::FindListener4), looks(Statement::FindListener6)];
+    let before = Features { find_listener: false, ..Features::ALL };
+    let (lesser, missing) = degrade(&of(rules.clone()), before).unwrap();
+    assert_eq!((missing, lesser.tables[0].chains[0].rules.len()), (vec![Missing::FindListener], 0));
+    assert_eq!(degrade(&of(rules.clone()), Features::ALL), Ok((of(rules), Vec::new())));
+}
+
+#[test]
 fn without_reject_what_is_denied_is_dropped() {
     let (lesser, missing) = degrade(&refusing(), Features { reject: false, ..Features::ALL }).unwrap();
     assert_eq!(missing, [Missing::Reject]);

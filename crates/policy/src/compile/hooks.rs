@@ -3,8 +3,8 @@
 use super::builder::Builder;
 use super::ends::{ENDED, FORGED, IMPROPER, LOCAL, PROPER};
 use super::statements::{
-    ICMPV6, IPV4, IPV6, LO, NO_USER, TCP, at_least, bits, goto, in_set, is, is_not, mark, mark_not, not_in_set, rule,
-    set_mark, state,
+    ICMPV6, IPV4, IPV6, LO, NO_USER, TCP, at_least, at_most, bits, goto, in_set, is, is_not, mark, mark_not,
+    not_in_set, rule, set_mark, state,
 };
 use crate::mark;
 use crate::model::Wire;
@@ -16,7 +16,10 @@ pub const JUDGE_OUT: &str = "judge-out";
 /// Judges a packet that arrives for a socket; the base chain has set the generation.
 pub const JUDGE_IN: &str = "judge-in";
 
+const FIN: u32 = 0x01;
+const SYN: u32 = 0x02;
 const RST: u32 = 0x04;
+const ACK: u32 = 0x10;
 const GROUPS: [u128; 2] = [1, 2];
 /// An IPv4 header without options: version 4, five words.
 const PLAIN_IPV4: u128 = 0x45;
@@ -33,6 +36,8 @@ const INPUT_DEVICE: &str = "input-device";
 const OUTPUT_AGAIN: &str = "output-again";
 /// The same at INPUT.
 const INPUT_AGAIN: &str = "input-again";
+/// Has a SYN onto TIME_WAIT find its listener.
+const ONTO_TIME_WAIT: &str = "onto-time-wait";
 /// Refuses packets whose options change their way.
 const WAY_OPTIONS: &str = "way-options";
 /// `NF_IP_PRI_RAW`: before connection tracking.
@@ -53,8 +58,18 @@ impl Builder<'_> {
         let groups = self.groups();
         let [v4, from_net] = Self::loopback_net(Field::Ipv4Source);
         let [_, to_net] = Self::loopback_net(Field::Ipv4Destination);
-        let rules = vec![
-            rule([is(Field::InputDevice, LO), bits(Field::CtState, Field::CT_INVALID, 0), Verdict::Accept.into()]),
+        let on_lo =
+            |without: u32| rule([is(Field::InputDevice, LO), bits(Field::CtState, without, 0), Verdict::Accept.into()]);
+        let mut rules = Vec::new();
+        let onto_time_wait = self.onto_time_wait();
+        if let Some(opens) = &onto_time_wait {
+            rules.push(on_lo(Field::CT_INVALID | Field::CT_NEW));
+            let mut opens = opens.clone();
+            opens.statements.splice(0..0, [is(Field::InputDevice, LO), state(Field::CT_NEW)]);
+            rules.push(opens);
+        }
+        rules.extend([
+            on_lo(Field::CT_INVALID),
             rule([is(Field::InputDevice, LO), goto(FORGED).into()]),
             rule([v4.clone(), from_net, goto(FORGED).into()]),
             rule([v4, to_net, goto(FORGED).into()]),
@@ -62,8 +77,29 @@ impl Builder<'_> {
             rule([is(Field::NfProtocol, IPV6), is(Field::Ipv6Destination, 1), goto(FORGED).into()]),
             // Our own multicast comes back this way.
             rule([not_in_set(Field::PacketType, &groups), is(Field::FibSourceType, LOCAL), goto(FORGED).into()]),
-        ];
+        ]);
+        rules.extend(onto_time_wait);
         self.base_chain("prerouting", HookPoint::Prerouting, RAW, true, rules);
+    }
+
+    /// Has a SYN onto what is left of a connection (TIME_WAIT) find its listener, so that INPUT knows the receiver and
+    /// judges it as any other: the kernel itself looks for the listener behind INPUT only. `None` where the receiver is
+    /// not judged by its socket.
+    fn onto_time_wait(&mut self) -> Option<Rule> {
+        if self.pod.identities.by_port() {
+            return None;
+        }
+        let remains = || at_most(Field::SocketTransparent, 1);
+        let rules = vec![
+            // A listener is found already, or the connection lives.
+            rule([at_most(Field::SocketWildcard, 1), Verdict::Return.into()]),
+            rule([is(Field::NfProtocol, IPV4), remains(), Statement::FindListener4]),
+            rule([is(Field::NfProtocol, IPV6), remains(), Statement::FindListener6]),
+            rule([Verdict::Return.into()]),
+        ];
+        self.chain(ONTO_TIME_WAIT, rules);
+        let opens = bits(Field::TcpFlags, SYN | ACK | RST | FIN, SYN);
+        Some(rule([is(Field::Protocol, TCP), opens, Verdict::Jump(ONTO_TIME_WAIT.to_owned()).into()]))
     }
 
     fn output(&mut self) {

@@ -118,6 +118,8 @@ impl fmt::Display for Statement {
                 write!(f, "limit {per_second}/second burst {burst}")
             }
             Self::Log(decision) => write!(f, "log \"{decision}\" group {}", Self::LOG_GROUP),
+            Self::FindListener4 => f.write_str("tproxy ip to ip daddr"),
+            Self::FindListener6 => f.write_str("tproxy ip6 to ip6 daddr"),
             Self::RejectTcpReset => f.write_str("reject with tcp reset"),
             Self::RejectProhibited => f.write_str("reject with icmpx admin-prohibited"),
             Self::Verdict(verdict) => verdict.fmt(f),

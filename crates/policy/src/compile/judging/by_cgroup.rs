@@ -145,10 +145,12 @@ impl Builder<'_> {
         rules.extend(self.identify("in", full(), &into("ingress")));
         let any_socket = || at_most(Field::SocketTransparent, 1);
         rules.push(rule([mark_not(mark::SERVER, 0), Verdict::Accept.into()]));
-        // A SYN onto a TIME_WAIT socket and the handshake that follows: there is no receiver yet. It is judged at the
-        // first full socket, and until then nothing may be carried: with TCP Fast Open a SYN's data would be handed over.
-        rules.push(rule([any_socket(), is(Field::Protocol, TCP), self.without_data(), Verdict::Accept.into()]));
+        // What has no full socket, the end of a handshake or of a connection, is for the receiver that was judged before.
         rules.push(rule([dispatch_mark(mark::RECEIVER, INGRESS_OF)]));
+        // Where nobody was: a SYN onto TIME_WAIT that has found no listener, for the kernel can't look for it, or there is
+        // none. It is judged at the first full socket, and until then nothing may be carried: with TCP Fast Open a SYN's
+        // data would be handed over.
+        rules.push(rule([any_socket(), is(Field::Protocol, TCP), self.without_data(), Verdict::Accept.into()]));
         // The kernel itself answers an echo, by a socket of its own, which is no container's.
         let echoes = self.set("echoes", vec![Kind::Protocol], [ICMP, ICMPV6].map(|p| vec![p]));
         rules.push(rule([in_set([Field::Protocol], &echoes), goto(&format!("ingress-{}", Party::Node)).into()]));

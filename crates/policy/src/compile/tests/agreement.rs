@@ -6,7 +6,7 @@ use crate::model::RuleName;
 use crate::testing::{Case, Draw, Ground};
 use crate::{Compiled, End, Flow, Generation, Meaning, Reason, ResolvedPod, compile, evaluate, resolve};
 use proptest::prelude::*;
-use sidewall_flow::{Action, Direction, Party};
+use sidewall_flow::{Action, Direction, Party, Protocol};
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -178,6 +178,46 @@ proptest! {
                 if expected {
                     prop_assert!(ways.into_iter().all(|way| connection.sends(&third.ruleset, way)), "{flow:?}");
                 }
+            }
+        }
+    }
+
+    /// A SYN onto what is left of an earlier connection is judged as any other.
+    #[test]
+    fn a_connection_onto_time_wait_is_judged_at_its_first_packet(seed: u64) {
+        let (mut draw, case) = drawn(seed);
+        let pod = resolve(&case.world, &case.subject);
+        let rules = compile(&pod, Generation::FIRST).ruleset;
+        for flow in case.flows(&mut draw, FLOWS).into_iter().filter(|flow| flow.protocol == Protocol::Tcp) {
+            let own = own(&mut draw, &pod, &flow);
+            let (mut new, mut onto) = (Connection::new(&pod, flow, own), Connection::new(&pod, flow, own));
+            onto.remains = true;
+            prop_assert_eq!(onto.begins(&rules), new.begins(&rules), "{:?} at {}: met {:?}", flow, own, onto.counted);
+            // By cgroup, that is the verdict; by user, the answer may be what tells.
+            prop_assert!(!onto.begins(&rules) || pod.identities.by_port() || allows(&pod, &flow), "{flow:?} at {own}");
+        }
+    }
+
+    /// A handshake that is under way when its connection is denied does not come to its end.
+    #[test]
+    fn a_handshake_is_judged_again_before_it_ends(seed: u64) {
+        let (mut draw, case) = drawn(seed);
+        let before = resolve(&case.world, &case.subject);
+        let mut other = case.clone();
+        other.world.policies.retain(|_| draw.chance(60));
+        let added = case.policy(&mut draw, "added");
+        other.world.policies.push(added);
+        let after = resolve(&other.world, &case.subject);
+        let first = compile(&before, Generation::FIRST).ruleset;
+        let second = compile(&after, Generation::FIRST.next()).ruleset;
+        for flow in case.flows(&mut draw, FLOWS).into_iter().filter(|flow| flow.protocol == Protocol::Tcp) {
+            let own = own(&mut draw, &before, &flow);
+            let mut connection = Connection::new(&before, flow, own);
+            if connection.is_answered(&first) {
+                prop_assert_eq!(
+                    connection.is_confirmed(&second), allows(&after, &flow),
+                    "{:?} at {}: {:#?}\nmet {:?}", flow, own, evaluate(&after, &flow), connection.counted
+                );
             }
         }
     }

@@ -8,6 +8,7 @@ use crate::model::{Identities, UserIdentities};
 use crate::ruleset::{Chain, Compare, Element, Field, HookPoint, Set, Statement, Table, Verdict, device_name};
 use crate::{End, Flow, ResolvedPod, Ruleset};
 use sidewall_flow::{Party, Protocol};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -26,6 +27,8 @@ pub struct Connection<'a> {
     addresses: [IpAddr; 2],
     pub mark: u32,
     confirmed: bool,
+    /// An earlier connection of the tuple is in TIME_WAIT at the receiver.
+    pub remains: bool,
     /// The counters that its packets have met.
     pub counted: BTreeSet<String>,
 }
@@ -44,6 +47,8 @@ pub enum Way {
 enum Shape {
     Syn,
     SynAck,
+    /// The handshake's end, which finds what is no full socket yet.
+    Ack,
     Data,
 }
 
@@ -55,6 +60,8 @@ struct Packet<'p> {
     loopback: bool,
     /// Whose socket the hook knows.
     socket: Option<Party>,
+    /// Whether an earlier connection's remains are found where a receiver is looked for.
+    remains: Cell<bool>,
     connection: &'p Connection<'p>,
 }
 
@@ -66,7 +73,7 @@ impl<'a> Connection<'a> {
             End::Remote(address) | End::Attached(_, address) => address,
         };
         let addresses = [address(flow.sender), address(flow.receiver)];
-        Self { pod, flow, addresses, mark: 0, confirmed: false, counted: BTreeSet::new() }
+        Self { pod, flow, addresses, mark: 0, confirmed: false, remains: false, counted: BTreeSet::new() }
     }
 
     /// Opens it and sends data both ways, as far as that is let through. True where all of it passes.
@@ -79,6 +86,21 @@ impl<'a> Connection<'a> {
             && self.passes(rules, Way::Reply, answer, None)
             && self.sends(rules, Way::Original)
             && self.sends(rules, Way::Reply)
+    }
+
+    /// Begins to open it. True where its first packet passes.
+    pub fn begins(&mut self, rules: &Ruleset) -> bool {
+        self.passes(rules, Way::Original, Shape::Syn, None)
+    }
+
+    /// Begins to open it, with an answer. True where that passes.
+    pub fn is_answered(&mut self, rules: &Ruleset) -> bool {
+        self.begins(rules) && self.passes(rules, Way::Reply, Shape::SynAck, None)
+    }
+
+    /// Ends the handshake. True where that passes.
+    pub fn is_confirmed(&mut self, rules: &Ruleset) -> bool {
+        self.passes(rules, Way::Original, Shape::Ack, None)
     }
 
     /// Sends data one way. True where it passes.
@@ -106,8 +128,11 @@ impl<'a> Connection<'a> {
             hooks.push((HookPoint::Input, Some(party)));
         }
         for (point, socket) in hooks {
-            let packet = Packet { point, way, shape, loopback, socket, connection: self };
+            let remains = Cell::new(self.remains && shape == Shape::Syn);
+            let packet = Packet { point, way, shape, loopback, socket, remains, connection: self };
             let (passes, mark, counted) = packet.meets(&rules.tables[0]);
+            let remains = packet.remains.get();
+            self.remains &= remains || shape != Shape::Syn;
             self.mark = mark;
             self.counted.extend(counted);
             if !passes {
@@ -196,6 +221,13 @@ impl Packet<'_> {
                         fields.iter().map(|field| masked(*mark, *field, None)).collect::<Option<_>>()?;
                     counted.push(find(set(map), &key)?.counter.as_deref()?.to_owned());
                 }
+                // There always is a listener, and it is not transparent.
+                Statement::FindListener4 | Statement::FindListener6 => {
+                    let four = self.connection.addresses[0].is_ipv4();
+                    let fits = four == (*statement == Statement::FindListener4);
+                    self.remains.set(self.remains.get() && !fits);
+                    return None;
+                }
                 Statement::Limit { .. } | Statement::Log(_) => {}
                 Statement::RejectTcpReset | Statement::RejectProhibited => return Some(Verdict::Drop),
                 Statement::Verdict(verdict) => return Some(verdict.clone()),
@@ -212,8 +244,12 @@ impl Packet<'_> {
         let (device, name) = self.device();
         let output = self.point == HookPoint::Output;
         let tcp = flow.protocol == Protocol::Tcp;
-        // A SYN-ACK is sent by a request socket; what arrives finds a listener or a full one.
-        let full = self.socket.is_some() && self.shape != Shape::SynAck || self.point == HookPoint::Input;
+        // A SYN-ACK is sent by a request socket, and its answer finds that; what else arrives finds a listener or a full
+        // one, if not what is left of an earlier connection.
+        let receives = self.point != HookPoint::Output;
+        let lesser =
+            if receives { self.shape == Shape::Ack || self.remains.get() } else { self.shape == Shape::SynAck };
+        let full = self.socket.is_some() && !lesser;
         let number = |address: IpAddr| match address {
             IpAddr::V4(address) => u128::from(address.to_bits()),
             IpAddr::V6(address) => address.to_bits(),
@@ -229,6 +265,13 @@ impl Packet<'_> {
             Field::OutputDeviceName => Some(if output { device_name(&name) } else { 0 }),
             Field::Length => Some(match self.shape {
                 Shape::Data => 500,
+                Shape::Ack => {
+                    if v4 {
+                        40
+                    } else {
+                        60
+                    }
+                }
                 // With twenty bytes of options, as a SYN has.
                 Shape::Syn | Shape::SynAck => {
                     if v4 {
@@ -238,13 +281,13 @@ impl Packet<'_> {
                     }
                 }
             }),
-            Field::TcpDataOffset => tcp.then_some(10 << 4),
+            Field::TcpDataOffset => tcp.then_some(if self.shape == Shape::Ack { 5 << 4 } else { 10 << 4 }),
             Field::PacketType => Some(0),
             Field::SocketUid if output => self.socket.map(|party| self.user(party, true)),
             Field::SocketGid if output => self.socket.map(|party| self.user(party, false)),
             Field::SocketCgroup { level } if full => self.socket.and_then(|party| self.cgroup(party, level)),
             Field::SocketWildcard => (full && self.socket.is_some()).then_some(0),
-            Field::SocketTransparent => self.socket.map(|_| 0),
+            Field::SocketTransparent => (self.socket.is_some() || receives && self.remains.get()).then_some(0),
             Field::CtState => {
                 Some(if self.connection.confirmed { Field::CT_ESTABLISHED } else { Field::CT_NEW }.into())
             }
@@ -269,7 +312,7 @@ impl Packet<'_> {
             Field::TcpFlags => tcp.then_some(match self.shape {
                 Shape::Syn => SYN,
                 Shape::SynAck => SYN | ACK,
-                Shape::Data => ACK,
+                Shape::Ack | Shape::Data => ACK,
             }),
             _ => None,
         }
