@@ -3,7 +3,7 @@
 use crate::abi;
 use crate::encode::Batch;
 use crate::error::{LoadError, NetlinkError};
-use crate::netlink::{Answer, Netlink, answer};
+use crate::netlink::{Answer, Netlink, Room, answer};
 use crate::place::{Part, Place};
 use crate::wire::messages;
 use sidewall_policy::ruleset::Family;
@@ -71,8 +71,9 @@ fn send_once(netlink: &mut Netlink, batch: &Batch) -> Result<Result<(), Answer>,
     let mut failed: Option<Answer> = None;
     // Everything that the kernel has to say is queued by now. The first error is the cause; later ones are often only
     // its consequences.
+    let mut room = Room::new();
     loop {
-        let datagram = match netlink.receive() {
+        let datagram = match netlink.receive(&mut room) {
             Ok(Some(datagram)) => datagram,
             Ok(None) => break,
             // There was no room for every error; the first is there.

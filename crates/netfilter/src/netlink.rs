@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 /// How much the kernel may queue for us: a dump's datagrams are drained as they come, errors of a whole batch are not.
 const RECEIVE_BUFFER: usize = 4 << 20;
-/// Longer than any datagram that the kernel sends: a dump's are at most 32 KiB. Pages that are not written cost nothing.
+/// Longer than any datagram that the kernel sends: a dump's are at most 32 KiB.
 const DATAGRAM: usize = 64 << 10;
 /// Interrupted reads in a row after which something is wrong with this process.
 const INTERRUPTIONS: u32 = 1000;
@@ -26,7 +26,15 @@ const INTERRUPTIONS: u32 = 1000;
 pub(crate) struct Netlink {
     socket: Socket,
     sequence: u32,
-    buffer: Vec<u8>,
+}
+
+/// Room for one datagram. It is not the socket's own: an agent has hundreds of sockets, and most of them hear nothing.
+pub(crate) struct Room(Vec<u8>);
+
+impl Room {
+    pub(crate) fn new() -> Self {
+        Self(Vec::with_capacity(DATAGRAM))
+    }
 }
 
 /// The kernel's answer to one message.
@@ -49,7 +57,7 @@ impl Netlink {
         // Errors come without the request that they are about, and with the kernel's own words.
         socket.set_cap_ack(true).map_err(failed("set CAP_ACK"))?;
         socket.set_ext_ack(true).map_err(failed("set EXT_ACK"))?;
-        let mut netlink = Self { socket, sequence: 1, buffer: Vec::with_capacity(DATAGRAM) };
+        let mut netlink = Self { socket, sequence: 1 };
         netlink.receive_buffer(RECEIVE_BUFFER)?;
         Ok(netlink)
     }
@@ -105,17 +113,18 @@ impl Netlink {
 
     /// Reads what the kernel has queued, without waiting: it answers before `send` returns. `None` where there is
     /// nothing more.
-    pub(crate) fn receive(&mut self) -> Result<Option<&[u8]>, NetlinkError> {
+    pub(crate) fn receive<'a>(&self, room: &'a mut Room) -> Result<Option<&'a [u8]>, NetlinkError> {
+        let Room(buffer) = room;
         for _ in 0..INTERRUPTIONS {
-            self.buffer.clear();
+            buffer.clear();
             // With MSG_TRUNC the kernel tells the datagram's own length, whatever room there is.
             let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
-            match self.socket.recv(&mut self.buffer, flags) {
-                Ok(length) if length > self.buffer.len() => {
+            match self.socket.recv(buffer, flags) {
+                Ok(length) if length > buffer.len() => {
                     let cut = io::Error::from_raw_os_error(libc::EMSGSIZE);
                     return Err(NetlinkError::socket("receive", cut));
                 }
-                Ok(_) => return Ok(Some(&self.buffer)),
+                Ok(_) => return Ok(Some(buffer)),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
                 Err(error) => return Err(NetlinkError::socket("receive", error)),
@@ -126,8 +135,9 @@ impl Netlink {
 
     /// Throws away what an earlier, broken off exchange left.
     pub(crate) fn drain(&mut self) {
+        let mut room = Room::new();
         loop {
-            match self.receive() {
+            match self.receive(&mut room) {
                 Ok(Some(_)) => {}
                 Err(error) if error.is_overrun() => {}
                 _ => return,
@@ -151,9 +161,9 @@ impl Netlink {
         }
         let count = self.sequence.wrapping_sub(first);
         self.send(&bytes)?;
-        let mut failed = 0;
+        let (mut failed, mut room) = (0, Room::new());
         loop {
-            let datagram = match self.receive() {
+            let datagram = match self.receive(&mut room) {
                 Ok(Some(datagram)) => datagram,
                 Ok(None) => return Ok(failed),
                 // There was no room for every error.
@@ -185,9 +195,9 @@ impl Netlink {
         self.drain();
         let sequence = self.take_sequence(1);
         self.send(&request.bytes(sequence))?;
-        let (mut steady, mut overrun) = (true, false);
+        let (mut steady, mut overrun, mut room) = (true, false, Room::new());
         loop {
-            let datagram = match self.receive() {
+            let datagram = match self.receive(&mut room) {
                 Ok(Some(datagram)) => datagram,
                 Ok(None) if overrun && request.flags & abi::NLM_F_DUMP != 0 => return Ok(false),
                 Ok(None) => return Err(NetlinkError::Silent { doing }),

@@ -13,7 +13,7 @@ pub use record::{LogPoint, LogRecord, parse};
 
 use crate::abi;
 use crate::error::NetlinkError;
-use crate::netlink::{Netlink, Request};
+use crate::netlink::{Netlink, Request, Room};
 use crate::wire::messages;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use sidewall_netns::NetNs;
@@ -134,7 +134,8 @@ impl LogReader {
     /// Reads one datagram, if there is one.
     fn fill(&mut self) -> Result<(), NetlinkError> {
         let now = SystemTime::now();
-        let datagram = match self.netlink.receive() {
+        let mut room = Room::new();
+        let datagram = match self.netlink.receive(&mut room) {
             Ok(Some(datagram)) => datagram,
             Ok(None) => return Ok(()),
             Err(error) if error.is_overrun() => {

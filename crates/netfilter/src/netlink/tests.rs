@@ -68,9 +68,9 @@ fn what_overran_the_buffer_is_known_and_the_next_answer_is_right() {
     for count in 0..50 {
         kernel.load(&hosts(count * 100), crate::LoadOptions::default()).unwrap();
     }
-    let mut overrun = false;
+    let (mut overrun, mut room) = (false, Room::new());
     loop {
-        match netlink.receive() {
+        match netlink.receive(&mut room) {
             Ok(Some(_)) => {}
             Ok(None) => break,
             Err(error) if error.is_overrun() => overrun = true,
