@@ -29,6 +29,8 @@ fn every_statement_loads_and_reads_back() {
         "type filter hook input priority filter; policy accept;",
         "type filter hook egress device \"lo\" priority filter; policy accept;",
         "ct state invalid",
+        "tproxy ip to ip daddr",
+        "tproxy ip6 to ip6 daddr",
         "ip saddr @a.peers4",
         "ip6 saddr != @a.peers6",
         "ip daddr . meta l4proto . th dport @a.flows4",

@@ -191,7 +191,11 @@ pub fn everything() -> Ruleset {
             "pre",
             HookPoint::Prerouting,
             true,
-            [rule([compare(Field::CtState, Some(Field::CT_INVALID), Compare::NotEqual, 0)])],
+            [
+                rule([compare(Field::CtState, Some(Field::CT_INVALID), Compare::NotEqual, 0)]),
+                rule([compare(Field::Protocol, None, Compare::Equal, 6), Statement::FindListener4]),
+                rule([compare(Field::Protocol, None, Compare::Equal, 6), Statement::FindListener6]),
+            ],
         ),
         base(
             "in",

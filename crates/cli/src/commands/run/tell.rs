@@ -353,6 +353,7 @@ impl Voice {
             Missing::Reject => ("reject", None),
             Missing::SecondLine { device } => ("secondLine", Some(device.as_str())),
             Missing::Ownership => ("ownership", None),
+            Missing::FindListener => ("findListener", None),
             _ => ("other", None),
         };
         self.tell(&Told::Missing { what, device, message: &missing.to_string() });
