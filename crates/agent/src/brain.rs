@@ -10,6 +10,7 @@
 mod attach;
 mod inventory;
 mod report;
+mod round;
 mod start;
 mod steps;
 
@@ -25,6 +26,7 @@ use crate::standing::Standings;
 use crate::waiter::Outcome;
 use crate::watching::Watcher;
 use crate::work::{Tools, Workers};
+use round::Round;
 use sidewall_cluster::enforcement::EnforcementWriter;
 use sidewall_cluster::events::EventWriter;
 use sidewall_cluster::{Batch, Health, LocalChange, Watch};
@@ -87,7 +89,7 @@ pub struct Brain {
     changed: Changed,
     next_status: Instant,
     next_names: Instant,
-    next_inspection: Instant,
+    round: Round<SandboxId>,
 }
 
 /// What the brain stands on.
@@ -170,7 +172,7 @@ impl Brain {
         Self {
             workers: Workers::new(Arc::new(tools), to),
             nri_until: if config.paths.nri.is_some() { now + NRI_WITHIN } else { now },
-            next_inspection: now + config.timing.check(),
+            round: Round::new(now),
             walls: Walls::new(World { network: network.clone(), ..World::default() }),
             pods: BTreeMap::new(),
             by_subject: BTreeMap::new(),
@@ -347,12 +349,8 @@ impl Brain {
     fn look_after(&mut self) {
         let now = Instant::now();
         self.look_after_waiters(now);
-        if now >= self.next_inspection {
-            self.next_inspection = now + self.config.timing.check();
-            let sandboxes: Vec<SandboxId> = self.by_sandbox.keys().cloned().collect();
-            for sandbox in sandboxes {
-                self.inspect(&sandbox, true);
-            }
+        for sandbox in self.round.due(now, self.config.timing.check(), &self.by_sandbox) {
+            self.inspect(&sandbox, true);
         }
         self.tell(now);
     }

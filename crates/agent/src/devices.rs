@@ -6,7 +6,7 @@
 
 use crate::memory;
 use sidewall_api::{Attachment, Attachments};
-use sidewall_netns::{Links, NetNs};
+use sidewall_netns::Links;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -38,10 +38,10 @@ const LOOPBACK: &str = "lo";
 /// The devices of a namespace but loopback.
 ///
 /// # Errors
-/// [`sidewall_netns::Error`] where it can't be entered or asked.
-pub fn devices(netns: &NetNs) -> Result<Vec<Device>, sidewall_netns::Error> {
+/// [`sidewall_netns::Error`] where it can't be asked.
+pub fn devices(links: &mut Links) -> Result<Vec<Device>, sidewall_netns::Error> {
     let own = |device: &sidewall_netns::Device| device.link.name != LOOPBACK;
-    Ok(Links::of(netns)?.devices()?.into_iter().filter(own).map(Device::from).collect())
+    Ok(links.devices()?.into_iter().filter(own).map(Device::from).collect())
 }
 
 impl From<sidewall_netns::Device> for Device {

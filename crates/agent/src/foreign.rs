@@ -2,8 +2,8 @@
 //! application's namespace, for example. No rule of the pod's containers is about them.
 
 use crate::enforceability::CgroupPlace;
-use sidewall_netns::sockets::{Which, foreign, list};
-use sidewall_netns::{CgroupId, CgroupMap, Cgroups, NetNs};
+use sidewall_netns::sockets::{Sockets, Which, foreign};
+use sidewall_netns::{CgroupId, CgroupMap, Cgroups};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -39,14 +39,14 @@ impl Owners {
     /// containers: without one, nobody can be told from them.
     ///
     /// # Errors
-    /// [`sidewall_netns::Error`] where the namespace or the cgroups can't be looked at.
+    /// [`sidewall_netns::Error`] where the sockets or the cgroups can't be looked at.
     pub fn foreign(
         &self,
-        netns: &NetNs,
+        sockets: &mut Sockets,
         own: &BTreeSet<CgroupPlace>,
     ) -> Result<BTreeSet<String>, sidewall_netns::Error> {
         let Some(cgroups) = self.cgroups.as_ref().filter(|_| !own.is_empty()) else { return Ok(BTreeSet::new()) };
-        let listing = list(netns, Which::Open, SOCKETS)?;
+        let listing = sockets.list(Which::Open, SOCKETS)?;
         let ids: BTreeSet<CgroupId> = listing.sockets.iter().filter_map(|socket| socket.cgroup).collect();
         let known: BTreeSet<CgroupId> = own.iter().map(|place| place.id).collect();
         if ids.is_subset(&known) {

@@ -3,13 +3,16 @@
 //! All of it blocks, for milliseconds as a rule, and so runs on threads that may.
 
 use crate::devices::{Device, devices};
+use crate::enforceability::CgroupPlace;
 use crate::flows::Flows;
+use crate::foreign::Owners;
 use sidewall_flowlog::{Counts, Followed};
 use sidewall_netfilter::{Because, Features, Kernel, LoadError, NetlinkError, Unenforceable, Way, degrade};
-use sidewall_netns::{NetNs, NsId};
+use sidewall_netns::sockets::Sockets;
+use sidewall_netns::{Links, NetNs, NsId};
 use sidewall_policy::index::{Fresh, Planned, Step};
 use sidewall_policy::{Compiled, Generation, ResolvedPod, Ruleset, Subject, compile, guard};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -86,7 +89,21 @@ impl Wall {
     /// # Errors
     /// [`WallError::Namespace`].
     pub fn devices(&self) -> Result<Vec<Device>, WallError> {
-        Ok(devices(&self.netns)?)
+        Ok(devices(&mut Links::of(&self.netns)?)?)
+    }
+
+    /// The pod's devices, and whose sockets there are not its own. `own` are the cgroups of its containers.
+    ///
+    /// # Errors
+    /// [`WallError::Namespace`].
+    pub fn look_around(
+        &self,
+        owners: &Owners,
+        own: &BTreeSet<CgroupPlace>,
+    ) -> Result<(Vec<Device>, BTreeSet<String>), WallError> {
+        // To enter a namespace takes a thread of its own: once is enough.
+        let (links, sockets) = self.netns.run(|| (Links::current(), Sockets::current()))?;
+        Ok((devices(&mut links?)?, owners.foreign(&mut sockets?, own)?))
     }
 
     /// Whether rules of ours stand, whoever loaded them.

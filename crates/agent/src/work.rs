@@ -167,8 +167,8 @@ impl Work {
                         }
                         None => Vec::new(),
                     };
-                    let seen = || Ok::<_, WallError>((wall.devices()?, tools.owners.foreign(wall.netns(), &own)?));
-                    Ok(Inspected { repaired, seen: devices.then(seen).transpose()? })
+                    let seen = devices.then(|| wall.look_around(&tools.owners, &own)).transpose()?;
+                    Ok(Inspected { repaired, seen })
                 };
                 Outcome::Inspected(inspect())
             }

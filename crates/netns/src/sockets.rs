@@ -131,6 +131,51 @@ pub struct Listing {
     pub missing: BTreeSet<Protocol>,
 }
 
+/// A `NETLINK_SOCK_DIAG` socket, which lists the sockets of one namespace. It stays in the namespace in which it was opened,
+/// whichever thread uses it.
+pub struct Sockets(Netlink);
+
+impl Sockets {
+    /// Opens the calling thread's namespace.
+    ///
+    /// # Errors
+    /// [`Error::SocketDiag`].
+    pub fn current() -> Result<Self> {
+        let open = || {
+            let mut socket = Netlink::new(NETLINK_SOCK_DIAG)?;
+            socket.bind_auto()?;
+            socket.connect(&NetlinkAddr::new(0, 0))?;
+            Ok(socket)
+        };
+        open().map(Self).map_err(Error::SocketDiag)
+    }
+
+    /// Lists them as [`list`] does.
+    ///
+    /// # Errors
+    /// [`Error::SocketDiag`].
+    pub fn list(&mut self, which: Which, limit: usize) -> Result<Listing> {
+        let mut lister = Lister {
+            socket: &mut self.0,
+            sequence: 0,
+            buffer: Vec::with_capacity(DATAGRAM),
+            limit,
+            listing: Listing { sockets: Vec::new(), complete: true, missing: BTreeSet::new() },
+        };
+        // First what can't be hidden behind a great many connections.
+        let mut requests = message::open();
+        if which == Which::All {
+            requests.extend(message::held());
+        }
+        for request in requests {
+            if !lister.ask(request)? {
+                break;
+            }
+        }
+        Ok(lister.listing)
+    }
+}
+
 /// Lists the sockets of a namespace, at most `limit`. [`Which::Open`] takes a fraction of a millisecond; [`Which::All`] one
 /// for each thousand connections or so that there are on the node, all pods' together.
 ///
@@ -139,42 +184,18 @@ pub struct Listing {
 /// # Errors
 /// As [`NetNs::run`], and [`Error::SocketDiag`].
 pub fn list(ns: &NetNs, which: Which, limit: usize) -> Result<Listing> {
-    // Where the socket is made is what counts; what is read from it may be read anywhere.
-    let socket = ns.run(|| {
-        let mut socket = Netlink::new(NETLINK_SOCK_DIAG)?;
-        socket.bind_auto()?;
-        socket.connect(&NetlinkAddr::new(0, 0))?;
-        Ok(socket)
-    })?;
-    let mut lister = Lister {
-        socket: socket.map_err(Error::SocketDiag)?,
-        sequence: 0,
-        buffer: Vec::with_capacity(DATAGRAM),
-        limit,
-        listing: Listing { sockets: Vec::new(), complete: true, missing: BTreeSet::new() },
-    };
-    // First what can't be hidden behind a great many connections.
-    let mut requests = message::open();
-    if which == Which::All {
-        requests.extend(message::held());
-    }
-    for request in requests {
-        if !lister.ask(request)? {
-            break;
-        }
-    }
-    Ok(lister.listing)
+    ns.run(Sockets::current)??.list(which, limit)
 }
 
-struct Lister {
-    socket: Netlink,
+struct Lister<'s> {
+    socket: &'s mut Netlink,
     sequence: u32,
     buffer: Vec<u8>,
     limit: usize,
     listing: Listing,
 }
 
-impl Lister {
+impl Lister<'_> {
     /// Whether there is room for more.
     fn ask(&mut self, request: message::Request) -> Result<bool> {
         self.sequence += 1;
