@@ -2,7 +2,7 @@
 
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
-use sidewall_proxy_config::{Form, Limits, Listener, ProxyConfig, Timeouts};
+use sidewall_proxy_config::{Admin, Capture, Form, Limits, Listener, Probes, ProxyConfig, Timeouts};
 
 use crate::names::{DEFAULT_PROXY_CONTAINER, is_dns_label};
 use crate::problem::{FieldPath, Problem, Segment};
@@ -29,6 +29,32 @@ pub const LISTENERS_MAX: usize = 32;
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[x_kube(
+    validation = Rule::new("!has(self.capture) || self.capture.inbound.all(p, self.listeners.exists(l, l.forward.port == p))")
+        .message("captured traffic is treated as a listener's that forwards to its port: add one for each port")
+        .field_path(".capture.inbound"),
+    validation = Rule::new("!has(self.capture) || self.capture.inbound.all(p, self.listeners.all(l, l.port != p))")
+        .message("a captured port cannot be a listener's own: remove it")
+        .field_path(".capture.inbound"),
+    validation = Rule::new("!has(self.admin) || self.listeners.all(l, l.port != self.admin.port && l.forward.port != self.admin.port)")
+        .message("the admin port is a listener's or the application's: choose another")
+        .field_path(".admin.port"),
+    validation = Rule::new("!has(self.probes) || self.listeners.all(l, l.port != self.probes.port && l.forward.port != self.probes.port)")
+        .message("the probe port is a listener's or the application's: choose another")
+        .field_path(".probes.port"),
+    validation = Rule::new("!has(self.capture) || self.listeners.all(l, l.port != self.capture.port && l.forward.port != self.capture.port)")
+        .message("the capture port is a listener's or the application's: choose another")
+        .field_path(".capture.port"),
+    validation = Rule::new("!has(self.admin) || !has(self.probes) || self.admin.port != self.probes.port")
+        .message("the admin port and the probe port are the same: choose another")
+        .field_path(".probes.port"),
+    validation = Rule::new("!has(self.capture) || ((!has(self.admin) || self.admin.port != self.capture.port) && (!has(self.probes) || self.probes.port != self.capture.port))")
+        .message("the capture port is the admin port or the probe port: choose another")
+        .field_path(".capture.port"),
+    validation = Rule::new("!has(self.probes) || !has(self.probes.targets) || size(self.probes.targets) == 0")
+        .message("the operator takes the targets from the pod's probes: remove them")
+        .field_path(".probes.targets")
+)]
 pub struct SidecarProxySpec {
     /// The pods of the same namespace that get the proxy. `{}` selects all of them.
     pub pod_selector: LabelSelector,
@@ -49,6 +75,18 @@ pub struct SidecarProxySpec {
     /// How long the proxy waits before it gives up.
     #[serde(default)]
     pub timeouts: Timeouts,
+
+    /// Where the proxy tells of itself. Without it, nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<Admin>,
+
+    /// Where the kubelet's probes and hooks arrive. Without it, nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Probes>,
+
+    /// Traffic that aims at the application's own ports and is redirected to the proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<Capture>,
 }
 
 fn default_container_name() -> String {
@@ -58,7 +96,14 @@ fn default_container_name() -> String {
 impl SidecarProxySpec {
     /// The proxy's own configuration: the spec less what only Kubernetes needs.
     pub fn config(&self) -> ProxyConfig {
-        ProxyConfig { listeners: self.listeners.clone(), limits: self.limits.clone(), timeouts: self.timeouts.clone() }
+        ProxyConfig {
+            listeners: self.listeners.clone(),
+            limits: self.limits.clone(),
+            timeouts: self.timeouts.clone(),
+            admin: self.admin.clone(),
+            probes: self.probes.clone(),
+            capture: self.capture.clone(),
+        }
     }
 
     /// Which form the spec has: file names make it one for a proxy that runs by hand, everything else is a cluster's.
@@ -70,6 +115,7 @@ impl SidecarProxySpec {
                     .iter()
                     .any(|way| way.basic.as_ref().is_some_and(|basic| basic.htpasswd_file.is_some()))
         });
+        let by_file = by_file || self.probes.as_ref().is_some_and(|probes| !probes.targets.is_empty());
         if by_file { Form::File } else { Form::Cluster }
     }
 }

@@ -19,12 +19,18 @@
 
 mod limits;
 mod listener;
+mod own_ports;
 mod source;
+mod target;
 mod validate;
 
 pub use limits::{Limits, Timeouts};
 pub use listener::{Authentication, Basic, Forward, Listener, Protocol, Tls, TlsVersion};
+pub use own_ports::{
+    Admin, CAPTURED_MAX, Capture, DEFAULT_ADMIN_PORT, DEFAULT_CAPTURE_PORT, DEFAULT_PROBE_PORT, Probes, TARGETS_MAX,
+};
 pub use source::{SourceFault, TlsSource, UsersSource};
+pub use target::{Grpc, HookKey, HttpGet, HttpHeader, Occasion, Scheme, Target, TcpSocket};
 pub use validate::{Fault, Form, Problem, Problems};
 
 use serde::{Deserialize, Serialize};
@@ -42,4 +48,13 @@ pub struct ProxyConfig {
     /// How long the proxy waits before it gives up.
     #[serde(default)]
     pub timeouts: Timeouts,
+    /// Where the proxy tells of itself. Without it, nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<Admin>,
+    /// Where the kubelet's probes and hooks arrive. Without it, nowhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probes: Option<Probes>,
+    /// Traffic that aims at the application's own ports and is redirected to the proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capture: Option<Capture>,
 }

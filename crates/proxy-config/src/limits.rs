@@ -39,7 +39,7 @@ impl Default for Limits {
     }
 }
 
-/// How long the proxy waits, in whole seconds, before it gives up. Each is 1 to 86400.
+/// How long the proxy waits, in whole seconds, before it gives up. Each is 1 to 86400, unless it says otherwise.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -62,7 +62,10 @@ pub struct Timeouts {
     pub upstream_idle_seconds: u32,
     /// How long a password that was verified is remembered.
     pub credential_seconds: u32,
-    /// How long requests in flight may go on after the signal to stop.
+    /// How long new connections are still taken after the signal to stop, while `/readyz` says no already, so that whoever
+    /// sends them learns of it first. 0 to 300.
+    pub unready_seconds: u32,
+    /// How long requests in flight may go on after that.
     pub drain_seconds: u32,
 }
 
@@ -78,6 +81,7 @@ impl Default for Timeouts {
             response_body_seconds: 300,
             upstream_idle_seconds: 30,
             credential_seconds: 300,
+            unready_seconds: 3,
             drain_seconds: 30,
         }
     }

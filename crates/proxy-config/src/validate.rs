@@ -1,5 +1,7 @@
 //! What a configuration must keep beyond its shape. All problems are found at once, each with the path of its field.
 
+mod own_ports;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
@@ -110,6 +112,61 @@ pub enum Fault {
     /// A realm that cannot stand in a header.
     #[error("must be 1 to {MAX_REALM} characters, none of them a control character")]
     Realm,
+    /// Something that must be said once.
+    #[error("is there already; remove one of them")]
+    Twice,
+    /// A list of the wrong length.
+    #[error("has {count} entries; {min} to {max} are allowed")]
+    Count {
+        /// How many there are.
+        count: usize,
+        /// The fewest.
+        min: usize,
+        /// The most.
+        max: usize,
+    },
+    /// A captured port behind which there is no listener.
+    #[error("no listener forwards to port {port}; captured traffic is treated as that listener's, so add one")]
+    NobodyForwards {
+        /// The captured port.
+        port: u16,
+    },
+    /// Targets in a SidecarProxy.
+    #[error("a SidecarProxy cannot name targets; the operator takes them from the pod's probes")]
+    TargetsInCluster,
+    /// A name that no container can have.
+    #[error("is no container name: 1 to 63 of a-z, 0-9 and -, a letter or digit at both ends")]
+    ContainerName,
+    /// A hook that anybody could call.
+    #[error("a hook needs a key, or whoever reaches the port could call it; draw 20 or more characters at random")]
+    NoHookKey,
+    /// A probe with a key.
+    #[error("is for hooks alone; remove it")]
+    KeyOfProbe,
+    /// A key that will not do. Not quoted.
+    #[error("must be {} to {} of a-z, A-Z, 0-9, - and _", crate::HookKey::MIN, crate::HookKey::MAX)]
+    HookKey,
+    /// A target that says nothing, or too much.
+    #[error("needs exactly one of `httpGet`, `tcpSocket` and `grpc`")]
+    OneWay,
+    /// A hook that Kubernetes does not know.
+    #[error("a hook is an `httpGet`")]
+    HookWay,
+    /// A probe of a port of the proxy itself.
+    #[error("is a port of the proxy itself, which says nothing of the application; name the application's")]
+    AsksItself,
+    /// A probe of another machine.
+    #[error("is not of this pod; leave a probe of another host to the kubelet, or use `localhost`")]
+    ForeignHost,
+    /// A header's name.
+    #[error("is no header name")]
+    HeaderName,
+    /// A text that is too long, or not one. Not quoted.
+    #[error("must have at most {max} octets, none of them a control character")]
+    Text {
+        /// The most octets.
+        max: usize,
+    },
     /// A number out of its bounds.
     #[error("{value} is out of bounds; use {min} to {max}")]
     Bounds {
@@ -190,6 +247,7 @@ impl Checker {
         }
         self.limits(&config.limits);
         self.timeouts(&config.timeouts);
+        self.own_ports(config);
     }
 
     fn listener(&mut self, path: &str, listener: &Listener, config: &ProxyConfig) {
@@ -319,6 +377,7 @@ impl Checker {
         ] {
             self.bounds(format!("timeouts.{field}"), value, 1, 86_400);
         }
+        self.bounds("timeouts.unreadySeconds".to_owned(), timeouts.unready_seconds, 0, 300);
     }
 }
 

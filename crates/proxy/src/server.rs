@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustls::ServerConfig;
-use sidewall_proxy_config::{Basic, Form, Listener, Problems, ProxyConfig, Tls, TlsSource, UsersSource};
+use sidewall_proxy_config::{Basic, Form, Listener, Problems, ProxyConfig, Timeouts, Tls, TlsSource, UsersSource};
 use tokio::sync::{mpsc, watch};
 
 use crate::access_log::{AccessLog, LogBuffer};
@@ -34,6 +34,12 @@ pub enum StartError {
     /// The configuration was not validated, or not as a file.
     #[error("{0}")]
     Config(#[from] Problems),
+    /// A block that this version does not act on.
+    #[error("{field}: is not supported yet; remove it")]
+    NotYet {
+        /// The block.
+        field: &'static str,
+    },
     /// A file cannot be read.
     #[error("{field}: {source}")]
     Read {
@@ -94,6 +100,16 @@ impl Prepared {
     /// Names the field, the file and the line that is not understood.
     pub fn new(config: ProxyConfig, directory: &Path) -> Result<Self, StartError> {
         config.validate(Form::File)?;
+        for (field, there) in [
+            ("admin", config.admin.is_some()),
+            ("probes", config.probes.is_some()),
+            ("capture", config.capture.is_some()),
+            ("timeouts.unreadySeconds", config.timeouts.unready_seconds != Timeouts::default().unready_seconds),
+        ] {
+            if there {
+                return Err(StartError::NotYet { field });
+            }
+        }
         let mut listeners = Vec::new();
         let mut watches = Vec::new();
         for (index, listener) in config.listeners.iter().enumerate() {

@@ -210,6 +210,9 @@ fn proxy(draw: &mut Draw, ground: &Ground, name: &str) -> SidecarProxy {
             listeners,
             limits: Limits::default(),
             timeouts: Timeouts::default(),
+            admin: None,
+            probes: None,
+            capture: None,
         },
     );
     proxy.metadata.namespace = Some(NAMESPACES[0].to_owned());

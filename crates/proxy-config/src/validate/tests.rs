@@ -62,7 +62,13 @@ fn a_listener_without_authentication_is_refused_unless_it_says_anonymous() {
 #[test]
 fn unknown_and_unenforced_fields_are_errors() {
     for (json, field) in [
-        (r#"{"listeners": [], "capture": {"inbound": [8080]}}"#, "capture"),
+        (r#"{"listeners": [], "capture": {"inbound": [8080], "outbound": []}}"#, "outbound"),
+        (r#"{"listeners": [], "admin": {"token": "a"}}"#, "token"),
+        (r#"{"listeners": [], "probes": {"target": []}}"#, "target"),
+        (
+            r#"{"listeners": [], "probes": {"targets": [{"container": "a", "occasion": "liveness", "exec": {}}]}}"#,
+            "exec",
+        ),
         (r#"{"listeners": [], "podSelector": {}}"#, "podSelector"),
         (r#"{"listeners": [{"port": 1, "forward": {"port": 2}, "authorization": {"rules": []}}]}"#, "authorization"),
         (r#"{"listeners": [{"port": 1, "forward": {"port": 2}, "authentication": [{"jwt": {}}]}]}"#, "jwt"),
@@ -191,7 +197,7 @@ fn the_schema_knows_every_field_and_no_other() {
     let fields = |of: &serde_json::Value| -> Vec<String> {
         of["properties"].as_object().expect("an object").keys().cloned().collect()
     };
-    assert_eq!(fields(&schema), ["limits", "listeners", "timeouts"]);
+    assert_eq!(fields(&schema), ["admin", "capture", "limits", "listeners", "probes", "timeouts"]);
     let definitions = &schema["$defs"];
     assert_eq!(fields(&definitions["Listener"]), ["address", "anonymous", "authentication", "forward", "port", "tls"]);
     assert_eq!(fields(&definitions["Tls"]), ["certFile", "keyFile", "minVersion", "secretName"]);
