@@ -124,6 +124,30 @@ fn the_listener_of_the_moment_is_who_is_asked_about() {
     }
 }
 
+/// While nobody listens the kernel answers for what is left of the connection, and the client ends that. Whoever tries then
+/// is refused as he would be without walls, and may connect as soon as somebody listens.
+#[test]
+fn where_nobody_listens_a_connection_is_refused_and_nothing_is_left_of_it() {
+    let mut scene = Scene::bare(PROGRAM);
+    for by in By::ALL {
+        scene.stand(by);
+        for address in LOOPBACK.into_iter().chain(POD) {
+            let to = SocketAddr::new(address, 8080);
+            let from = scene.fresh(address);
+            leave_in_time_wait(&mut scene, End::Container(PROXY), End::Container(APP), from, to);
+            let socket = reused(scene.app(PROXY), from);
+            connect(&socket, to).unwrap();
+            // The kernel sends its SYN again after a second.
+            let made = outcome(&socket, LIMIT);
+            let moved = scene.moved();
+            assert_eq!(made, Some(Err(Errno::CONNREFUSED)), "{by:?}: {from} to {to}: {moved}");
+            assert!(!moved.contains("improper"), "{by:?}: {from} to {to}: {moved}");
+            drop(socket);
+            assert_works(&mut scene, PROXY, from, APP, to);
+        }
+    }
+}
+
 /// A listener that may take others' connections (IP_TRANSPARENT, by CAP_NET_RAW) is given the SYN by the rule that finds
 /// it. It is judged all the same.
 #[test]

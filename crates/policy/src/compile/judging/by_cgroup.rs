@@ -134,6 +134,13 @@ impl Builder<'_> {
             rule([mark_not(mark::SERVER, 0), Verdict::Accept.into()]),
             rule([dispatch_mark(mark::RECEIVER, INGRESS_OF)]),
             rule([is(Field::Protocol, TCP), bits(Field::TcpFlags, RST, RST), Verdict::Accept.into()]),
+            // What is left of a connection (TIME_WAIT) says so where nobody listens any more; the client then ends it.
+            rule([
+                is(Field::Protocol, TCP),
+                bits(Field::TcpFlags, flags, ACK),
+                self.without_data(),
+                Verdict::Accept.into(),
+            ]),
             rule([goto(IMPROPER).into()]),
         ]);
         self.chain("out-reply", rules);
