@@ -1,0 +1,188 @@
+//! The front proxy's way into a pod.
+
+mod capabilities;
+mod choose;
+mod plan;
+mod ports;
+mod volumes;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use json_patch::Patch;
+use k8s_openapi::api::core::v1::Pod;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sidewall_api::{SidecarProxy, UnreadablePolicy};
+
+use crate::identity::Asks;
+use crate::names::{ANNOTATION_MIRROR, ANNOTATION_PROXY, WRITTEN_POD_KEYS};
+use crate::probes::{HookSecret, Originals};
+use crate::refusal::Refusal;
+use crate::render::Rendered;
+use crate::settings::Settings;
+
+/// Secrets by their names, and of each the keys that are used.
+pub type Secrets = BTreeMap<String, BTreeSet<String>>;
+
+/// A namespace, as far as its pods are concerned.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Surroundings {
+    /// Its name.
+    pub name: String,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// What is asked: what becomes of this pod.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The pod as the API server sent it, which need not have a name yet.
+    pub pod: &'a Value,
+    /// Its namespace.
+    pub namespace: &'a Surroundings,
+    /// The SidecarProxies of that namespace.
+    pub proxies: &'a [&'a SidecarProxy],
+    /// Those that cannot be read.
+    pub unreadable: &'a [&'a UnreadablePolicy],
+    /// The operator's secret.
+    pub secret: &'a HookSecret,
+}
+
+/// What becomes of a pod.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Nothing.
+    Untouched(Why),
+    /// It is changed.
+    Patched(Box<Patched>),
+    /// It may not be.
+    Refused(Box<Refusal>),
+}
+
+/// Why nothing becomes of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// Its namespace is not one of those that are looked at.
+    Namespace,
+    /// It is the image of a static pod, which the kubelet runs whatever the API server says.
+    Mirror,
+    /// No SidecarProxy selects it, and it asks for nothing.
+    NotSelected,
+    /// The SidecarProxy that selects it names files: the pod brings its proxy along.
+    BringsItsOwn {
+        /// The SidecarProxy.
+        proxy: String,
+    },
+    /// All has been done before.
+    Done,
+}
+
+/// How a pod is changed.
+#[derive(Debug)]
+pub struct Patched {
+    /// The patch (RFC 6902).
+    pub patch: Patch,
+    /// What its author should know.
+    pub warnings: Vec<String>,
+    /// What must be there for it to start; nothing where it has no proxy.
+    pub needs: Option<Needs>,
+}
+
+/// What a pod with a proxy needs beside itself.
+#[derive(Clone, Debug)]
+pub struct Needs {
+    /// What was written on the pod: the ConfigMap's name, and the Secrets.
+    pub record: Record,
+    /// What its probes asked.
+    pub originals: Originals,
+    /// What the ConfigMap is to hold.
+    pub config: Rendered,
+}
+
+/// The annotation [`ANNOTATION_PROXY`]: what is fixed in a pod about its proxy.
+///
+/// Fields of newer versions are passed over: it is only read to find what was done, and made anew at each call.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Record {
+    /// The SidecarProxy.
+    pub proxy: String,
+    /// The proxy's container.
+    pub container: String,
+    /// The port to which the kubelet's probes are led.
+    pub probe_port: u16,
+    /// The ConfigMap with the proxy's configuration.
+    pub config: String,
+    /// The Secrets that are mounted.
+    pub secrets: Secrets,
+}
+
+/// The longest [`Record`] that is read.
+const RECORD_MAX: usize = 64 * 1024;
+
+impl Record {
+    /// Reads the annotation of a pod; none where there is none.
+    ///
+    /// # Errors
+    ///
+    /// It is not what this program writes.
+    pub fn read(annotations: &BTreeMap<String, String>) -> Result<Option<Self>, Refusal> {
+        let Some(text) = annotations.get(ANNOTATION_PROXY) else { return Ok(None) };
+        let forged = |reason: String| Refusal::Forged { key: ANNOTATION_PROXY, reason };
+        if text.len() > RECORD_MAX {
+            return Err(forged(format!("it is longer than {RECORD_MAX} bytes")));
+        }
+        let record = serde_json::from_str(text);
+        record.map(Some).map_err(|error| forged(format!("line {}, column {}", error.line(), error.column())))
+    }
+}
+
+/// Decides what becomes of a pod. Calling it again with what came of it gives [`Why::Done`].
+pub fn inject(request: &Request<'_>, settings: &Settings) -> Outcome {
+    match decide(request, settings) {
+        Ok(outcome) => outcome,
+        Err(refusal) => Outcome::Refused(Box::new(refusal)),
+    }
+}
+
+fn decide(request: &Request<'_>, settings: &Settings) -> Result<Outcome, Refusal> {
+    let namespace = request.namespace;
+    let excluded = settings.excluded_namespaces.contains(&namespace.name);
+    if excluded || !settings.namespace_selector.matches(&namespace.labels) {
+        return Ok(Outcome::Untouched(Why::Namespace));
+    }
+    let pod: Pod = serde_path_to_error::deserialize(request.pod)
+        .map_err(|error| Refusal::Unreadable { path: error.path().to_string() })?;
+    let nothing = BTreeMap::new();
+    let annotations = pod.metadata.annotations.as_ref().unwrap_or(&nothing);
+    if annotations.contains_key(ANNOTATION_MIRROR) {
+        return Ok(Outcome::Untouched(Why::Mirror));
+    }
+    let asks = Asks::read(annotations, &namespace.annotations)?;
+    let labels = pod.metadata.labels.as_ref().unwrap_or(&nothing);
+    let chosen = choose::choose(request, labels)?;
+    let proxy = match &chosen.proxy {
+        Some(proxy) if proxy.by_hand => None,
+        other => other.as_ref().map(|proxy| proxy.proxy),
+    };
+    if proxy.is_none() {
+        let ours = |key: &&&str| annotations.contains_key(**key) || labels.contains_key(**key);
+        if let Some(key) = WRITTEN_POD_KEYS.iter().find(ours) {
+            return Err(Refusal::Reserved { key });
+        }
+        if !asks.without_proxy() {
+            let own = chosen.proxy.map(|proxy| Why::BringsItsOwn { proxy: choose::name_of(proxy.proxy).to_owned() });
+            return Ok(Outcome::Untouched(own.unwrap_or(Why::NotSelected)));
+        }
+    }
+    let patched = plan::plan(request, settings, &pod, &asks, proxy, chosen.warnings)?;
+    if patched.patch.0.is_empty() {
+        return Ok(Outcome::Untouched(Why::Done));
+    }
+    Ok(Outcome::Patched(Box::new(patched)))
+}
+
+#[cfg(test)]
+mod tests;

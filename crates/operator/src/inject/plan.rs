@@ -1,0 +1,259 @@
+//! All that is changed in one pod, in order.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use serde_json::json;
+use sidewall_api::SidecarProxy;
+use sidewall_api::names::is_dns_label;
+
+use super::choose::name_of;
+use super::{Needs, Patched, Record, Request, capabilities, ports, volumes};
+use crate::edits::Edits;
+use crate::identity::{Asks, Place, UID_MAX, UidRange, UserFault, Users, places, proxy_uid};
+use crate::names::{
+    ANNOTATION_OPENSHIFT_RANGE, ANNOTATION_OPENSHIFT_SCC, ANNOTATION_PROBES, ANNOTATION_PROXY, LABEL_FRONTED,
+};
+use crate::probes::{ORIGINALS_MAX, Originals, Rewriting, read_originals};
+use crate::refusal::Refusal;
+use crate::render::{config_name, render, secrets};
+use crate::settings::{Identity, Settings};
+use crate::sidecar;
+
+/// How long a pod has to end where it does not say, in seconds.
+const GRACE_DEFAULT: i64 = 30;
+
+pub(super) fn plan(
+    request: &Request<'_>,
+    settings: &Settings,
+    pod: &Pod,
+    asks: &Asks,
+    proxy: Option<&SidecarProxy>,
+    warnings: Vec<String>,
+) -> Result<Patched, Refusal> {
+    let nothing = BTreeMap::new();
+    let annotations = pod.metadata.annotations.as_ref().unwrap_or(&nothing);
+    let spec = pod.spec.as_ref().ok_or_else(|| Refusal::Unreadable { path: "spec".to_owned() })?;
+    let before = if proxy.is_some() { Record::read(annotations)? } else { None };
+    let places = places(spec, before.as_ref().map(|record| record.container.as_str()));
+    names(&places)?;
+    let mut plan = Plan {
+        request,
+        settings,
+        annotations,
+        spec,
+        asks,
+        before,
+        places: &places,
+        edits: Edits::new(request.pod.clone()),
+        warnings,
+    };
+    let uid = plan.users(proxy)?;
+    plan.capabilities(proxy.is_some())?;
+    let needs = match proxy {
+        Some(proxy) => Some(plan.front(proxy, uid)?),
+        None => None,
+    };
+    Ok(Patched { patch: plan.edits.into_patch(), warnings: plan.warnings, needs })
+}
+
+struct Plan<'a> {
+    request: &'a Request<'a>,
+    settings: &'a Settings,
+    annotations: &'a BTreeMap<String, String>,
+    spec: &'a PodSpec,
+    asks: &'a Asks,
+    before: Option<Record>,
+    places: &'a [Place<'a>],
+    edits: Edits,
+    warnings: Vec<String>,
+}
+
+/// The application's containers have names, each its own: by them we keep what their probes asked.
+fn names(places: &[Place<'_>]) -> Result<(), Refusal> {
+    let mut seen = BTreeSet::new();
+    for place in places {
+        let name = &place.container.name;
+        if !is_dns_label(name) || !seen.insert(name) {
+            return Err(Refusal::ContainerName { field: place.path(), name: name.clone() });
+        }
+    }
+    Ok(())
+}
+
+fn unwritable(key: &'static str) -> impl Fn(serde_json::Error) -> Refusal {
+    move |error| Refusal::Unwritable { key, error }
+}
+
+impl Plan<'_> {
+    /// Gives users to those who have none, where that is asked for; gives the proxy's.
+    fn users(&mut self, proxy: Option<&SidecarProxy>) -> Result<u32, Refusal> {
+        let range = self.request.namespace.annotations.get(ANNOTATION_OPENSHIFT_RANGE);
+        let mut range: Option<UidRange> = range.map(|text| text.parse()).transpose()?;
+        let mut assigned = range.unwrap_or(self.settings.uid_range);
+        let own_users = self.spec.host_users == Some(false);
+        let narrow =
+            |what, range: UidRange| range.up_to(UID_MAX).ok_or(Refusal::UserNamespace { what, uid: range.first() });
+        if own_users {
+            assigned = narrow("the first user to assign", assigned)?;
+            range = range.map(|range| narrow("the first user of the namespace", range)).transpose()?;
+        }
+        // What OpenShift filled into every container is the first of the range, and nobody's choice.
+        let filled_in = range.filter(|_| self.annotations.contains_key(ANNOTATION_OPENSHIFT_SCC)).map(UidRange::first);
+        let users = Users::new(self.spec, self.places, filled_in);
+        let uid = proxy_uid(&users, range, self.settings.proxy.uid);
+        if proxy.is_some() && own_users && uid > UID_MAX {
+            return Err(Refusal::UserNamespace { what: "the proxy's user", uid });
+        }
+        let owner = proxy.map(|proxy| (proxy.spec.container_name.as_str(), uid));
+        let given = if self.asks.assign_uids { users.assign(assigned, owner)? } else { BTreeMap::new() };
+        let strict = self.settings.identity == Identity::Uid;
+        for fault in users.faults(&given, owner) {
+            match &fault {
+                UserFault::Proxy { .. } => return Err(fault.into()),
+                _ if strict && proxy.is_some() => return Err(fault.into()),
+                UserFault::Shared { .. } => self.warnings.push(fault.to_string()),
+                UserFault::Root { .. } if self.asks.assign_uids => self.warnings.push(fault.to_string()),
+                // By cgroup nothing depends on it.
+                UserFault::Root { .. } | UserFault::Unknown { .. } => {}
+            }
+        }
+        for ((list, index), uid) in given {
+            let index = index.to_string();
+            self.edits.set(&["spec", list.field(), &index, "securityContext", "runAsUser"], json!(uid))?;
+        }
+        Ok(uid)
+    }
+
+    fn capabilities(&mut self, fronted: bool) -> Result<(), Refusal> {
+        let asked = &self.asks.drop;
+        let all: BTreeSet<_> = asked.union(&self.settings.drop_capabilities).copied().collect();
+        for place in self.places {
+            // A mesh writes its rules with what we would take by ourselves.
+            let own = !fronted || sidecar::is_mesh(&place.container.name);
+            capabilities::drop(place, if own { asked } else { &all }, &mut self.edits, &mut self.warnings)?;
+        }
+        Ok(())
+    }
+
+    /// Puts the proxy before the application.
+    fn front(&mut self, proxy: &SidecarProxy, uid: u32) -> Result<Needs, Refusal> {
+        let name = name_of(proxy);
+        self.possible(proxy)?;
+        let own = ports::Own::of(proxy, &self.settings.proxy.ports);
+        own.check(proxy, self.places)?;
+        let hidden: BTreeSet<u16> = proxy
+            .spec
+            .listeners
+            .iter()
+            .map(|l| l.forward.port)
+            .chain(self.asks.loopback_ports.iter().copied())
+            .collect();
+        ports::warn(&hidden, self.places, &mut self.warnings);
+        let originals = self.probes(proxy, own.probe, &hidden)?;
+        let mut record = Record {
+            proxy: name.to_owned(),
+            container: proxy.spec.container_name.clone(),
+            probe_port: own.probe,
+            config: String::new(),
+            secrets: secrets(proxy),
+        };
+        volumes::check_names(name, &record.secrets)?;
+        record.config = config_name(&record, &originals);
+        // What could not be rendered later must not get into a pod now.
+        let config = render(proxy, &record, &originals, self.settings.proxy.ports)?;
+        ports::sysctl(proxy, self.spec, &mut self.edits, &mut self.warnings)?;
+        let group = self.spec.security_context.as_ref().is_some_and(|context| context.fs_group.is_some());
+        volumes::put(&mut self.edits, &record, group, self.before.is_some())?;
+        self.container(proxy, &record, uid)?;
+        self.annotate(&record, &originals)?;
+        Ok(Needs { record, originals, config })
+    }
+
+    /// Whether the pod can have a proxy at all.
+    fn possible(&mut self, proxy: &SidecarProxy) -> Result<(), Refusal> {
+        let name = name_of(proxy).to_owned();
+        if self.spec.host_network == Some(true) {
+            return Err(Refusal::HostNetwork { proxy: name });
+        }
+        if let Some(os) = self.spec.os.as_ref().filter(|os| os.name != "linux") {
+            return Err(Refusal::System { os: os.name.clone(), proxy: name });
+        }
+        if let Some(place) = self.places.iter().find(|place| place.container.name == proxy.spec.container_name) {
+            return Err(Refusal::NameTaken {
+                container: place.container.name.clone(),
+                field: place.path(),
+                proxy: name,
+            });
+        }
+        if self.spec.share_process_namespace == Some(true) || self.spec.host_pid == Some(true) {
+            self.warnings.push(
+                "the containers of this pod see each other's processes: one that runs as root can read the proxy's keys and \
+                 passwords; remove shareProcessNamespace and hostPID"
+                    .to_owned(),
+            );
+        }
+        if let Some(mesh) = self.places.iter().find(|place| sidecar::is_mesh(&place.container.name)) {
+            self.warnings.push(format!(
+                "container {:?} ({}) is a mesh's: the proxy stands after it and before the application; let the mesh leave the \
+                 proxy's ports to the proxy",
+                mesh.container.name,
+                mesh.path()
+            ));
+        }
+        Ok(())
+    }
+
+    fn probes(&mut self, proxy: &SidecarProxy, port: u16, hidden: &BTreeSet<u16>) -> Result<Originals, Refusal> {
+        // Without a record nobody of ours has been here, whatever the other annotation says.
+        let known = if self.before.is_some() { read_originals(self.annotations)? } else { self.no_originals()? };
+        let asking = proxy.spec.listeners.iter().filter(|l| !l.anonymous).map(|l| l.port).collect();
+        let grace = self.spec.termination_grace_period_seconds.unwrap_or(GRACE_DEFAULT).clamp(1, i64::from(u16::MAX));
+        let rewriting = Rewriting {
+            namespace: &self.request.namespace.name,
+            proxy: name_of(proxy),
+            port,
+            hidden,
+            asking: &asking,
+            grace: u32::try_from(grace).unwrap_or(1),
+            secret: self.request.secret,
+        };
+        let mut originals = Originals::new();
+        for place in self.places {
+            let asked = rewriting.container(place, &known, &mut self.edits, &mut self.warnings)?;
+            if !asked.is_empty() {
+                originals.insert(place.container.name.clone(), asked);
+            }
+        }
+        Ok(originals)
+    }
+
+    fn no_originals(&self) -> Result<Originals, Refusal> {
+        if self.annotations.contains_key(ANNOTATION_PROBES) {
+            return Err(Refusal::Forged { key: ANNOTATION_PROBES, reason: format!("there is no {ANNOTATION_PROXY}") });
+        }
+        Ok(Originals::new())
+    }
+
+    fn container(&mut self, proxy: &SidecarProxy, record: &Record, uid: u32) -> Result<(), Refusal> {
+        let container = sidecar::container(proxy, record, &self.settings.proxy, uid);
+        let before = self.before.as_ref().map(|record| record.container.as_str());
+        Ok(sidecar::place(&mut self.edits, container, before)?)
+    }
+
+    fn annotate(&mut self, record: &Record, originals: &Originals) -> Result<(), Refusal> {
+        let text = serde_json::to_string(record).map_err(unwritable(ANNOTATION_PROXY))?;
+        let asked = serde_json::to_string(originals).map_err(unwritable(ANNOTATION_PROBES))?;
+        if asked.len() > ORIGINALS_MAX {
+            return Err(Refusal::TooLarge { size: asked.len(), most: ORIGINALS_MAX });
+        }
+        let at = |key: &'static str| ["metadata", "annotations", key];
+        self.edits.set(&at(ANNOTATION_PROXY), json!(text))?;
+        if originals.is_empty() {
+            self.edits.remove(&at(ANNOTATION_PROBES))?;
+        } else {
+            self.edits.set(&at(ANNOTATION_PROBES), json!(asked))?;
+        }
+        Ok(self.edits.set(&["metadata", "labels", LABEL_FRONTED], json!("true"))?)
+    }
+}

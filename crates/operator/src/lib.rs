@@ -1,0 +1,35 @@
+//! What happens to a pod on its way into the cluster, as decisions: no I/O, no async, no clock, no Kubernetes client.
+//!
+//! ```text
+//! AdmissionReview (bytes) ── review ──► inject ──► patch, warnings, what the pod needs │ refusal │ untouched
+//!                                         ├── identity   numbers for containers that have none, capabilities that go
+//!                                         ├── probes     what the kubelet asks, led through the proxy
+//!                                         └── sidecar    the container and its volumes
+//! SidecarProxy + what the pod's annotations say ── render ──► the proxy's configuration, as text
+//! user + what he wrote ── trust ──► allowed │ refused
+//! ```
+//!
+//! A pod is patched as JSON and never read into a type and written back: what this version does not know stays as it is.
+//! Everything that a pod's annotations say is made anew from the pod and the SidecarProxy at each call; the only thing that
+//! is read back is what a probe asked before it was rewritten, which its author could as well have written into the probe.
+//! So a forged annotation gains nothing (invariant 11), and a second call changes nothing.
+#![forbid(unsafe_code)]
+
+mod edits;
+#[cfg(test)]
+mod fixture;
+pub mod identity;
+pub mod inject;
+pub mod names;
+pub mod probes;
+pub mod refusal;
+pub mod render;
+pub mod review;
+pub mod settings;
+mod sidecar;
+pub mod trust;
+
+pub use inject::{Needs, Outcome, Patched, Record, Request, Surroundings, Why, inject};
+pub use refusal::Refusal;
+pub use render::{RenderError, Rendered, render};
+pub use settings::Settings;

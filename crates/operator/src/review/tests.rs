@@ -1,0 +1,171 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::fixture::{namespace, secret, settings, web, yaml};
+
+struct World {
+    namespace: Surroundings,
+    proxies: Vec<SidecarProxy>,
+}
+
+impl Cluster for World {
+    fn namespace(&self, name: &str) -> Option<&Surroundings> {
+        (name == self.namespace.name).then_some(&self.namespace)
+    }
+
+    fn proxies(&self, _: &str) -> Vec<&SidecarProxy> {
+        self.proxies.iter().collect()
+    }
+
+    fn unreadable(&self, _: &str) -> Vec<&UnreadablePolicy> {
+        Vec::new()
+    }
+}
+
+fn world() -> World {
+    World { namespace: namespace(), proxies: vec![web()] }
+}
+
+fn pod() -> Value {
+    yaml("{apiVersion: v1, kind: Pod, metadata: {labels: {app: web}}, spec: {containers: [{name: app, image: a}]}}")
+}
+
+fn review(object: Value) -> Value {
+    json!({
+        "kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1",
+        "request": {
+            "uid": "705ab4f5-6393-11e8-b7cc-42010a800002",
+            "kind": {"group": "", "version": "v1", "kind": "Pod"},
+            "resource": {"group": "", "version": "v1", "resource": "pods"},
+            "requestKind": {"group": "", "version": "v1", "kind": "Pod"},
+            "namespace": "shop", "operation": "CREATE",
+            "userInfo": {"username": "system:serviceaccount:kube-system:replicaset-controller", "groups": ["a"], "extra": {"k": ["v"]}},
+            "object": object, "oldObject": null, "dryRun": false, "options": {"kind": "CreateOptions"},
+        },
+    })
+}
+
+fn ask(review: &Value) -> Result<(Answer, Value), ReviewError> {
+    let answer = answer(&serde_json::to_vec(review).unwrap(), &world(), &secret(), &settings())?;
+    let body: Value = serde_json::from_slice(&answer.body).unwrap();
+    assert_eq!((&body["apiVersion"], &body["kind"]), (&json!("admission.k8s.io/v1"), &json!("AdmissionReview")));
+    assert_eq!(body["response"]["uid"], review["request"]["uid"]);
+    let response = body["response"].clone();
+    Ok((answer, response))
+}
+
+#[test]
+fn a_pod_is_patched() {
+    let (answer, response) = ask(&review(pod())).unwrap();
+    assert_eq!(answer.decision, Decision::Patched);
+    assert_eq!(answer.needs.unwrap().record.proxy, "web");
+    assert_eq!((&response["allowed"], &response["patchType"]), (&json!(true), &json!("JSONPatch")));
+    let patch = BASE64_STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
+    let patch: json_patch::Patch = serde_json::from_slice(&patch).unwrap();
+    let mut patched = pod();
+    json_patch::patch(&mut patched, &patch).unwrap();
+    assert_eq!(patched["spec"]["initContainers"][0]["name"], "front-proxy");
+    assert_eq!(response["warnings"].as_array().unwrap().len(), 1);
+    // The second call has nothing to say.
+    let (answer, response) = ask(&review(patched)).unwrap();
+    assert_eq!(answer.decision, Decision::Untouched(Why::Done));
+    assert_eq!(response.as_object().unwrap().keys().collect::<Vec<_>>(), ["allowed", "uid"]);
+}
+
+#[test]
+fn a_pod_is_refused_with_a_message() {
+    let mut pod = pod();
+    pod["spec"]["hostNetwork"] = json!(true);
+    let (answer, response) = ask(&review(pod)).unwrap();
+    let message = response["status"]["message"].as_str().unwrap();
+    assert!(message.contains("spec.hostNetwork"), "{message}");
+    assert_eq!((&response["allowed"], &response["status"]["code"]), (&json!(false), &json!(403)));
+    assert_eq!(answer.decision, Decision::Refused(message.to_owned()));
+    assert_eq!(response.get("patch"), None);
+}
+
+#[test]
+fn what_is_no_creation_of_a_pod_passes() {
+    for (pointer, value) in [
+        ("/request/operation", json!("UPDATE")),
+        ("/request/resource/resource", json!("services")),
+        ("/request/resource/group", json!("example.com")),
+        ("/request/subResource", json!("status")),
+    ] {
+        let mut review = review(pod());
+        let (parent, key) = pointer.rsplit_once('/').unwrap();
+        review.pointer_mut(parent).unwrap()[key] = value;
+        let (answer, response) = ask(&review).unwrap();
+        assert_eq!(answer.decision, Decision::NotOurs, "{pointer}");
+        assert_eq!(response["allowed"], true);
+    }
+}
+
+#[test]
+fn a_namespace_that_is_not_known_is_no_reason_to_let_a_pod_pass() {
+    let mut review = review(pod());
+    review["request"]["namespace"] = json!("new");
+    let (answer, response) = ask(&review).unwrap();
+    assert_eq!(response["allowed"], false);
+    assert!(matches!(answer.decision, Decision::Refused(message) if message.contains("\"new\"")));
+}
+
+#[test]
+fn dry_runs_are_told() {
+    let mut review = review(pod());
+    review["request"]["dryRun"] = json!(true);
+    assert!(ask(&review).unwrap().0.dry_run);
+}
+
+#[test]
+fn what_cannot_be_answered_is_an_error() {
+    let of = |body: &[u8]| answer(body, &world(), &secret(), &settings()).unwrap_err().to_string();
+    assert!(of(b"{").contains("line 1, column 1"));
+    assert!(of(b"null").contains("no AdmissionReview"));
+    assert!(of(&vec![b' '; BODY_MAX + 1]).contains("at most 8388608"));
+    assert!(of("[".repeat(100_000).as_bytes()).contains("no AdmissionReview"));
+    let mut other = review(pod());
+    other["apiVersion"] = json!("admission.k8s.io/v1beta1");
+    assert!(ask(&other).unwrap_err().to_string().contains("admissionReviewVersions"));
+    let mut none = review(pod());
+    none["request"] = Value::Null;
+    assert!(matches!(ask(&none).unwrap_err(), ReviewError::NoRequest));
+    for uid in [json!(""), json!("x".repeat(300))] {
+        let mut review = review(pod());
+        review["request"]["uid"] = uid;
+        assert!(matches!(ask(&review).unwrap_err(), ReviewError::NoUid));
+    }
+}
+
+#[test]
+fn messages_have_an_end_and_no_control_characters() {
+    assert_eq!(short("a\u{1b}[31m\nb", 20), "a [31m b");
+    assert_eq!(short("äöü", 3), "äöü");
+    assert_eq!(short("äöüß", 3), "äö…");
+}
+
+proptest! {
+    #[test]
+    fn bytes_never_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        let _ = answer(&bytes, &world(), &secret(), &settings());
+    }
+
+    #[test]
+    fn reviews_with_anything_in_them_never_panic_and_have_their_uid(
+        at in 0usize..2000, byte in any::<u8>(), end in 0usize..2000, cut in any::<bool>(),
+    ) {
+        let mut bytes = serde_json::to_vec(&review(pod())).unwrap();
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        if cut {
+            bytes.truncate(end % bytes.len());
+        }
+        if let Ok(answer) = answer(&bytes, &world(), &secret(), &settings()) {
+            // What nobody reads need not be text.
+            let sent: Value = serde_json::from_str(&String::from_utf8_lossy(&bytes)).unwrap();
+            let body: Value = serde_json::from_slice(&answer.body).unwrap();
+            prop_assert_eq!(&body["response"]["uid"], &sent["request"]["uid"]);
+            prop_assert!(body["response"]["allowed"].is_boolean());
+        }
+    }
+}
