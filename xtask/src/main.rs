@@ -10,12 +10,14 @@ mod crds;
 mod demo;
 mod deny;
 mod generated;
+mod image;
 mod lint;
 mod manifests;
 mod packages;
 mod parts;
 mod privileges;
 mod report;
+mod sbom;
 mod test;
 mod toolchain;
 mod workspace;
@@ -48,6 +50,8 @@ enum Chore {
     Manifests,
     /// Set up containerd, etcd, Kubernetes and Helm for tests that are run by hand; prints a line for the shell
     Parts,
+    /// Build container images as OCI archives, each with its bill of materials; prints name, digest and file of each
+    Image(image::Options),
     /// Run a side-by-side benchmark: prints a table, writes target/bench/NAME.json
     Bench(bench::Options),
 }
@@ -72,6 +76,7 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
         Chore::Crds => crds::write(&workspace)?,
         Chore::Manifests => manifests::write(&workspace)?,
         Chore::Parts => parts::print(&workspace)?,
+        Chore::Image(options) => image::run(&workspace, &options)?,
         Chore::Bench(options) => bench::run(&workspace, &options)?,
     }
     Ok(ExitCode::SUCCESS)
