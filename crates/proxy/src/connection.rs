@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::access_log::Line;
+use crate::phase::Phase;
 use crate::service::{Client, Front};
 use crate::stream::{GuardedStream, Patience, StreamFault, StreamState};
 
@@ -34,12 +35,19 @@ pub struct Entrance {
     /// Header lines of a request.
     pub headers: usize,
     /// Says when to stop: the request in flight is the last one.
-    pub stop: watch::Receiver<bool>,
+    pub phase: watch::Receiver<Phase>,
 }
 
 impl Entrance {
     /// Serves one connection to its end.
     pub async fn serve(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
+        let counters = Arc::clone(&self.front.counters);
+        counters.opened();
+        self.serve_opened(stream, peer).await;
+        counters.closed();
+    }
+
+    async fn serve_opened(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
         let began = Instant::now();
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, %peer, "the connection ended before it began");
@@ -49,17 +57,17 @@ impl Entrance {
             return self.requests(stream, peer, began).await;
         };
         let acceptor = TlsAcceptor::from(tls.load_full());
-        let mut stop = self.stop.clone();
+        let mut phase = self.phase.clone();
         let handshake = timeout(self.patience.header, acceptor.accept(stream));
         let shaken = tokio::select! {
             biased;
             shaken = handshake => shaken,
-            _ = stop.wait_for(|stop| *stop) => return,
+            _ = phase.wait_for(|phase| *phase == Phase::Closing) => return,
         };
         match shaken {
             Ok(Ok(stream)) => self.requests(stream, peer, began).await,
-            Ok(Err(error)) => self.log(peer, began, 0, &format!("TLS handshake failed: {error}")),
-            Err(_) => self.log(peer, began, 0, "the TLS handshake did not come to its end in time"),
+            Ok(Err(error)) => self.handshake_failed(peer, began, &format!("TLS handshake failed: {error}")),
+            Err(_) => self.handshake_failed(peer, began, "the TLS handshake did not come to its end in time"),
         }
     }
 
@@ -86,11 +94,11 @@ impl Entrance {
             .header_read_timeout(None::<Duration>)
             .serve_connection(TokioIo::new(guarded), service);
         let mut connection = pin!(connection);
-        let mut stop = self.stop.clone();
+        let mut phase = self.phase.clone();
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
-            _ = stop.wait_for(|stop| *stop) => {
+            _ = phase.wait_for(|phase| *phase == Phase::Closing) => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
@@ -102,13 +110,25 @@ impl Entrance {
             Err(error) if error.is_parse() => {
                 let status = if error.is_parse_too_large() { 431 } else { 400 };
                 let why = fault.map_or_else(|| format!("the request is malformed: {error}"), |fault| fault.to_string());
-                self.log(peer, began, status, &why);
+                self.refused(peer, began, status, &why);
             }
             Err(_) if fault == Some(StreamFault::HeaderTimeout) => {
-                self.log(peer, began, 0, &StreamFault::HeaderTimeout.to_string());
+                self.refused(peer, began, 0, &StreamFault::HeaderTimeout.to_string());
             }
             Err(error) => tracing::debug!(%error, %peer, "the connection broke"),
         }
+    }
+
+    fn handshake_failed(&self, peer: SocketAddr, began: Instant, why: &str) {
+        self.front.counters.handshake_failed();
+        self.log(peer, began, 0, why);
+    }
+
+    /// Counts and logs what was answered though it never became a request.
+    fn refused(&self, peer: SocketAddr, began: Instant, status: u16, why: &str) {
+        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.front.counters.request(status, took, 0, 0);
+        self.log(peer, began, status, why);
     }
 
     /// Logs what never became a request.

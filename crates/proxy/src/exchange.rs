@@ -7,8 +7,9 @@ use std::time::{Instant, SystemTime};
 
 use http::{HeaderValue, Method, Uri};
 
-use crate::access_log::{Line, LogBuffer};
+use crate::access_log::Line;
 use crate::body::RequestProgress;
+use crate::service::Front;
 use crate::stream::StreamState;
 
 /// What a log calls a request whose client went away before the answer.
@@ -16,10 +17,9 @@ const CLIENT_WENT_AWAY: u16 = 499;
 
 /// One request and its answer. Dropping it logs it.
 pub struct Exchange {
-    log: Rc<LogBuffer>,
+    front: Rc<Front>,
     stream: Rc<StreamState>,
     started: Instant,
-    listener: u16,
     peer: SocketAddr,
     method: Method,
     uri: Uri,
@@ -35,18 +35,17 @@ pub struct Exchange {
 impl Exchange {
     /// A request has come.
     pub fn new(
-        log: Rc<LogBuffer>,
+        front: Rc<Front>,
         stream: Rc<StreamState>,
-        (listener, peer): (u16, SocketAddr),
+        peer: SocketAddr,
         started: Instant,
         (method, uri): (Method, Uri),
     ) -> Self {
         stream.busy.set(true);
         Self {
-            log,
+            front,
             stream,
             started,
-            listener,
             peer,
             method,
             uri,
@@ -112,15 +111,18 @@ impl Drop for Exchange {
             self.error.get_or_insert(why);
         }
         let user = self.user.as_ref().map(|user| String::from_utf8_lossy(user.as_bytes()));
-        self.log.add(&Line {
+        let took = u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let bytes_in = self.bytes_in.as_ref().map_or(0, |progress| progress.bytes.get());
+        self.front.counters.request(self.status, took, bytes_in, self.bytes_out);
+        self.front.log.add(&Line {
             time: SystemTime::now(),
-            listener: self.listener,
+            listener: self.front.port,
             peer: self.peer,
             method: Some(self.method.as_str()),
             path: Some(self.uri.path()),
             status: self.status,
-            duration_us: u64::try_from(self.started.elapsed().as_micros()).unwrap_or(u64::MAX),
-            bytes_in: self.bytes_in.as_ref().map_or(0, |progress| progress.bytes.get()),
+            duration_us: took,
+            bytes_in,
             bytes_out: self.bytes_out,
             user: user.as_deref(),
             upstream_status: self.upstream_status,

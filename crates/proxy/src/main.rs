@@ -6,6 +6,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::{CommandFactory, Parser};
@@ -14,8 +15,8 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sidewall_proxy::cli::{Cli, Command, Run};
 use sidewall_proxy::config;
 use sidewall_proxy::htpasswd::{self, MAX_PASSWORD_BYTES};
+use sidewall_proxy::prepare::Prepared;
 use sidewall_proxy::secret::Password;
-use sidewall_proxy::server::Prepared;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
@@ -82,14 +83,26 @@ fn run(options: &Run) -> anyhow::Result<ExitCode> {
         });
         let mut running =
             prepared.start(workers, Box::new(io::stdout())).with_context(|| options.config.display().to_string())?;
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: draining"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: draining"),
+        let unready_for = tokio::select! {
+            _ = terminate.recv() => {
+                tracing::info!("SIGTERM: draining");
+                running.unready_for()
+            }
+            // Somebody sits there and waits; nobody balances load over this one.
+            _ = interrupt.recv() => {
+                tracing::info!("SIGINT: draining");
+                Duration::ZERO
+            }
             () = running.ended() => bail!("all workers have ended by themselves; the lines above say why"),
-        }
-        running.stop();
+        };
+        running.unready();
+        let end = async {
+            tokio::time::sleep(unready_for).await;
+            running.stop();
+            running.ended().await;
+        };
         tokio::select! {
-            () = running.ended() => {}
+            () = end => {}
             _ = terminate.recv() => return Ok(ExitCode::FAILURE),
             _ = interrupt.recv() => return Ok(ExitCode::FAILURE),
         }

@@ -4,17 +4,22 @@
 //! reached through a symbolic link that is swapped, as in a mounted Secret. What has changed is read and checked as a
 //! whole; a bad version is refused with an error in the log, and the old one stays.
 
+mod counts;
+
 use std::error::Error;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest;
 use zeroize::Zeroizing;
+
+pub use counts::{FileCounts, ReloadCounts};
 
 /// The largest file that is read: what a Secret can hold.
 pub const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -201,17 +206,19 @@ impl Watch {
         }
     }
 
-    fn look_and_tell(&mut self) {
+    fn look_and_tell(&mut self, counts: Option<&FileCounts>) {
         let files = || self.files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", ");
         let names = files();
         match self.look() {
             Found::Same => {}
             Found::Applied => {
                 self.complaint = None;
+                counts.inspect(|counts| counts.was_applied());
                 tracing::info!(what = self.what, files = names, "the new version is in force");
             }
             Found::Refused(why) => {
                 if self.complaint.as_ref() != Some(&why) {
+                    counts.inspect(|counts| counts.was_refused());
                     tracing::error!(
                         what = self.what,
                         files = names,
@@ -229,9 +236,15 @@ impl Watch {
 pub struct Watcher {
     stop: Option<mpsc::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    counts: Arc<ReloadCounts>,
 }
 
 impl Watcher {
+    /// What has become of new versions.
+    pub fn counts(&self) -> Arc<ReloadCounts> {
+        Arc::clone(&self.counts)
+    }
+
     /// Starts to look once a second.
     ///
     /// # Errors
@@ -239,14 +252,16 @@ impl Watcher {
     /// When the system gives no thread.
     pub fn start(mut watches: Vec<Watch>) -> io::Result<Self> {
         let (stop, stopped) = mpsc::channel();
+        let counts = Arc::new(ReloadCounts::new(watches.iter().map(|watch| watch.what.clone())));
+        let counted = Arc::clone(&counts);
         let thread = thread::Builder::new().name("reload".to_owned()).spawn(move || {
             while stopped.recv_timeout(EVERY) == Err(RecvTimeoutError::Timeout) {
-                for watch in &mut watches {
-                    watch.look_and_tell();
+                for (index, watch) in watches.iter_mut().enumerate() {
+                    watch.look_and_tell(counts.at(index));
                 }
             }
         })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        Ok(Self { stop: Some(stop), thread: Some(thread), counts: counted })
     }
 }
 

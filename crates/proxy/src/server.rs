@@ -1,141 +1,45 @@
 //! The whole proxy: from a configuration to running workers, and back to nothing.
 
-use std::cell::RefCell;
-use std::error::Error;
-use std::io::{self, Write};
+use std::cell::{Cell, RefCell};
+use std::io::Write;
 use std::net::TcpListener;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-use rustls::ServerConfig;
-use sidewall_proxy_config::{Basic, Form, Listener, Problems, ProxyConfig, Timeouts, Tls, TlsSource, UsersSource};
+use sidewall_proxy_config::{Listener, ProxyConfig};
 use tokio::sync::{mpsc, watch};
 
 use crate::access_log::{AccessLog, LogBuffer};
-use crate::auth::{BasicAuth, Challenge, CredentialCache, CredentialKey, NoRandomness, UsersFile, Verifier};
+use crate::admin::Admin;
+use crate::auth::{CredentialCache, CredentialKey, Verifier};
+use crate::capture::{self, Captured};
 use crate::connection::Entrance;
-use crate::htpasswd::UsersError;
-use crate::reload::{self, ReadError, Snapshot, Watch, Watcher};
-use crate::service::{Access, Front};
-use crate::sockets::{self, SocketError};
+use crate::metrics::{CaptureCounters, Counters, Metrics, Numbers};
+use crate::phase::Phase;
+use crate::prepare::{Prepared, PreparedListener, StartError};
+use crate::probe::Prober;
+use crate::reload::Watcher;
+use crate::service::Front;
+use crate::side::{Side, Sides};
+use crate::sockets;
 use crate::stream::Patience;
-use crate::tls::{self, TlsError};
 use crate::upstream::{Pool, UpstreamLimits};
-use crate::worker::Worker;
+use crate::worker::{Door, Worker};
 
-/// Why the proxy cannot start.
-#[derive(Debug, thiserror::Error)]
-pub enum StartError {
-    /// The configuration was not validated, or not as a file.
-    #[error("{0}")]
-    Config(#[from] Problems),
-    /// A block that this version does not act on.
-    #[error("{field}: is not supported yet; remove it")]
-    NotYet {
-        /// The block.
-        field: &'static str,
-    },
-    /// A file cannot be read.
-    #[error("{field}: {source}")]
-    Read {
-        /// The field that names the file.
-        field: String,
-        /// Which file, and why.
-        source: ReadError,
-    },
-    /// The users are not understood.
-    #[error("{field}: {}: {source}", file.display())]
-    Users {
-        /// The field that names the file.
-        field: String,
-        /// The file.
-        file: PathBuf,
-        /// Which line, and why.
-        source: UsersError,
-    },
-    /// The certificate cannot be used.
-    #[error("{field}: {}: {source}", file.display())]
-    Tls {
-        /// The block that names the files.
-        field: String,
-        /// The certificate's file.
-        file: PathBuf,
-        /// Why.
-        source: TlsError,
-    },
-    /// A port cannot be opened.
-    #[error(transparent)]
-    Socket(#[from] SocketError),
-    /// No key for naming credentials can be made.
-    #[error(transparent)]
-    NoRandomness(#[from] NoRandomness),
-    /// The system gives no thread.
-    #[error("the system gives no thread: {0}")]
-    Thread(#[source] io::Error),
-}
+/// Sockets of one worker, each with what is behind it.
+type Sockets = Vec<(TcpListener, Behind)>;
 
-/// A configuration whose files have been read and understood. Nothing listens yet.
-pub struct Prepared {
-    config: ProxyConfig,
-    listeners: Vec<PreparedListener>,
-    watches: Vec<Watch>,
-}
-
-#[derive(Clone)]
-struct PreparedListener {
-    access: Access,
-    tls: Option<Arc<ArcSwap<ServerConfig>>>,
+/// What is behind a socket: a listener, by its index, or the capture port.
+#[derive(Clone, Copy)]
+enum Behind {
+    Listener(usize),
+    Capture,
 }
 
 impl Prepared {
-    /// Reads the users and certificates that a configuration names. Relative names are looked up in `directory`.
-    ///
-    /// # Errors
-    ///
-    /// Names the field, the file and the line that is not understood.
-    pub fn new(config: ProxyConfig, directory: &Path) -> Result<Self, StartError> {
-        config.validate(Form::File)?;
-        for (field, there) in [
-            ("admin", config.admin.is_some()),
-            ("probes", config.probes.is_some()),
-            ("capture", config.capture.is_some()),
-            ("timeouts.unreadySeconds", config.timeouts.unready_seconds != Timeouts::default().unready_seconds),
-        ] {
-            if there {
-                return Err(StartError::NotYet { field });
-            }
-        }
-        let mut listeners = Vec::new();
-        let mut watches = Vec::new();
-        for (index, listener) in config.listeners.iter().enumerate() {
-            let field = format!("listeners[{index}]");
-            let mut access = Access::Anonymous;
-            for (entry, authentication) in listener.authentication.iter().enumerate() {
-                if let Some(basic) = &authentication.basic {
-                    let field = format!("{field}.authentication[{entry}].basic");
-                    let (auth, watch) = prepare_users(&field, basic, directory)?;
-                    access = Access::Basic(auth);
-                    watches.push(watch);
-                }
-            }
-            let tls = match &listener.tls {
-                None => None,
-                Some(tls) => {
-                    let (current, watch) = prepare_tls(&format!("{field}.tls"), tls, directory)?;
-                    watches.push(watch);
-                    Some(current)
-                }
-            };
-            listeners.push(PreparedListener { access, tls });
-        }
-        Ok(Self { config, listeners, watches })
-    }
-
     /// Opens the ports and starts the workers. The access log goes to `log`.
     ///
     /// # Errors
@@ -150,26 +54,51 @@ impl Prepared {
             Arc::new(Verifier::start(checks, limits.waiting_password_checks as usize).map_err(StartError::Thread)?);
         let log = AccessLog::start(log).map_err(StartError::Thread)?;
 
-        let mut sockets: Vec<Vec<(usize, TcpListener)>> = (0..workers.get()).map(|_| Vec::new()).collect();
-        for (index, listener) in config.listeners.iter().enumerate() {
-            let by_worker = sockets::open(&format!("listeners[{index}].port"), listener, workers)?;
-            for (own, opened) in sockets.iter_mut().zip(by_worker) {
-                own.extend(opened.into_iter().map(|socket| (index, socket)));
-            }
-        }
+        let sockets = open_all(&config, workers)?;
+        let one = NonZeroUsize::MIN;
+        let admin_socket = match &config.admin {
+            Some(admin) => sockets::open("admin.port", Some(admin.address), admin.port, one)?.pop(),
+            None => None,
+        };
+        let probe_sockets = match &config.probes {
+            Some(probes) => sockets::open("probes.port", probes.address, probes.port, one)?.pop(),
+            None => None,
+        };
 
         let watcher = Watcher::start(watches).map_err(StartError::Thread)?;
         let config = Arc::new(config);
-        let (stop, stopping) = watch::channel(false);
+        let (phase, phases) = watch::channel(Phase::Serving);
+        let counters: Vec<WorkerCounters> = (0..workers.get()).map(|_| WorkerCounters::of(&config)).collect();
+        let prober = Prober::new(&config, phases.clone());
+        let numbers = Numbers {
+            ports: config.listeners.iter().map(|listener| listener.port).collect(),
+            workers: counters.iter().map(|worker| worker.listeners.clone()).collect(),
+            captured: counters.iter().filter_map(|worker| worker.captured.clone()).collect(),
+            reloads: watcher.counts(),
+            certificates: config
+                .listeners
+                .iter()
+                .zip(&listeners)
+                .filter_map(|(listener, prepared)| Some((listener.port, Arc::clone(&prepared.tls.as_ref()?.ends))))
+                .collect(),
+            probes: probe_sockets.is_some().then(|| prober.counts()),
+            phase: phases.clone(),
+        };
+        let sides = Sides {
+            admin: admin_socket
+                .map(|sockets| (sockets, Admin { metrics: Metrics::new(numbers), phase: phases.clone() })),
+            probes: probe_sockets.map(|sockets| (sockets, prober)),
+        };
         let (alive, ended) = mpsc::channel(1);
         let mut threads = Vec::new();
-        for (index, sockets) in sockets.into_iter().enumerate() {
+        for (index, (sockets, counters)) in sockets.into_iter().zip(counters).enumerate() {
             let shared = Shared {
                 config: Arc::clone(&config),
                 listeners: listeners.clone(),
                 key: Arc::clone(&key),
                 verifier: Arc::clone(&verifier),
-                stop: stopping.clone(),
+                counters,
+                phase: phases.clone(),
             };
             let buffer = log.buffer();
             let alive = alive.clone();
@@ -185,6 +114,17 @@ impl Prepared {
                 .map_err(StartError::Thread)?;
             threads.push(thread);
         }
+        // Last, so that nobody is told that all is ready before it is.
+        let side = Side::start(sides).map_err(StartError::Thread)?;
+        if let Some(admin) = &config.admin {
+            tracing::info!(address = %admin.address, port = admin.port, "telling of itself");
+        }
+        if let Some(probes) = &config.probes {
+            tracing::info!(port = probes.port, targets = probes.targets.len(), "answering the kubelet");
+        }
+        if let Some(capture) = &config.capture {
+            tracing::info!(port = capture.port, inbound = ?capture.inbound, "taking captured traffic");
+        }
         for listener in &config.listeners {
             tracing::info!(
                 port = listener.port,
@@ -194,24 +134,48 @@ impl Prepared {
                 "listening"
             );
         }
-        Ok(Running { stop, ended, threads, watcher, log })
+        let unready_for = seconds(config.timeouts.unready_seconds);
+        Ok(Running { phase, unready_for, ended, threads, watcher, side, log })
     }
 }
 
 /// The running proxy.
 pub struct Running {
-    stop: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
+    unready_for: Duration,
     ended: mpsc::Receiver<()>,
     threads: Vec<JoinHandle<()>>,
     watcher: Watcher,
+    side: Side,
     log: AccessLog,
 }
 
 impl Running {
+    /// Says from now on that it is not ready, while it still serves. How long it should be left so is for
+    /// [`Running::unready_for`] to say. Returns at once.
+    pub fn unready(&self) {
+        self.go_to(Phase::Unready);
+    }
+
+    /// How long it should serve on while it says that it is not ready.
+    pub fn unready_for(&self) -> Duration {
+        self.unready_for
+    }
+
+    fn go_to(&self, next: Phase) {
+        self.phase.send_if_modified(|phase| {
+            let later = next > *phase;
+            if later {
+                *phase = next;
+            }
+            later
+        });
+    }
+
     /// Tells the workers to accept nothing more and to end when their requests in flight have, or the time to drain is
     /// over. Returns at once.
     pub fn stop(&self) {
-        self.stop.send_replace(true);
+        self.go_to(Phase::Closing);
     }
 
     /// Waits until all workers have ended, on their own or after [`Running::stop`].
@@ -228,6 +192,8 @@ impl Running {
             let _ = thread.join();
         }
         drop(self.watcher);
+        // It tells until the end that it is not ready.
+        drop(self.side);
         if !self.log.finish() {
             tracing::error!("the access log is not read any more; its last lines are lost");
         }
@@ -240,12 +206,28 @@ struct Shared {
     listeners: Vec<PreparedListener>,
     key: Arc<CredentialKey>,
     verifier: Arc<Verifier>,
-    stop: watch::Receiver<bool>,
+    counters: WorkerCounters,
+    phase: watch::Receiver<Phase>,
+}
+
+/// What one worker counts.
+struct WorkerCounters {
+    listeners: Vec<Arc<Counters>>,
+    captured: Option<Arc<CaptureCounters>>,
+}
+
+impl WorkerCounters {
+    fn of(config: &ProxyConfig) -> Self {
+        Self {
+            listeners: config.listeners.iter().map(|_| Arc::default()).collect(),
+            captured: config.capture.as_ref().map(|_| Arc::default()),
+        }
+    }
 }
 
 impl Shared {
-    fn worker(self, sockets: Vec<(usize, TcpListener)>, buffer: LogBuffer) -> Worker {
-        let Self { config, listeners, key, verifier, stop } = self;
+    fn worker(self, sockets: Sockets, buffer: LogBuffer) -> Worker {
+        let Self { config, listeners, key, verifier, counters, phase } = self;
         let (limits, timeouts) = (&config.limits, &config.timeouts);
         let log = Rc::new(buffer);
         let cache = Rc::new(RefCell::new(CredentialCache::new(
@@ -260,7 +242,8 @@ impl Shared {
             header_bytes: limits.header_bytes as usize,
             headers: limits.headers as usize,
         };
-        let entrance = |(listener, prepared): (&Listener, PreparedListener)| {
+        let leaving = Rc::new(Cell::new(false));
+        let entrance = |((listener, prepared), counters): ((&Listener, PreparedListener), Arc<Counters>)| {
             Rc::new(Entrance {
                 front: Rc::new(Front {
                     port: listener.port,
@@ -270,10 +253,12 @@ impl Shared {
                     cache: Rc::clone(&cache),
                     key: Arc::clone(&key),
                     verifier: Arc::clone(&verifier),
+                    counters,
+                    leaving: Rc::clone(&leaving),
                     request_pause: seconds(timeouts.request_body_seconds),
                     response_pause: seconds(timeouts.response_body_seconds),
                 }),
-                tls: prepared.tls,
+                tls: prepared.tls.map(|tls| tls.config),
                 patience: Patience {
                     header: seconds(timeouts.header_seconds),
                     idle: seconds(timeouts.idle_seconds),
@@ -281,100 +266,55 @@ impl Shared {
                 },
                 header_bytes: limits.header_bytes as usize,
                 headers: limits.headers as usize,
-                stop: stop.clone(),
+                phase: phase.clone(),
             })
         };
-        let entrances: Vec<Rc<Entrance>> = config.listeners.iter().zip(listeners).map(entrance).collect();
+        let each = config.listeners.iter().zip(listeners).zip(counters.listeners);
+        let entrances: Vec<Rc<Entrance>> = each.map(entrance).collect();
+        let captured = config.capture.as_ref().zip(counters.captured).map(|(capture, counters)| {
+            let whose = capture::strictest(capture, &config.listeners).into_iter();
+            let entrances = whose.map(|(port, listener)| (port, Rc::clone(&entrances[listener]))).collect();
+            Rc::new(Captured { port: capture.port, entrances, counters })
+        });
+        let door = |(socket, behind)| {
+            let door = match behind {
+                Behind::Listener(index) => Door::Listener(Rc::clone(&entrances[index])),
+                Behind::Capture => Door::Captured(Rc::clone(captured.as_ref()?)),
+            };
+            Some((socket, door))
+        };
         Worker {
-            entrances: sockets
-                .into_iter()
-                .map(|(listener, socket)| (socket, Rc::clone(&entrances[listener])))
-                .collect(),
+            doors: sockets.into_iter().filter_map(door).collect(),
+            entrances: entrances.clone(),
+            leaving: Rc::clone(&leaving),
             log,
             connections: limits.connections_per_worker as usize,
             drain: seconds(timeouts.drain_seconds),
-            stop,
+            phase,
         }
     }
 }
 
+/// Opens what the workers serve: a list for each worker.
+fn open_all(config: &ProxyConfig, workers: NonZeroUsize) -> Result<Vec<Sockets>, StartError> {
+    let mut sockets: Vec<Sockets> = (0..workers.get()).map(|_| Vec::new()).collect();
+    let mut open = |field: &str, address, port, behind| -> Result<(), StartError> {
+        let by_worker = sockets::open(field, address, port, workers)?;
+        for (own, opened) in sockets.iter_mut().zip(by_worker) {
+            own.extend(opened.into_iter().map(|socket| (socket, behind)));
+        }
+        Ok(())
+    };
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let field = format!("listeners[{index}].port");
+        open(&field, listener.address, listener.port, Behind::Listener(index))?;
+    }
+    if let Some(capture) = &config.capture {
+        open("capture.port", None, capture.port, Behind::Capture)?;
+    }
+    Ok(sockets)
+}
+
 fn seconds(count: u32) -> Duration {
     Duration::from_secs(count.into())
-}
-
-fn prepare_users(field: &str, basic: &Basic, directory: &Path) -> Result<(Arc<BasicAuth>, Watch), StartError> {
-    // The configuration is valid, so the source is a file and the realm fits into a header.
-    let file = match basic.source() {
-        Ok(UsersSource::File(file)) => directory.join(file),
-        _ => directory.to_owned(),
-    };
-    let field = format!("{field}.htpasswdFile");
-    let snapshot = read(&field, std::slice::from_ref(&file))?;
-    let parsed = UsersFile::parse(&snapshot.contents[0]).map_err(|source| StartError::Users {
-        field: field.clone(),
-        file: file.clone(),
-        source,
-    })?;
-    warn_if_empty(&parsed, &file);
-    let users = Arc::new(ArcSwap::from_pointee(parsed));
-    let challenge = Challenge::new(&basic.realm).unwrap_or_default();
-    let current = Arc::clone(&users);
-    let name = file.clone();
-    let watch = Watch::new(
-        field,
-        vec![file],
-        &snapshot,
-        Box::new(move |contents| {
-            let parsed = UsersFile::parse(first(contents)?)?;
-            warn_if_empty(&parsed, &name);
-            current.store(Arc::new(parsed));
-            Ok(())
-        }),
-    );
-    Ok((Arc::new(BasicAuth { challenge, users }), watch))
-}
-
-fn prepare_tls(field: &str, tls: &Tls, directory: &Path) -> Result<(Arc<ArcSwap<ServerConfig>>, Watch), StartError> {
-    let files = match tls.source() {
-        Ok(TlsSource::Files { cert, key }) => vec![directory.join(cert), directory.join(key)],
-        _ => Vec::new(),
-    };
-    let min_version = tls.min_version;
-    let make = move |contents: &[zeroize::Zeroizing<Vec<u8>>]| match contents {
-        [cert, key] => tls::server_config(cert, key, min_version),
-        _ => Err(TlsError::NoCertificate),
-    };
-    let snapshot = read(field, &files)?;
-    let config = make(&snapshot.contents).map_err(|source| StartError::Tls {
-        field: field.to_owned(),
-        file: files.first().cloned().unwrap_or_default(),
-        source,
-    })?;
-    let current = Arc::new(ArcSwap::new(config));
-    let next = Arc::clone(&current);
-    let watch = Watch::new(
-        field.to_owned(),
-        files,
-        &snapshot,
-        Box::new(move |contents| {
-            next.store(make(contents)?);
-            Ok(())
-        }),
-    );
-    Ok((current, watch))
-}
-
-fn read(field: &str, files: &[PathBuf]) -> Result<Snapshot, StartError> {
-    reload::read(files).map_err(|source| StartError::Read { field: field.to_owned(), source })
-}
-
-fn first(contents: &[zeroize::Zeroizing<Vec<u8>>]) -> Result<&[u8], Box<dyn Error + Send + Sync>> {
-    contents.first().map(|content| content.as_slice()).ok_or_else(|| "no file is named".into())
-}
-
-/// An empty file is how the last user is removed, so it is obeyed; but it may also be a file that is being written.
-fn warn_if_empty(parsed: &UsersFile, file: &Path) {
-    if parsed.users().is_empty() {
-        tracing::warn!(file = %file.display(), "the file has no users; nobody can log in");
-    }
 }

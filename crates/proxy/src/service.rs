@@ -1,6 +1,6 @@
 //! A request's way through the proxy: check the head, authenticate, clean the headers, forward, answer.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -18,6 +18,7 @@ use crate::auth::{BasicAuth, CredentialCache, CredentialKey, Denied, Verifier};
 use crate::body::{BodyFault, RequestBody, RequestProgress, ResponseBody};
 use crate::exchange::Exchange;
 use crate::headers::{self, HeadFault, Origin};
+use crate::metrics::Counters;
 use crate::stream::StreamState;
 use crate::upstream::Pool;
 
@@ -46,6 +47,10 @@ pub struct Front {
     pub key: Arc<CredentialKey>,
     /// The process's password threads.
     pub verifier: Arc<Verifier>,
+    /// What the worker counts of this listener.
+    pub counters: Arc<Counters>,
+    /// Whether every answer is its connection's last, because the proxy is about to stop.
+    pub leaving: Rc<Cell<bool>>,
     /// The longest pause within a request's body.
     pub request_pause: Duration,
     /// The longest pause within a response's body.
@@ -71,27 +76,39 @@ impl Client {
     ///
     /// None: every failure is an answer.
     pub async fn answer(self: Rc<Self>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
+        let front = Rc::clone(&self.front);
+        let mut response = self.respond(request).await;
+        if front.leaving.get() {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        Ok(response)
+    }
+
+    async fn respond(self: Rc<Self>, request: Request<Incoming>) -> Response<ResponseBody> {
         let started = Instant::now();
         let front = &self.front;
         let (parts, body) = request.into_parts();
         let mut exchange = Exchange::new(
-            Rc::clone(&front.log),
+            Rc::clone(front),
             Rc::clone(&self.stream),
-            (front.port, self.peer),
+            self.peer,
             started,
             (parts.method.clone(), parts.uri.clone()),
         );
 
         if let Err(fault) = headers::check_request(&parts.method, &parts.uri, parts.version, &parts.headers) {
-            return Ok(refuse_head(fault, exchange));
+            return refuse_head(fault, exchange);
         }
         let user = match &front.access {
             Access::Anonymous => None,
             Access::Basic(basic) => {
                 let authorization = parts.headers.get(header::AUTHORIZATION);
-                match basic.authenticate(authorization, &front.key, &front.cache, &front.verifier, started).await {
+                let outcome =
+                    basic.authenticate(authorization, &front.key, &front.cache, &front.verifier, started).await;
+                front.counters.authenticated(outcome.as_ref().err().copied());
+                match outcome {
                     Ok(user) => Some(user),
-                    Err(denied) => return Ok(deny(denied, basic, exchange)),
+                    Err(denied) => return deny(denied, basic, exchange),
                 }
             }
         };
@@ -102,7 +119,7 @@ impl Client {
         let mut upstream_headers = parts.headers;
         let origin = Origin { peer: self.peer.ip(), tls: self.tls, user: user.as_ref() };
         if let Err(fault) = headers::to_upstream(&mut upstream_headers, origin) {
-            return Ok(refuse_head(fault, exchange));
+            return refuse_head(fault, exchange);
         }
         if !upstream_headers.contains_key(header::HOST) {
             // Only HTTP/1.0 may leave it out; the application is asked in HTTP/1.1.
@@ -127,6 +144,9 @@ impl Client {
         let (response, lease) = match front.pool.send(upstream_request, &progress).await {
             Ok(answer) => answer,
             Err(error) => {
+                if progress.fault.get().is_none() {
+                    front.counters.upstream_failed(&error);
+                }
                 let status = match progress.fault.get() {
                     Some(fault) => {
                         exchange.failed(fault.to_string());
@@ -139,21 +159,21 @@ impl Client {
                     None => StatusCode::BAD_GATEWAY,
                 };
                 exchange.failed(error.to_string());
-                return Ok(own(status, exchange));
+                return own(status, exchange);
             }
         };
         let (mut parts, body) = response.into_parts();
         exchange.upstream_answered(parts.status.as_u16());
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             exchange.failed("the application changed the protocol, which nobody asked for");
-            return Ok(own(StatusCode::BAD_GATEWAY, exchange));
+            return own(StatusCode::BAD_GATEWAY, exchange);
         }
         exchange.answered(parts.status.as_u16());
         headers::to_client(&mut parts.headers);
         parts.version = Version::HTTP_11;
         parts.extensions.clear();
         let body = ResponseBody::upstream(body, lease, front.response_pause, exchange);
-        Ok(Response::from_parts(parts, body))
+        Response::from_parts(parts, body)
     }
 }
 

@@ -5,7 +5,6 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::num::NonZeroUsize;
 
-use sidewall_proxy_config::Listener;
 use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that the kernel keeps for a worker that is busy.
@@ -20,7 +19,7 @@ pub enum SocketError {
          another port"
     )]
     InUse {
-        /// The listener's path in the configuration.
+        /// The port's path in the configuration.
         field: String,
         /// The address.
         address: SocketAddr,
@@ -28,7 +27,7 @@ pub enum SocketError {
     /// Ports below 1024 need a right.
     #[error("{field}: no right to listen on {address}; ports below 1024 need CAP_NET_BIND_SERVICE")]
     NoRight {
-        /// The listener's path in the configuration.
+        /// The port's path in the configuration.
         field: String,
         /// The address.
         address: SocketAddr,
@@ -36,7 +35,7 @@ pub enum SocketError {
     /// The address belongs to nobody here.
     #[error("{field}: {address} is not an address of this machine")]
     NotHere {
-        /// The listener's path in the configuration.
+        /// The port's path in the configuration.
         field: String,
         /// The address.
         address: SocketAddr,
@@ -44,7 +43,7 @@ pub enum SocketError {
     /// Anything else.
     #[error("{field}: cannot listen on {address}: {source}")]
     Other {
-        /// The listener's path in the configuration.
+        /// The port's path in the configuration.
         field: String,
         /// The address.
         address: SocketAddr,
@@ -53,14 +52,19 @@ pub enum SocketError {
     },
 }
 
-/// Opens a listener's addresses, once for each worker: the outer list has a list for each worker.
+/// Opens a port, at one address or at every one of IPv4 and IPv6, once for each worker: the outer list has a list for each
+/// worker.
 ///
 /// # Errors
 ///
-/// Names the listener and the address that cannot be opened.
-pub fn open(field: &str, listener: &Listener, workers: NonZeroUsize) -> Result<Vec<Vec<TcpListener>>, SocketError> {
-    let port = listener.port;
-    let addresses = match listener.address {
+/// Names the field and the address that cannot be opened.
+pub fn open(
+    field: &str,
+    at: Option<IpAddr>,
+    port: u16,
+    workers: NonZeroUsize,
+) -> Result<Vec<Vec<TcpListener>>, SocketError> {
+    let addresses = match at {
         Some(address) => vec![SocketAddr::new(address, port)],
         None => vec![
             SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port),
@@ -82,7 +86,7 @@ pub fn open(field: &str, listener: &Listener, workers: NonZeroUsize) -> Result<V
         });
         match outcome {
             Ok(()) => {}
-            Err(error) if listener.address.is_none() && address.is_ipv6() && no_ipv6(&error) => {
+            Err(error) if at.is_none() && address.is_ipv6() && no_ipv6(&error) => {
                 tracing::warn!(%address, "this machine has no IPv6; listening on IPv4 alone");
             }
             Err(source) => {

@@ -8,6 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::version::{TLS12, TLS13};
 use sidewall_proxy_config::TlsVersion;
+use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Why a certificate and its key cannot be used. Never quotes them.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -58,6 +59,22 @@ pub fn server_config(cert: &[u8], key: &[u8], min_version: TlsVersion) -> Result
     Ok(Arc::new(config))
 }
 
+/// When the first certificate of a chain ends, in seconds since 1970: from then on clients refuse the chain.
+///
+/// # Errors
+///
+/// When one of them is not understood.
+pub fn ends(cert: &[u8]) -> Result<i64, TlsError> {
+    let mut first = None;
+    for certificate in CertificateDer::pem_slice_iter(cert) {
+        let certificate = certificate.map_err(|_| TlsError::Certificate)?;
+        let (_, parsed) = X509Certificate::from_der(&certificate).map_err(|_| TlsError::Certificate)?;
+        let ends = parsed.validity().not_after.timestamp();
+        first = Some(first.map_or(ends, |first: i64| first.min(ends)));
+    }
+    first.ok_or(TlsError::NoCertificate)
+}
+
 fn refused(error: rustls::Error) -> TlsError {
     match error {
         rustls::Error::InconsistentKeys(_) => TlsError::Mismatch,
@@ -79,6 +96,23 @@ mod tests {
         let (cert, key) = pair();
         let config = server_config(cert.as_bytes(), key.as_bytes(), TlsVersion::V1_3).expect("a fitting pair");
         assert_eq!(config.alpn_protocols, [b"http/1.1"]);
+    }
+
+    #[test]
+    fn the_first_end_of_a_chain_counts() {
+        let until = |year: i32| {
+            let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+            params.not_after = rcgen::date_time_ymd(year, 1, 1);
+            let key = rcgen::KeyPair::generate().expect("a key");
+            params.self_signed(&key).expect("a certificate").pem()
+        };
+        assert_eq!(ends(until(2030).as_bytes()), Ok(1_893_456_000));
+        assert_eq!(ends(format!("{}{}", until(2040), until(2030)).as_bytes()), Ok(1_893_456_000));
+        // Beyond 2049 the form of the date is another.
+        assert_eq!(ends(until(2051).as_bytes()), Ok(2_556_144_000));
+        assert_eq!(ends(b""), Err(TlsError::NoCertificate));
+        let broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert_eq!(ends(broken), Err(TlsError::Certificate));
     }
 
     #[test]

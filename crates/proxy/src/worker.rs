@@ -1,6 +1,7 @@
 //! One worker: one thread, one runtime, its own sockets, connections, caches and log. Workers share only what never
 //! changes, and what is replaced as a whole behind an atomic pointer.
 
+use std::cell::Cell;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
@@ -13,7 +14,9 @@ use tokio::task::spawn_local;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::access_log::LogBuffer;
+use crate::capture::Captured;
 use crate::connection::Entrance;
+use crate::phase::Phase;
 
 /// How often collected log lines are handed over.
 const FLUSH_EVERY: Duration = Duration::from_millis(100);
@@ -22,10 +25,32 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long a worker waits after the system refused a connection for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What is behind a socket.
+#[derive(Clone)]
+pub enum Door {
+    /// A listener.
+    Listener(Rc<Entrance>),
+    /// The capture port.
+    Captured(Rc<Captured>),
+}
+
+impl Door {
+    fn port(&self) -> u16 {
+        match self {
+            Self::Listener(entrance) => entrance.front.port,
+            Self::Captured(captured) => captured.port,
+        }
+    }
+}
+
 /// What a worker is made of. Made on its own thread, since nothing of it may leave it.
 pub struct Worker {
     /// Its sockets, each with what is behind it.
-    pub entrances: Vec<(TcpListener, Rc<Entrance>)>,
+    pub doors: Vec<(TcpListener, Door)>,
+    /// Its listeners.
+    pub entrances: Vec<Rc<Entrance>>,
+    /// Where its listeners look whether every answer is its connection's last.
+    pub leaving: Rc<Cell<bool>>,
     /// Its part of the access log.
     pub log: Rc<LogBuffer>,
     /// Connections at a time.
@@ -33,7 +58,7 @@ pub struct Worker {
     /// How long requests in flight may go on after the signal to stop.
     pub drain: Duration,
     /// Says when to stop.
-    pub stop: watch::Receiver<bool>,
+    pub phase: watch::Receiver<Phase>,
 }
 
 impl Worker {
@@ -48,17 +73,18 @@ impl Worker {
     }
 
     async fn serve(self) -> io::Result<()> {
-        let Self { entrances, log, connections, drain, mut stop } = self;
+        let Self { doors: sockets, entrances, leaving, log, connections, drain, mut phase } = self;
         let room = Arc::new(Semaphore::new(connections));
-        let keeper =
-            spawn_local(keep(Rc::clone(&log), entrances.iter().map(|(_, entrance)| Rc::clone(entrance)).collect()));
+        let keeper = spawn_local(keep(Rc::clone(&log), entrances));
         let mut doors = Vec::new();
-        for (listener, entrance) in entrances {
+        for (listener, door) in sockets {
             let listener = tokio::net::TcpListener::from_std(listener)?;
-            doors.push(spawn_local(accept(listener, entrance, Arc::clone(&room))));
+            doors.push(spawn_local(accept(listener, door, Arc::clone(&room))));
         }
         // The sender lives as long as the process; without it, stop too.
-        let _ = stop.wait_for(|stop| *stop).await;
+        let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
+        leaving.set(true);
+        let _ = phase.wait_for(|phase| *phase == Phase::Closing).await;
         for door in doors {
             door.abort();
             // Aborted, or ended by a panic that has been reported.
@@ -75,13 +101,23 @@ impl Worker {
     }
 }
 
-async fn accept(listener: tokio::net::TcpListener, entrance: Rc<Entrance>, room: Arc<Semaphore>) {
+async fn accept(listener: tokio::net::TcpListener, door: Door, room: Arc<Semaphore>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
+                let entrance = match &door {
+                    Door::Listener(entrance) => Rc::clone(entrance),
+                    Door::Captured(captured) => match captured.entrance(&stream) {
+                        Ok(entrance) => entrance,
+                        Err(refused) => {
+                            tracing::debug!(%refused, %peer, "a connection to the capture port is refused");
+                            continue;
+                        }
+                    },
+                };
                 // At the limit, this one waits here and all others in the kernel's backlog. Never closed.
                 let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-                spawn_local(serve(Rc::clone(&entrance), stream, peer, permit));
+                spawn_local(serve(entrance, stream, peer, permit));
             }
             Err(error) => {
                 // Some of these are one connection's (reset before it was accepted), some everybody's (no descriptors).
@@ -90,7 +126,7 @@ async fn accept(listener: tokio::net::TcpListener, entrance: Rc<Entrance>, room:
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
                 );
                 if !of_one {
-                    tracing::error!(%error, listener = entrance.front.port, "cannot accept a connection");
+                    tracing::error!(%error, listener = door.port(), "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }

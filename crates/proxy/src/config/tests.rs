@@ -73,10 +73,15 @@ fn the_example_is_valid_complete_and_has_the_defaults() {
     let config = from_yaml(text).expect("the example reads");
     assert_eq!(config.limits, sidewall_proxy_config::Limits::default());
     assert_eq!(config.timeouts, sidewall_proxy_config::Timeouts::default());
+    assert_eq!(config.admin, Some(sidewall_proxy_config::Admin::default()));
+    let probes = config.probes.as_ref().expect("the probe port");
+    assert_eq!((probes.port, probes.address), (sidewall_proxy_config::DEFAULT_PROBE_PORT, None));
+    let capture = config.capture.as_ref().expect("capture");
+    assert_eq!(capture.port, sidewall_proxy_config::DEFAULT_CAPTURE_PORT);
     let all = serde_json::to_value(&config).expect("it serialises");
-    for block in ["limits", "timeouts"] {
+    for block in ["limits", "timeouts", "admin", "probes", "capture"] {
         for field in all[block].as_object().expect("an object").keys() {
-            assert!(text.contains(&format!("\n  {field}: ")), "{block}.{field} is missing");
+            assert!(text.contains(&format!("\n  {field}:")), "{block}.{field} is missing");
         }
     }
 }

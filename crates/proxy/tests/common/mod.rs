@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod client;
+pub mod side;
 pub mod upstream;
 
 use std::fs::{self, File};

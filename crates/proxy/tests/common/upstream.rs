@@ -83,7 +83,7 @@ fn serve(stream: &TcpStream, state: &State) {
     }
 }
 
-fn read_head(reader: &mut impl BufRead) -> Option<String> {
+pub fn read_head(reader: &mut impl BufRead) -> Option<String> {
     let mut head = String::new();
     loop {
         let before = head.len();
