@@ -15,6 +15,7 @@
 //! So a forged annotation gains nothing (invariant 11), and a second call changes nothing.
 #![forbid(unsafe_code)]
 
+pub mod certificates;
 mod edits;
 #[cfg(test)]
 mod fixture;
