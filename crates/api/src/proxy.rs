@@ -152,3 +152,6 @@ impl SidecarProxy {
         problems
     }
 }
+
+#[cfg(test)]
+mod tests;
