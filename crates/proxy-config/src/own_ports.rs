@@ -24,7 +24,7 @@ pub const CAPTURED_MAX: usize = 32;
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Admin {
     /// The address to listen on. By default 127.0.0.1, which only the pod itself reaches; the kubelet asks for the
-    /// proxy's own health on the probe port.
+    /// proxy's own health on the probe port. `0.0.0.0` is every address of IPv4, `::` every one of IPv6.
     #[cfg_attr(feature = "schema", schemars(with = "String"))]
     pub address: IpAddr,
     /// The port to listen on.

@@ -126,8 +126,8 @@ impl Entrance {
 
     /// Counts and logs what was answered though it never became a request.
     fn refused(&self, peer: SocketAddr, began: Instant, status: u16, why: &str) {
-        let took = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.front.counters.request(status, took, 0, 0);
+        // What it took is not known: the connection may have been silent for long before.
+        self.front.counters.request(status, 0, 0, 0);
         self.log(peer, began, status, why);
     }
 

@@ -239,7 +239,8 @@ impl LocalProber {
     /// it answers.
     async fn shared(&self, path: &str, ask: &Arc<Ask>, local: IpAddr, agent: HeaderValue) -> Verdict {
         let key = (path.to_owned(), local);
-        let known = self.under_way.borrow().get(&key).cloned();
+        // One that ended without an answer is none to wait for.
+        let known = self.under_way.borrow().get(&key).filter(|answer| answer.has_changed().is_ok()).cloned();
         let mut answer = known.unwrap_or_else(|| {
             let (tell, answer) = watch::channel(None);
             self.under_way.borrow_mut().insert(key.clone(), answer.clone());

@@ -2,7 +2,6 @@
 
 mod common;
 
-use std::cell::Cell;
 use std::fs;
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd};
@@ -22,6 +21,7 @@ struct Pod {
     pod: NetNs,
     client: NetNs,
     application: Upstream,
+    open: u16,
     listener: u16,
     capture: u16,
     admin: u16,
@@ -55,13 +55,12 @@ impl Pod {
         at_client.wait_operational("eth0", Duration::from_secs(10)).expect("it works");
 
         let application = pod.run(Upstream::start).expect("an application");
-        let ports = Cell::new((0, 0, 0));
-        pod.run(|| (free_port(), free_port(), free_port())).map(|found| ports.set(found)).expect("free ports");
-        let (listener, capture, admin) = ports.get();
+        let [open, listener, capture, admin] =
+            pod.run(|| [free_port(), free_port(), free_port(), free_port()]).expect("free ports");
         let directory = tempfile::tempdir().expect("a directory");
         fs::write(directory.path().join("users"), USERS).expect("written");
         let text = format!(
-            "listeners:\n- port: {listener}\n  forward: {{port: {app}}}\n  \
+            "listeners:\n- port: {open}\n  forward: {{port: {app}}}\n  anonymous: true\n- port: {listener}\n  forward: {{port: {app}}}\n  \
              authentication: [{{basic: {{htpasswdFile: users}}}}]\n\
              capture: {{inbound: [{app}], port: {capture}}}\nadmin: {{port: {admin}}}\n",
             app = application.port
@@ -69,7 +68,7 @@ impl Pod {
         fs::write(directory.path().join("proxy.yaml"), text).expect("written");
         let at = directory.path().to_owned();
         let proxy = pod.run(move || spawn(&at, &["--workers", "2"])).expect("the proxy starts");
-        let pod = Self { pod, client, application, listener, capture, admin, directory, proxy };
+        let pod = Self { pod, client, application, open, listener, capture, admin, directory, proxy };
         eventually("the proxy listens", || pod.errors().contains("listening"));
         pod
     }
@@ -147,7 +146,8 @@ fn what_aimed_at_the_application_meets_its_listeners_authentication() {
     let log = || fs::read_to_string(pod.directory.path().join("stdout")).expect("readable");
     eventually("the access log has them", || log().lines().count() == 4);
     assert!(log().lines().all(|line| line.contains(&format!("\"listener\":{},", pod.listener))), "{}", log());
-    // Beside it, the listener is what it was.
+    // Beside it, both listeners are what they were: the captured ones were the stricter one's.
+    assert_eq!(pod.ask(POD[0], pod.open, &[]).expect("an answer").status, 200);
     assert_eq!(pod.ask(POD[0], pod.listener, &[ADMIN]).expect("an answer").status, 200);
 }
 
