@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Container, PodSpec};
 
+use crate::names::is_mesh;
 use crate::refusal::Refusal;
 
 /// The largest user that a pod with a user namespace can have, less the one that stands for "nobody".
@@ -85,7 +86,8 @@ impl<'a> Users<'a> {
         own.filter(|uid| Some(*uid) != self.filled_in)
     }
 
-    /// Numbers for the containers that have none of their own, from a range, in the order of the containers.
+    /// Numbers for the containers that have none of their own, from a range, in the order of the containers. A mesh's are
+    /// left as the mesh made them: its rules tell its own traffic by one number that several of them have.
     ///
     /// # Errors
     ///
@@ -94,7 +96,8 @@ impl<'a> Users<'a> {
         let mut taken: BTreeMap<i64, &Place<'_>> = BTreeMap::new();
         for place in self.places {
             let Some(uid) = self.own(place.container) else { continue };
-            if let Some(other) = taken.insert(uid, place) {
+            let other = taken.insert(uid, place);
+            if let Some(other) = other.filter(|other| !both_mesh(other, place)) {
                 return Err(Refusal::SameUid {
                     uid,
                     one: other.container.name.clone(),
@@ -111,7 +114,7 @@ impl<'a> Users<'a> {
         });
         let mut given = BTreeMap::new();
         for place in self.places {
-            if self.own(place.container).is_some() {
+            if self.own(place.container).is_some() || is_mesh(&place.container.name) {
                 continue;
             }
             let uid = free.next().ok_or(Refusal::RangeTooSmall { range, containers: self.places.len() })?;
@@ -147,6 +150,7 @@ impl<'a> Users<'a> {
                             one_field: other.path(),
                             other: name(),
                             other_field: place.path(),
+                            mesh: both_mesh(other, place),
                         });
                     }
                     seen.insert(uid, place);
@@ -160,6 +164,10 @@ impl<'a> Users<'a> {
     pub fn said(&self) -> BTreeSet<i64> {
         self.places.iter().filter_map(|place| self.own(place.container)).chain(self.pod).collect()
     }
+}
+
+fn both_mesh(one: &Place<'_>, other: &Place<'_>) -> bool {
+    is_mesh(&one.container.name) && is_mesh(&other.container.name)
 }
 
 /// What is wrong with the user of a container.
@@ -196,6 +204,8 @@ pub enum UserFault {
         other: String,
         /// Where it stands.
         other_field: String,
+        /// Whether both are a mesh's, which wants it so.
+        mesh: bool,
     },
     /// Only the image says it.
     #[error(

@@ -81,6 +81,11 @@ pub const FIRST_UNPRIVILEGED_PORT: u16 = 1024;
 pub const MESH_CONTAINERS: [&str; 6] =
     ["istio-init", "istio-validation", "istio-proxy", "linkerd-init", "linkerd-network-validator", "linkerd-proxy"];
 
+/// Whether a container is one of a mesh's.
+pub fn is_mesh(container: &str) -> bool {
+    MESH_CONTAINERS.contains(&container)
+}
+
 /// The file in which the proxy finds a key of a Secret.
 pub fn secret_file(secret: &str, key: &str) -> String {
     format!("{DIRECTORY_SECRETS}/{secret}/{key}")

@@ -52,6 +52,14 @@ pub enum RenderError {
     /// The SidecarProxy is no good.
     #[error("the SidecarProxy cannot be used: {0}")]
     Proxy(Problems),
+    /// The record's ConfigMap is not the one that follows from it: nobody of ours has written it.
+    #[error(
+        "the annotation sidewall.dev/proxy names the ConfigMap {config:?}, which is not its own: it was not written by Sidewall"
+    )]
+    Name {
+        /// What it names.
+        config: String,
+    },
     /// It names a Secret that the pod was not made with.
     #[error(
         "{field} names key {key:?} of Secret {secret:?}, which this pod does not mount, because it was created before: restart \
@@ -117,6 +125,10 @@ pub fn render(
     originals: &Originals,
     ports: Ports,
 ) -> Result<Rendered, RenderError> {
+    // Or the author of a pod could have any ConfigMap of the namespace overwritten.
+    if record.config != config_name(record, originals) {
+        return Err(RenderError::Name { config: record.config.clone() });
+    }
     let mut config = proxy.spec.config();
     config.validate(Form::Cluster).map_err(RenderError::Proxy)?;
     with_files(&mut config, &record.secrets)?;

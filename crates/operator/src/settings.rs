@@ -117,6 +117,16 @@ impl Default for Resources {
     }
 }
 
+impl Resources {
+    /// Whether a container with these leaves a pod of the QoS class Guaranteed what it is.
+    pub fn is_guaranteed(&self) -> bool {
+        ["cpu", "memory"].into_iter().all(|name| {
+            let limit = self.limits.get(name);
+            limit.is_some() && self.requests.get(name).is_none_or(|request| Some(request) == limit)
+        })
+    }
+}
+
 impl Settings {
     /// The settings of an installation that only names the proxy's image.
     pub fn of_image(image: impl Into<String>) -> Self {

@@ -9,8 +9,8 @@ use sidewall_api::SidecarProxy;
 use crate::edits::{EditError, Edits};
 use crate::inject::Record;
 use crate::names::{
-    DIRECTORY_CONFIG, DIRECTORY_SECRETS, DIRECTORY_TOKEN, FILE_CONFIG, MESH_CONTAINERS, VOLUME_CONFIG, VOLUME_NO_TOKEN,
-    VOLUME_SECRET,
+    DIRECTORY_CONFIG, DIRECTORY_SECRETS, DIRECTORY_TOKEN, FILE_CONFIG, VOLUME_CONFIG, VOLUME_NO_TOKEN, VOLUME_SECRET,
+    is_mesh,
 };
 use crate::settings::ProxySettings;
 
@@ -143,11 +143,6 @@ pub(crate) fn place(edits: &mut Edits, container: Value, before: Option<&str>) -
     }
     edits.remove(&at)?;
     edits.insert(&LIST, index, container)
-}
-
-/// Whether a container is one of a mesh's.
-pub(crate) fn is_mesh(name: &str) -> bool {
-    MESH_CONTAINERS.contains(&name)
 }
 
 /// Whether a container is as we would make it, but for amounts of resources that a LimitRange added to ours.

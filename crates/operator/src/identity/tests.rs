@@ -49,6 +49,24 @@ fn the_namespace_may_ask_for_all_and_the_pod_refuse() {
 }
 
 #[test]
+fn a_mesh_keeps_its_one_number() {
+    let mesh = json!([
+        {"name": "istio-init"}, {"name": "istio-validation", "securityContext": {"runAsUser": 1337}},
+        {"name": "istio-proxy", "securityContext": {"runAsUser": 1337}},
+    ]);
+    let of = asking(THREE).set("/spec/initContainers", mesh);
+    let (pod, patched) = of.patched();
+    assert_eq!(uids(&pod), [json!(62_001), json!(62_000), json!(62_002)]);
+    assert_eq!(pod["spec"]["initContainers"][0].get("securityContext"), None);
+    assert!(!patched.warnings.iter().any(|w| w.contains("1337")), "{:?}", patched.warnings);
+    // Nobody else has it.
+    let other = asking(
+        "{name: istio-proxy, securityContext: {runAsUser: 1337}}, {name: b, securityContext: {runAsUser: 1337}}",
+    );
+    assert!(other.refusal().contains("1337"));
+}
+
+#[test]
 fn without_a_proxy_numbers_are_given_all_the_same() {
     let mut of = asking(THREE);
     of.proxies.clear();

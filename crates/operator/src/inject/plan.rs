@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::json;
 use sidewall_api::SidecarProxy;
 use sidewall_api::names::is_dns_label;
@@ -12,7 +13,7 @@ use super::{Needs, Patched, Record, Request, capabilities, ports, volumes};
 use crate::edits::Edits;
 use crate::identity::{Asks, Place, UID_MAX, UidRange, UserFault, Users, places, proxy_uid};
 use crate::names::{
-    ANNOTATION_OPENSHIFT_RANGE, ANNOTATION_OPENSHIFT_SCC, ANNOTATION_PROBES, ANNOTATION_PROXY, LABEL_FRONTED,
+    ANNOTATION_OPENSHIFT_RANGE, ANNOTATION_OPENSHIFT_SCC, ANNOTATION_PROBES, ANNOTATION_PROXY, LABEL_FRONTED, is_mesh,
 };
 use crate::probes::{ORIGINALS_MAX, Originals, Rewriting, read_originals};
 use crate::refusal::Refusal;
@@ -81,6 +82,21 @@ fn names(places: &[Place<'_>]) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Whether a pod of these containers is of the QoS class Guaranteed: each says a limit of cpu and of memory, and as its request
+/// the same or nothing.
+fn is_guaranteed(places: &[Place<'_>]) -> bool {
+    places.iter().all(|place| {
+        let Some(resources) = &place.container.resources else { return false };
+        let of =
+            |amounts: &Option<BTreeMap<String, Quantity>>, name| amounts.as_ref().and_then(|a| a.get(name)).cloned();
+        ["cpu", "memory"].into_iter().all(|name| match (of(&resources.limits, name), of(&resources.requests, name)) {
+            (Some(limit), Some(request)) => limit == request,
+            (limit, None) => limit.is_some(),
+            (None, Some(_)) => false,
+        })
+    })
+}
+
 fn unwritable(key: &'static str) -> impl Fn(serde_json::Error) -> Refusal {
     move |error| Refusal::Unwritable { key, error }
 }
@@ -112,10 +128,10 @@ impl Plan<'_> {
             match &fault {
                 UserFault::Proxy { .. } => return Err(fault.into()),
                 _ if strict && proxy.is_some() => return Err(fault.into()),
-                UserFault::Shared { .. } => self.warnings.push(fault.to_string()),
+                UserFault::Shared { mesh: false, .. } => self.warnings.push(fault.to_string()),
                 UserFault::Root { .. } if self.asks.assign_uids => self.warnings.push(fault.to_string()),
                 // By cgroup nothing depends on it.
-                UserFault::Root { .. } | UserFault::Unknown { .. } => {}
+                UserFault::Root { .. } | UserFault::Unknown { .. } | UserFault::Shared { .. } => {}
             }
         }
         for ((list, index), uid) in given {
@@ -130,7 +146,7 @@ impl Plan<'_> {
         let all: BTreeSet<_> = asked.union(&self.settings.drop_capabilities).copied().collect();
         for place in self.places {
             // A mesh writes its rules with what we would take by ourselves.
-            let own = !fronted || sidecar::is_mesh(&place.container.name);
+            let own = !fronted || is_mesh(&place.container.name);
             capabilities::drop(place, if own { asked } else { &all }, &mut self.edits, &mut self.warnings)?;
         }
         Ok(())
@@ -193,7 +209,20 @@ impl Plan<'_> {
                     .to_owned(),
             );
         }
-        if let Some(mesh) = self.places.iter().find(|place| sidecar::is_mesh(&place.container.name)) {
+        if is_guaranteed(self.places) && !self.settings.proxy.resources.is_guaranteed() {
+            self.warnings.push(
+                "this pod would be of the QoS class Guaranteed, and with the proxy it is Burstable: let proxy.resources of the \
+                 operator's settings have equal requests and limits of cpu and memory"
+                    .to_owned(),
+            );
+        }
+        if proxy.spec.probes.as_ref().and_then(|probes| probes.address).is_some_and(|address| address.is_loopback()) {
+            self.warnings.push(format!(
+                "spec.probes.address of SidecarProxy {name:?} is a loopback address, where the kubelet's probes do not arrive: \
+                 this pod will not become ready; remove it"
+            ));
+        }
+        if let Some(mesh) = self.places.iter().find(|place| is_mesh(&place.container.name)) {
             self.warnings.push(format!(
                 "container {:?} ({}) is a mesh's: the proxy stands after it and before the application; let the mesh leave the \
                  proxy's ports to the proxy",

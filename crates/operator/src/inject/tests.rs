@@ -266,6 +266,26 @@ fn pods_of_one_template_share_a_configuration_and_others_do_not() {
 }
 
 #[test]
+fn a_pod_that_would_no_longer_be_guaranteed_is_told() {
+    let pod = "{name: app, resources: {limits: {cpu: '1', memory: 1Gi}, requests: {cpu: '1'}}}";
+    let mut of = Try::containers(pod);
+    let told = |of: &Try| of.patched().1.warnings.iter().any(|w| w.contains("Guaranteed"));
+    assert!(told(&of));
+    of.settings.proxy.resources.limits.insert("cpu".to_owned(), "10m".to_owned());
+    of.settings.proxy.resources.limits.insert("memory".to_owned(), "32Mi".to_owned());
+    assert!(!told(&of));
+    assert!(!told(&Try::containers("{name: app, resources: {limits: {cpu: '1'}}}")));
+}
+
+#[test]
+fn a_probe_port_that_the_kubelet_cannot_reach_is_told() {
+    let mut unreachable = web();
+    unreachable.spec.probes = serde_json::from_value(json!({"port": 15411, "address": "127.0.0.1"})).unwrap();
+    let (_, patched) = Try::yaml(HELLO).by(unreachable).patched();
+    assert!(patched.warnings.iter().any(|w| w.contains("spec.probes.address")));
+}
+
+#[test]
 fn shared_processes_and_ports_of_the_node_are_told() {
     let pod = HELLO.replace("containerPort: 8080", "containerPort: 8080, hostPort: 8080");
     let (_, patched) = Try::yaml(&pod).set("/spec/shareProcessNamespace", json!(true)).patched();

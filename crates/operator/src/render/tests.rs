@@ -68,6 +68,14 @@ fn a_secret_that_the_pod_was_made_without_is_told() {
 }
 
 #[test]
+fn a_record_that_names_somebody_elses_config_map_is_refused() {
+    let Needs { mut record, originals, .. } = needs(web());
+    record.config = "kube-root-ca.crt".to_owned();
+    let error = render(&web(), &record, &originals, Ports::default()).unwrap_err().to_string();
+    assert!(error.contains("\"kube-root-ca.crt\""), "{error}");
+}
+
+#[test]
 fn a_listener_on_the_port_to_which_probes_were_led_is_refused() {
     let Needs { record, originals, .. } = needs(web());
     let mut changed = web();
@@ -94,6 +102,7 @@ fn nothing_that_could_be_a_password_is_printed() {
     let header = json!({"port": 8080, "httpHeaders": [{"name": "Authorization", "value": "Basic c2VjcmV0"}]});
     let original = needs.originals.get_mut("app").unwrap().values_mut().next().unwrap();
     *original = Original { http_get: Some(header), ..original.clone() };
+    needs.record.config = config_name(&needs.record, &needs.originals);
     needs.config = render(&web(), &needs.record, &needs.originals, Ports::default()).unwrap();
     assert!(needs.config.text.as_str().contains("Basic c2VjcmV0"));
     let printed = format!("{needs:?}");
@@ -109,6 +118,7 @@ proptest! {
         let words = json!({"port": 8080, "path": path, "httpHeaders": [{"name": "X", "value": value}]});
         let original = needs.originals.get_mut("app").unwrap().values_mut().next().unwrap();
         *original = Original { http_get: Some(words), ..original.clone() };
+        needs.record.config = config_name(&needs.record, &needs.originals);
         let config = read(render(&proxy, &needs.record, &needs.originals, Ports::default()).unwrap().text.as_str());
         prop_assert_eq!(&config.listeners[0].authentication[0].basic.as_ref().unwrap().realm, &realm);
         let http = config.probes.unwrap().targets[0].http_get.clone().unwrap();

@@ -223,7 +223,7 @@ fn check(of: &Try) -> Result<(), TestCaseError> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: ProptestConfig::default().cases.max(400), ..ProptestConfig::default() })]
 
     #[test]
     fn ordinary_pods(pod in pod(), by_tls in any::<bool>(), strict in any::<bool>()) {
