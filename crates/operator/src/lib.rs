@@ -29,6 +29,7 @@ pub mod review;
 pub mod settings;
 mod sidecar;
 pub mod trust;
+pub mod webhook;
 
 pub use inject::{Needs, Outcome, Patched, Record, Request, Surroundings, Why, inject};
 pub use refusal::Refusal;

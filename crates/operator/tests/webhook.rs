@@ -1,0 +1,189 @@
+//! The webhooks' server over real connections: what an API server asks, and what it must survive.
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use sidewall_operator::certificates::Store;
+use sidewall_operator::review::BODY_MAX;
+use sidewall_operator::webhook::{Answers, config, serve};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{oneshot, watch};
+use tokio_rustls::client::TlsStream;
+
+const NAME: &str = "operator.system.svc";
+
+/// Answers with what it was asked, at one path.
+struct Echo;
+
+impl Answers for Echo {
+    fn answer(&self, path: &str, body: &[u8]) -> Option<Result<Vec<u8>, String>> {
+        match path {
+            "/mutate" if body == b"{" => Some(Err("line 1, column 1".to_owned())),
+            "/mutate" => Some(Ok(body.to_vec())),
+            _ => None,
+        }
+    }
+}
+
+struct Served {
+    at: SocketAddr,
+    store: Store,
+    tls: watch::Sender<Arc<rustls::ServerConfig>>,
+    stop: Option<oneshot::Sender<()>>,
+    serving: tokio::task::JoinHandle<()>,
+}
+
+impl Served {
+    async fn start() -> Self {
+        let store = Store::new(&[NAME.to_owned()], SystemTime::now()).unwrap();
+        let (certificate, key) = store.serving();
+        let (tls, current) = watch::channel(config(certificate, key).unwrap());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let serving = tokio::spawn(serve(listener, current, Arc::new(Echo), async { drop(stopped.await) }));
+        Self { at, store, tls, stop: Some(stop), serving }
+    }
+
+    /// Connects as an API server does that speaks this protocol alone.
+    async fn connect(&self, protocol: &[u8]) -> TlsStream<TcpStream> {
+        let mut roots = rustls::RootCertStore::empty();
+        for authority in CertificateDer::pem_slice_iter(self.store.authorities().as_bytes()) {
+            roots.add(authority.unwrap()).unwrap();
+        }
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let client = rustls::ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let mut client = client.unwrap().with_root_certificates(roots).with_no_client_auth();
+        client.alpn_protocols = vec![protocol.to_vec()];
+        let connector = tokio_rustls::TlsConnector::from(Arc::new(client));
+        let stream = TcpStream::connect(self.at).await.unwrap();
+        connector.connect(ServerName::try_from(NAME).unwrap(), stream).await.unwrap()
+    }
+
+    async fn http1(&self) -> hyper::client::conn::http1::SendRequest<Full<Bytes>> {
+        let stream = TokioIo::new(self.connect(b"http/1.1").await);
+        let (sender, connection) = hyper::client::conn::http1::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+
+    async fn http2(&self) -> hyper::client::conn::http2::SendRequest<Full<Bytes>> {
+        let stream = TokioIo::new(self.connect(b"h2").await);
+        let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), stream).await.unwrap();
+        tokio::spawn(connection);
+        sender
+    }
+}
+
+fn request(method: Method, path: &str, kind: &str, body: impl Into<Bytes>) -> Request<Full<Bytes>> {
+    let uri = format!("https://{NAME}{path}");
+    Request::builder().method(method).uri(uri).header("content-type", kind).body(Full::new(body.into())).unwrap()
+}
+
+fn review(body: &str) -> Request<Full<Bytes>> {
+    request(Method::POST, "/mutate", "application/json; charset=utf-8", body.to_owned())
+}
+
+#[tokio::test]
+async fn a_review_is_answered_over_both_protocols_and_all_else_is_refused() {
+    let served = Served::start().await;
+    let (mut one, mut two) = (served.http1().await, served.http2().await);
+    let json = "application/json";
+    let large = vec![b' '; BODY_MAX + 1];
+    let cases: [(Request<Full<Bytes>>, StatusCode, &str); 7] = [
+        (review("{}"), StatusCode::OK, "{}"),
+        (review("{"), StatusCode::BAD_REQUEST, "line 1, column 1\n"),
+        (request(Method::GET, "/mutate", json, ""), StatusCode::METHOD_NOT_ALLOWED, "a review is posted\n"),
+        (
+            request(Method::POST, "/mutate", "text/plain", "{}"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "a review is application/json\n",
+        ),
+        (
+            request(Method::POST, "/mutate", "", "{}"),
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "a review is application/json\n",
+        ),
+        (request(Method::POST, "/elsewhere", json, "{}"), StatusCode::NOT_FOUND, "nobody is asked here\n"),
+        (request(Method::POST, "/mutate", json, large), StatusCode::PAYLOAD_TOO_LARGE, "the review is too large\n"),
+    ];
+    for (request, status, body) in cases {
+        let second = two.send_request(request.clone()).await.unwrap();
+        if one.ready().await.is_err() {
+            one = served.http1().await;
+        }
+        let first = one.send_request(request).await.unwrap();
+        for response in [first, second] {
+            assert_eq!(response.status(), status);
+            let content = response.headers()["content-type"].to_str().unwrap().to_owned();
+            assert_eq!(content.starts_with(json), status == StatusCode::OK, "{content}");
+            assert_eq!(response.into_body().collect().await.unwrap().to_bytes(), body.as_bytes());
+        }
+    }
+}
+
+/// A certificate is replaced many times while questions come: none fails, and new connections get the new one.
+#[tokio::test]
+async fn a_certificate_is_replaced_under_load_without_a_failed_request() {
+    let served = Served::start().await;
+    let mut long = served.http2().await;
+    for round in 0..20 {
+        let before = served.connect(b"h2").await;
+        let mut names = vec![NAME.to_owned()];
+        names.push(format!("round-{round}.{NAME}"));
+        let next = served.store.next(&names, SystemTime::now()).unwrap().unwrap();
+        let (certificate, key) = next.serving();
+        served.tls.send(config(certificate, key).unwrap()).unwrap();
+        let after = served.connect(b"h2").await;
+        let shown = |stream: &TlsStream<TcpStream>| stream.get_ref().1.peer_certificates().unwrap()[0].clone();
+        assert_ne!(shown(&before), shown(&after));
+        let mut short = served.http1().await;
+        for _ in 0..10 {
+            assert_eq!(long.send_request(review("{}")).await.unwrap().status(), StatusCode::OK);
+            short.ready().await.unwrap();
+            let answer = short.send_request(review("{}")).await.unwrap();
+            assert_eq!(answer.status(), StatusCode::OK);
+            answer.into_body().collect().await.unwrap();
+        }
+    }
+}
+
+/// Who sends nothing, or no TLS, or half a request, is let go; others are answered meanwhile.
+#[tokio::test]
+async fn who_does_not_ask_does_not_keep_others() {
+    let served = Served::start().await;
+    let mut silent = TcpStream::connect(served.at).await.unwrap();
+    let mut plain = TcpStream::connect(served.at).await.unwrap();
+    plain.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+    let mut half = served.connect(b"http/1.1").await;
+    half.write_all(b"POST /mutate HTTP/1.1\r\nHost: x\r\n").await.unwrap();
+    let begin = Instant::now();
+    let mut sender = served.http2().await;
+    assert_eq!(sender.send_request(review("{}")).await.unwrap().status(), StatusCode::OK);
+    let mut rest = Vec::new();
+    let end = |result: std::io::Result<usize>| drop(result);
+    end(plain.read_to_end(&mut rest).await);
+    assert!(!rest.starts_with(b"HTTP/1.1 200"), "{rest:?}");
+    end(silent.read_to_end(&mut rest).await);
+    end(half.read_to_end(&mut rest).await);
+    // Each had some seconds; a test that waits for ever does not come here.
+    assert!(begin.elapsed() < Duration::from_secs(30), "{:?}", begin.elapsed());
+    assert_eq!(sender.send_request(review("{}")).await.unwrap().status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn stopping_lets_connections_end_and_takes_no_more() {
+    let mut served = Served::start().await;
+    let mut sender = served.http2().await;
+    assert_eq!(sender.send_request(review("{}")).await.unwrap().status(), StatusCode::OK);
+    served.stop.take().unwrap().send(()).unwrap();
+    tokio::time::timeout(Duration::from_secs(5), served.serving).await.expect("it stops at once").unwrap();
+    assert!(TcpStream::connect(served.at).await.is_err());
+}
