@@ -7,6 +7,7 @@ mod ports;
 mod volumes;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use json_patch::Patch;
 use k8s_openapi::api::core::v1::Pod;
@@ -36,7 +37,7 @@ pub struct Surroundings {
 }
 
 /// What is asked: what becomes of this pod.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// The pod as the API server sent it, which need not have a name yet.
     pub pod: &'a Value,
@@ -80,7 +81,6 @@ pub enum Why {
 }
 
 /// How a pod is changed.
-#[derive(Debug)]
 pub struct Patched {
     /// The patch (RFC 6902).
     pub patch: Patch,
@@ -88,6 +88,22 @@ pub struct Patched {
     pub warnings: Vec<String>,
     /// What must be there for it to start; nothing where it has no proxy.
     pub needs: Option<Needs>,
+}
+
+// By hand: what probes ask is in the patch, and may carry credentials.
+impl fmt::Debug for Patched {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { patch, warnings, needs } = self;
+        let paths: Vec<&str> = patch.0.iter().map(|step| step.path().as_str()).collect();
+        f.debug_struct("Patched").field("paths", &paths).field("warnings", warnings).field("needs", needs).finish()
+    }
+}
+
+// By hand: a pod may have passwords in its environment.
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("namespace", &self.namespace.name).finish_non_exhaustive()
+    }
 }
 
 /// What a pod with a proxy needs beside itself.

@@ -286,6 +286,16 @@ fn a_probe_port_that_the_kubelet_cannot_reach_is_told() {
 }
 
 #[test]
+fn nothing_of_the_pod_is_printed() {
+    let headers = "httpHeaders: [{name: Authorization, value: Basic c2VjcmV0}]";
+    let of = Try::containers(&format!("{{name: app, livenessProbe: {{httpGet: {{port: 8080, {headers}}}}}}}"));
+    let (pod, patched) = of.patched();
+    assert!(pod.to_string().contains("c2VjcmV0"));
+    let printed = format!("{patched:?}");
+    assert!(printed.contains("/spec/initContainers/0") && !printed.contains("c2VjcmV0"), "{printed}");
+}
+
+#[test]
 fn shared_processes_and_ports_of_the_node_are_told() {
     let pod = HELLO.replace("containerPort: 8080", "containerPort: 8080, hostPort: 8080");
     let (_, patched) = Try::yaml(&pod).set("/spec/shareProcessNamespace", json!(true)).patched();
