@@ -38,13 +38,8 @@ pub const KERNEL: &[Need] = &[need("nft", "nftables"), need("ip", "iproute2"), n
 /// For the tests with nodes and clusters; the programs of nodes and clusters themselves are [`crate::parts`].
 pub const NODE: &[Need] = KERNEL;
 
-/// For the proxy's tests: other programs' password hashes and certificates, and a kernel that redirects.
-pub const PROXY: &[Need] = &[
-    need("openssl", "openssl"),
-    need("htpasswd", "apache2-utils"),
-    need("nft", "nftables"),
-    need("nsenter", "util-linux"),
-];
+/// For the proxy's tests: other programs' password hashes and certificates.
+pub const PROXY: &[Need] = &[need("openssl", "openssl"), need("htpasswd", "apache2-utils")];
 
 /// For the demo: what its pod's containers and its `curl` lines run.
 pub const DEMO: &[Need] = &[need("curl", "curl")];

@@ -107,6 +107,8 @@ impl Tier {
             "sidewall-cni" if target == "cni_chain" || target == "cni_program" => Self::Node,
             "sidewall-netns" | "sidewall-netfilter" | "sidewall-flowlog" | "sidewall-sandbox" | "sidewall-tests"
             | "sidewall-cli" | "sidewall-cni" => Self::Kernel,
+            // Redirects connections in a namespace of its own.
+            "sidewall-proxy" if target == "capture" => Self::Kernel,
             "sidewall-proxy" | "sidewall-proxy-config" => Self::Proxy,
             _ => Self::Unit,
         }

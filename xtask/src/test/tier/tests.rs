@@ -60,6 +60,14 @@ fn what_needs_an_api_server_says_so_by_its_name() {
 }
 
 #[test]
+fn the_proxys_test_that_needs_a_namespace_runs_where_there_is_root() {
+    let workspace = workspace(&[("sidewall-proxy", &["basic", "capture"])]);
+    assert_eq!(lines(Tier::Proxy, &workspace), ["test --no-fail-fast --workspace --test basic"]);
+    assert!(lines(Tier::Kernel, &workspace)[1].ends_with(" --test capture"));
+    assert!(Tier::Kernel.needs_root() && !Tier::Proxy.needs_root());
+}
+
+#[test]
 fn the_unit_tier_needs_no_test_target() {
     assert_eq!(
         lines(Tier::Unit, &workspace(&[])),
