@@ -5,8 +5,10 @@ mod second_call;
 
 use serde_json::{Value, json};
 
-use super::{Outcome, Why};
-use crate::fixture::{Try, proxy, tls, web, yaml};
+use sidewall_api::{SidecarProxy, UnreadablePolicy};
+
+use super::{Outcome, Request, Why, inject};
+use crate::fixture::{Try, namespace, proxy, secret, settings, tls, web, yaml};
 use crate::names::{ANNOTATION_PROBES, ANNOTATION_PROXY};
 
 /// The article's application: on 127.0.0.1, and it asks nobody who they are.
@@ -105,6 +107,30 @@ fn one_that_cannot_be_used_refuses_the_pod_or_warns_beside_a_good_one() {
     hello.proxies.push(bad);
     let (_, patched) = hello.patched();
     assert!(patched.warnings.iter().any(|w| w.contains("\"bad\" selects this pod and cannot be used")));
+}
+
+#[test]
+fn one_that_cannot_be_read_refuses_what_it_may_select() {
+    let read = |selector: Value| {
+        let proxy = json!({
+            "apiVersion": "sidewall.dev/v1alpha1", "kind": "SidecarProxy", "metadata": {"name": "newer", "namespace": "shop"},
+            "spec": {"podSelector": selector, "listeners": [{"port": 80, "forward": {"port": 8080}, "sorcery": true}]},
+        });
+        *sidewall_api::read::read_proxy(proxy).unwrap_err()
+    };
+    let (pod, namespace, secret, settings) = (yaml(HELLO), namespace(), secret(), settings());
+    let ask = |unreadable: &UnreadablePolicy, proxies: &[&SidecarProxy]| {
+        let request = Request { pod: &pod, namespace: &namespace, proxies, unreadable: &[unreadable], secret: &secret };
+        inject(&request, &settings)
+    };
+    let ours = read(json!({"matchLabels": {"app": "web"}}));
+    let Outcome::Refused(refusal) = ask(&ours, &[]) else { panic!("let through") };
+    let message = refusal.to_string();
+    assert!(message.contains("\"newer\"") && message.contains("sorcery"), "{message}");
+    let Outcome::Patched(patched) = ask(&ours, &[&web()]) else { panic!("not patched") };
+    assert!(patched.warnings.iter().any(|w| w.contains("\"newer\" selects this pod and cannot be used")));
+    let others = read(json!({"matchLabels": {"app": "other"}}));
+    assert!(matches!(ask(&others, &[]), Outcome::Untouched(Why::NotSelected)));
 }
 
 #[test]
