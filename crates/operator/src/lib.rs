@@ -1,4 +1,5 @@
-//! What happens to a pod on its way into the cluster, as decisions: no I/O, no async, no clock, no Kubernetes client.
+//! What happens to a pod on its way into the cluster, as decisions: no I/O, no async, no clock, no Kubernetes client; and,
+//! beside them, the door at which the API server asks ([`webhook`]) and its [`certificates`].
 //!
 //! ```text
 //! AdmissionReview (bytes) ── review ──► inject ──► patch, warnings, what the pod needs │ refusal │ untouched
