@@ -14,6 +14,7 @@ use crate::packages::{self, PackageError};
 use crate::parts::{self, Parts, PartsError};
 use crate::privileges::{self, PrivilegeError};
 use crate::report;
+use crate::toolchain;
 use crate::workspace::Workspace;
 
 /// What follows `bench`.
@@ -124,7 +125,7 @@ fn agent(workspace: &Workspace) -> Result<Command, BenchError> {
         command::run(workspace.cargo().args(["build", "--release", "--bins", "-p", package]))?;
     }
     // As it is deployed: it runs on hosts that have another libc or none.
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+    let target = toolchain::static_target();
     command::run(
         workspace
             .cargo()

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
 use sidewall_oci::{Architecture, File, Image};
 use thiserror::Error;
 
 use crate::command::{self, CommandError};
 use crate::report;
 use crate::sbom::{self, SbomError};
+use crate::toolchain;
 use crate::workspace::Workspace;
 
 /// What `image` takes.
@@ -45,6 +45,9 @@ struct Product {
     /// Whose process it is: the agent needs root's rights on the node, nobody else any.
     user: &'static str,
 }
+
+/// The workspace's version, which is this program's too.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A user that nobody is: that of other images without a shell as well.
 const NOBODY: &str = "65532:65532";
@@ -83,9 +86,6 @@ pub enum ImageError {
     /// A program does not build, or cargo says nothing of it.
     #[error(transparent)]
     Cargo(#[from] CommandError),
-    /// Cargo says something that is not understood.
-    #[error("`cargo metadata` gave no {0}")]
-    Metadata(&'static str),
     /// Its bill of materials can't be written.
     #[error(transparent)]
     Sbom(#[from] SbomError),
@@ -117,12 +117,11 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<(), ImageError> {
     }
     let folder = options.out.clone().unwrap_or_else(|| workspace.target.join("image"));
     std::fs::create_dir_all(&folder).map_err(failed("make", &folder))?;
-    let version = version(workspace)?;
-    let tag = options.tag.as_ref().unwrap_or(&version);
+    let tag = options.tag.as_deref().unwrap_or(VERSION);
     let wanted = |product: &&Product| options.names.is_empty() || options.names.iter().any(|name| name == product.name);
     for product in PRODUCTS.iter().filter(wanted) {
         let packages: Vec<&str> = product.programs.iter().map(|(package, _)| *package).collect();
-        let bill = sbom::of(workspace, product.name, &version, &packages, &triple())?;
+        let bill = sbom::of(workspace, product.name, VERSION, &packages, &toolchain::static_target())?;
         let mut image = Image {
             reference: format!("{}/{}:{tag}", options.repository, product.name),
             entrypoint: vec![format!("/{}", product.programs[0].1)],
@@ -130,7 +129,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<(), ImageError> {
             annotations: BTreeMap::from([
                 ("org.opencontainers.image.title".to_owned(), product.name.to_owned()),
                 ("org.opencontainers.image.description".to_owned(), product.description.to_owned()),
-                ("org.opencontainers.image.version".to_owned(), version.clone()),
+                ("org.opencontainers.image.version".to_owned(), VERSION.to_owned()),
                 ("org.opencontainers.image.licenses".to_owned(), "Apache-2.0".to_owned()),
             ]),
             architecture: Architecture::default(),
@@ -158,7 +157,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<(), ImageError> {
 
 /// Builds a package's program without libraries, and without a trace of where it was built.
 fn built(workspace: &Workspace, package: &str) -> Result<PathBuf, ImageError> {
-    let target = triple();
+    let target = toolchain::static_target();
     let cargo_home = home("CARGO_HOME", ".cargo");
     let flags = [
         "-C".to_owned(),
@@ -181,23 +180,9 @@ fn built(workspace: &Workspace, package: &str) -> Result<PathBuf, ImageError> {
     Ok(workspace.target.join(target).join("release").join(package))
 }
 
-/// The target that is built for: this machine's, named, so that flags are for the programs and not for what builds them.
-fn triple() -> String {
-    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
-}
-
 fn home(variable: &str, below: &str) -> PathBuf {
     let home = || PathBuf::from(std::env::var_os("HOME").unwrap_or_default()).join(below);
     std::env::var_os(variable).map_or_else(home, PathBuf::from)
-}
-
-fn version(workspace: &Workspace) -> Result<String, ImageError> {
-    let answer = command::output(workspace.cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
-    let answer: Value = serde_json::from_slice(&answer).map_err(|_| ImageError::Metadata("JSON"))?;
-    let packages = answer["packages"].as_array().ok_or(ImageError::Metadata("packages"))?;
-    let agent = packages.iter().find(|package| package["name"] == PRODUCTS[0].name);
-    let version = agent.and_then(|agent| agent["version"].as_str()).ok_or(ImageError::Metadata("version"))?;
-    Ok(version.to_owned())
 }
 
 /// Whether an ELF program asks for an interpreter (`PT_INTERP`): the dynamic linker, that then loads libraries.

@@ -151,7 +151,7 @@ mod tests {
     #[test]
     fn the_agents_bill_has_what_the_agent_is_made_of() {
         let workspace = Workspace::find().unwrap();
-        let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
+        let target = crate::toolchain::static_target();
         let write = || of(&workspace, "sidewall-agent", "0.1.0", &["sidewall-agent", "sidewall-cni"], &target).unwrap();
         let bill = write();
         assert_eq!(bill, write());

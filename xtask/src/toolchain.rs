@@ -8,6 +8,12 @@ use crate::command;
 use crate::report;
 use crate::workspace::Workspace;
 
+/// The target of programs that are linked statically: with the system's own C library, which needs no other toolchain. It is
+/// named even though it is this machine's, so that flags are for the programs and not for what builds them.
+pub fn static_target() -> String {
+    format!("{}-unknown-linux-gnu", std::env::consts::ARCH)
+}
+
 /// A component is missing and could not be added.
 #[derive(Debug, Error)]
 #[error("`cargo {subcommand}` is missing and rustup could not add it: install the toolchain's component `{component}`")]

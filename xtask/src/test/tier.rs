@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use crate::packages::{self, Need};
 use crate::parts::Parts;
+use crate::toolchain;
 use crate::workspace::Workspace;
 
 #[cfg(test)]
@@ -183,7 +184,7 @@ impl Run {
 
     /// The CNI plugin as it is shipped: a test looks at it.
     fn plugin() -> Self {
-        let target = target_of(std::env::consts::ARCH);
+        let target = toolchain::static_target();
         let flags = format!("target.{target}.rustflags=[\"-C\", \"target-feature=+crt-static\"]");
         let name = "sidewall-cni";
         let command = ["build", "--release", "-p", name, "--bin", name, "--target", &target, "--config", &flags];
@@ -194,11 +195,6 @@ impl Run {
         // A failure in one target must not hide those in the next.
         Self::Test(arguments(&["test", "--no-fail-fast"], selection, targets))
     }
-}
-
-/// The system's own C library: it can be linked statically, and needs no other toolchain.
-fn target_of(architecture: &str) -> String {
-    format!("{architecture}-unknown-linux-gnu")
 }
 
 fn arguments(command: &[&str], selection: &[&str], targets: &BTreeSet<&str>) -> Vec<String> {

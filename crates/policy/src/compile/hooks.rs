@@ -3,8 +3,8 @@
 use super::builder::Builder;
 use super::ends::{ENDED, FORGED, IMPROPER, LOCAL, PROPER};
 use super::statements::{
-    ICMPV6, IPV4, IPV6, LO, NO_USER, TCP, at_least, at_most, bits, goto, in_set, is, is_not, mark, mark_not,
-    not_in_set, rule, set_mark, state,
+    ACK, FIN, ICMPV6, IPV4, IPV6, LO, NO_USER, RST, SYN, TCP, at_least, at_most, bits, goto, in_set, is, is_not, mark,
+    mark_not, not_in_set, rule, set_mark, state,
 };
 use crate::mark;
 use crate::model::Wire;
@@ -16,10 +16,6 @@ pub const JUDGE_OUT: &str = "judge-out";
 /// Judges a packet that arrives for a socket; the base chain has set the generation.
 pub const JUDGE_IN: &str = "judge-in";
 
-const FIN: u32 = 0x01;
-const SYN: u32 = 0x02;
-const RST: u32 = 0x04;
-const ACK: u32 = 0x10;
 const GROUPS: [u128; 2] = [1, 2];
 /// An IPv4 header without options: version 4, five words.
 const PLAIN_IPV4: u128 = 0x45;

@@ -23,10 +23,6 @@ use std::collections::BTreeMap;
 
 const ORIGINAL: u128 = 0;
 const REPLY: u128 = 1;
-const FIN: u32 = 0x01;
-const SYN: u32 = 0x02;
-const RST: u32 = 0x04;
-const ACK: u32 = 0x10;
 /// More than a SYN or SYN-ACK with every option, and less than one with data of any use.
 const HANDSHAKE: u128 = 100;
 

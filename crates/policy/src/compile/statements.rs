@@ -19,6 +19,15 @@ pub const ICMPV6: u128 = 58;
 /// What `meta skuid` gives for a packet that no process's socket sends.
 pub const NO_USER: u128 = u32::MAX as u128;
 
+/// TCP's flag FIN (RFC 9293).
+pub const FIN: u32 = 0x01;
+/// TCP's flag SYN.
+pub const SYN: u32 = 0x02;
+/// TCP's flag RST.
+pub const RST: u32 = 0x04;
+/// TCP's flag ACK.
+pub const ACK: u32 = 0x10;
+
 /// A rule of these statements.
 pub fn rule<const N: usize>(statements: [Statement; N]) -> Rule {
     Rule { statements: statements.into(), comment: None }

@@ -5,11 +5,11 @@ use super::super::ends::{DENY_INGRESS, FORGED, IMPROPER, REFUSE, REFUSE_OWN};
 use super::super::hooks::{JUDGE_IN, JUDGE_OUT};
 use super::super::question::Answers;
 use super::super::statements::{
-    ICMP, ICMPV6, LO, NO_USER, TCP, UDP, at_most, bits, dispatch_mark, goto, in_set, is, is_not, mark, mark_not,
-    not_in_set, rule,
+    ACK, FIN, ICMP, ICMPV6, LO, NO_USER, RST, SYN, TCP, UDP, at_most, bits, dispatch_mark, goto, in_set, is, is_not,
+    mark, mark_not, not_in_set, rule,
 };
 use super::identify::into;
-use super::{ACK, FIN, HANDSHAKE, INGRESS_OF, RST, SYN, reply, server_passes, still_proper};
+use super::{HANDSHAKE, INGRESS_OF, reply, server_passes, still_proper};
 use crate::mark;
 use crate::ruleset::{Field, Kind, Rule, Statement, Verdict};
 use sidewall_flow::{Decision, Direction, Party, Place};

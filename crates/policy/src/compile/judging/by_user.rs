@@ -4,9 +4,11 @@ use super::super::builder::{Builder, Size};
 use super::super::ends::{DENY_INGRESS, FORGED};
 use super::super::hooks::{JUDGE_IN, JUDGE_OUT};
 use super::super::question::Answers;
-use super::super::statements::{LO, NO_USER, TCP, bits, dispatch, goto, is, is_not, mark, mark_not, rule, set_mark};
+use super::super::statements::{
+    ACK, FIN, LO, NO_USER, RST, SYN, TCP, bits, dispatch, goto, is, is_not, mark, mark_not, rule, set_mark,
+};
 use super::identify::into;
-use super::{ACK, FIN, RST, SYN, reply, still_proper};
+use super::{reply, still_proper};
 use crate::mark;
 use crate::model::Layer;
 use crate::ruleset::{Field, Kind, Rule, Statement, Verdict};

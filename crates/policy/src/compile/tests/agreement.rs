@@ -72,6 +72,15 @@ fn audited(compiled: &Compiled, counted: &BTreeSet<String>) -> BTreeSet<&'static
         .collect()
 }
 
+/// What holds when some policies have gone and one has come.
+fn after_a_change(draw: &mut Draw, case: &Case) -> ResolvedPod {
+    let mut other = case.clone();
+    other.world.policies.retain(|_| draw.chance(60));
+    let added = case.policy(draw, "added");
+    other.world.policies.push(added);
+    resolve(&other.world, &case.subject)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
@@ -153,11 +162,7 @@ proptest! {
     fn live_flows_are_judged_again(seed: u64) {
         let (mut draw, case) = drawn(seed);
         let before = resolve(&case.world, &case.subject);
-        let mut other = case.clone();
-        other.world.policies.retain(|_| draw.chance(60));
-        let added = case.policy(&mut draw, "added");
-        other.world.policies.push(added);
-        let after = resolve(&other.world, &case.subject);
+        let after = after_a_change(&mut draw, &case);
         let first = compile(&before, Generation::FIRST);
         let second = compile(&after, Generation::FIRST.next());
         let third = compile(&before, Generation::FIRST.next().next());
@@ -203,11 +208,7 @@ proptest! {
     fn a_handshake_is_judged_again_before_it_ends(seed: u64) {
         let (mut draw, case) = drawn(seed);
         let before = resolve(&case.world, &case.subject);
-        let mut other = case.clone();
-        other.world.policies.retain(|_| draw.chance(60));
-        let added = case.policy(&mut draw, "added");
-        other.world.policies.push(added);
-        let after = resolve(&other.world, &case.subject);
+        let after = after_a_change(&mut draw, &case);
         let first = compile(&before, Generation::FIRST).ruleset;
         let second = compile(&after, Generation::FIRST.next()).ruleset;
         for flow in case.flows(&mut draw, FLOWS).into_iter().filter(|flow| flow.protocol == Protocol::Tcp) {
