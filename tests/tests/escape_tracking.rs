@@ -362,10 +362,15 @@ fn a_full_tracker_lets_nothing_new_pass_a_documented_limit() {
         }
     }
     // What has taken the last places by pushing others out, and the places that are left.
-    for answered in [true, false] {
-        std::thread::sleep(std::time::Duration::from_millis(2200));
-        siege.mallory(Arms::Plain).must(&format!("fill({}, 5000, {})", most + 5000, u8::from(answered)));
-    }
+    let mut first = most;
+    let mut take_what_is_left = |siege: &mut Siege| {
+        first += 5000;
+        for answered in [true, false] {
+            std::thread::sleep(std::time::Duration::from_millis(2200));
+            siege.mallory(Arms::Plain).must(&format!("fill({first}, 5000, {})", u8::from(answered)));
+        }
+    };
+    take_what_is_left(&mut siege);
     let full = tracked(&siege.scene);
     assert!(full >= most - 100 && full <= most + 100, "{full} of {most} entries are taken");
     // Mallory gains nothing by it.
@@ -380,15 +385,26 @@ fn a_full_tracker_lets_nothing_new_pass_a_documented_limit() {
         let got = sidewall_tests::siege::drained(&ear.socket);
         assert!(!got.contains(&marker) && !siege.left(&marker), "a full table lets {at} be reached");
     }
-    // Nor does anybody else get much through that is new.
+    // Nor does anybody else get much through that is new. Once a table is nearly full the kernel's collector, which comes by
+    // when it likes, throws out what is not assured yet: where it came between the two fillings there is room again, and
+    // what it left must be taken anew.
     let ear = sockets::listen(siege.scene.app(APP), Protocol::Udp, SocketAddr::new(LOOPBACK[1], 8080)).unwrap();
-    for _ in 0..60 {
-        let client = bound(siege.scene.app(PROXY), Protocol::Udp, siege.scene.fresh(LOOPBACK[1])).unwrap();
-        let _ = send_to(&client, b"new", SocketAddr::new(LOOPBACK[1], 8080));
+    let mut passed = Vec::new();
+    while passed.len() < 6 && passed.last().is_none_or(|passed| *passed >= 40) {
+        if !passed.is_empty() {
+            take_what_is_left(&mut siege);
+        }
+        for _ in 0..60 {
+            let client = bound(siege.scene.app(PROXY), Protocol::Udp, siege.scene.fresh(LOOPBACK[1])).unwrap();
+            let _ = send_to(&client, b"new", SocketAddr::new(LOOPBACK[1], 8080));
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        passed.push(sidewall_tests::siege::drained(&ear).matches("new").count());
     }
-    std::thread::sleep(std::time::Duration::from_millis(50));
-    let passed = sidewall_tests::siege::drained(&ear).matches("new").count();
-    assert!(passed < 40, "{passed} of 60 new flows find a place in a full table: this limit is gone, tell SECURITY.md");
+    assert!(
+        passed.last().is_some_and(|passed| *passed < 40),
+        "{passed:?} of 60 new flows each find a place in a full table: this limit is gone, tell SECURITY.md"
+    );
     live.works().unwrap();
     live_out.works().unwrap();
     // Another pod does not notice.
