@@ -5,7 +5,6 @@ use crate::cni_server::Server;
 use crate::config::Config;
 use crate::flows::{self, Flows};
 use crate::found::Message;
-use crate::http::{self, Page};
 use crate::installer::{Installer, InstallerStatus};
 use crate::inventory::Lister;
 use crate::known::Known;
@@ -24,6 +23,7 @@ use sidewall_cluster::{Health, Options, Watch, taint};
 use sidewall_cni::serve::Listening;
 use sidewall_netfilter::Features;
 use sidewall_netns::Cgroups;
+use sidewall_pages::Page;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -241,7 +241,7 @@ impl Pages {
             let Some(address) = address else { continue };
             let own = self.clone();
             tasks.spawn(
-                async move { http::serve(http::listen(address).await, pages, move |page| own.tell(page)).await },
+                async move { sidewall_pages::serve(sidewall_pages::listen(address).await, pages, move |page| own.tell(page)).await },
             );
         }
     }

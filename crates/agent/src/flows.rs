@@ -1,7 +1,6 @@
 //! The flows of the node's pods: read from the kernel's log, offered to who may see them.
 
 use crate::config::Listen;
-use crate::http::until_free;
 use sidewall_cluster::flows::AUDIENCE;
 use sidewall_cluster::kube::Client;
 use sidewall_cluster::review::{self, ReviewError};
@@ -9,6 +8,7 @@ use sidewall_flowlog::{FollowError, Followed, Gatherer, Hub, Keep};
 use sidewall_flowstream::{Admission, Admitted, Everything, Limits, Listener, Refusal, Server, Token};
 use sidewall_netfilter::nflog::LogReader;
 use sidewall_netns::NetNs;
+use sidewall_pages::until_free;
 use sidewall_policy::ResolvedPod;
 use sidewall_policy::record::{Names, Recorder};
 use sidewall_policy::ruleset::Statement;

@@ -25,7 +25,6 @@ pub mod flows;
 pub mod foreign;
 pub mod found;
 pub mod guarded;
-pub mod http;
 pub mod installer;
 pub mod inventory;
 pub mod known;

@@ -1,4 +1,5 @@
-//! `/healthz`, `/readyz` and `/metrics`.
+//! The pages by which a program is watched over: `/healthz`, `/readyz` and `/metrics`, over HTTP/1.1 without TLS. They tell no secret.
+#![forbid(unsafe_code)]
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -28,7 +29,7 @@ const HEAD_MAX: usize = 16 << 10;
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Page {
-    /// Whether the agent lives.
+    /// Whether the program lives.
     Healthz,
     /// Whether it does what it is for.
     Readyz,
