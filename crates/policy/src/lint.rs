@@ -6,21 +6,34 @@
 
 mod covers;
 mod dns;
+mod effort;
 mod matching;
 mod privileges;
 mod redundant;
+mod seen;
 #[cfg(test)]
 mod tests;
 
 use crate::model::{PolicyKind, PolicyName};
-use crate::world::World;
 use crate::world::objects::namespace;
+use crate::world::{Labels, World};
+use effort::Effort;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use sidewall_api::{FieldPath, LabelSelector, NetworkPeer, NetworkPolicySpec, Peer, PolicyPort, PolicyType, Problem};
+use seen::Seen;
+use sidewall_api::{
+    ContainerNetworkPolicy, FieldPath, LabelSelector, NetworkPeer, NetworkPolicySpec, Peer, PolicyPort, PolicyType,
+    Problem,
+};
 use sidewall_flow::Direction;
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
+pub use covers::selector as covers;
 pub use privileges::{TellApart, privileges};
+pub use seen::SeenPod;
+
+/// What [`lint_policy`] may cost: some milliseconds, whatever the policy is.
+const POLICY_EFFORT: u64 = 10_000;
 
 /// What is to be said of a policy.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,41 +47,106 @@ pub struct Finding {
 /// Everything that is to be said of the policies of a world, in their order.
 pub fn lint(world: &World) -> Vec<Finding> {
     let policies = written(world);
+    let seen = Seen::of(world);
+    let effort = Effort::unlimited();
     let mut findings = Vec::new();
     for policy in &policies {
-        matching::check(world, policy, &mut findings);
-        redundant::check(policy, &policies, &mut findings);
-        dns::check(world, policy, &policies, &mut findings);
+        check(&seen, policy, &policies, &effort, &mut findings);
     }
     findings.sort();
     findings.dedup();
     findings
 }
 
+/// What there is beside a policy in its namespace.
+#[derive(Clone, Copy)]
+pub struct Beside<'a> {
+    /// The policies that are understood. One of the same name is what the policy was before, and passed over.
+    pub policies: &'a [&'a ContainerNetworkPolicy],
+    /// The labels of the namespace, where they are known.
+    pub labels: Option<&'a Labels>,
+    /// The pods; none where none is known.
+    pub pods: &'a [&'a dyn SeenPod],
+}
+
+/// What is to be said of one policy of containers, which is understood, beside what there is in its namespace.
+///
+/// What it costs is bounded, for somebody waits for the answer: where the policy is so large, or stands beside so many, that
+/// comparing would take more than some milliseconds, what would be found later is not said.
+pub fn lint_policy(policy: &ContainerNetworkPolicy, beside: &Beside<'_>) -> Vec<Problem> {
+    let policy = Written::of(policy);
+    let effort = Effort::of(POLICY_EFFORT);
+    let terms = covers::Terms::of(policy.pods);
+    // Only those that are about all of its pods can make anything of it superfluous, or help it.
+    let about = |other: &&&ContainerNetworkPolicy| {
+        effort.spend(1 + covers::size(&other.spec.pod_selector) / 4) && terms.within(&other.spec.pod_selector)
+    };
+    let mut all: Vec<Written<'_>> = beside.policies.iter().filter(about).map(|other| Written::of(other)).collect();
+    all.retain(|other| other.name != policy.name);
+    all.push(policy.clone());
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    let seen = Seen::of_namespace(&policy.name.namespace, beside.labels, beside.pods);
+    let mut findings = Vec::new();
+    check(&seen, &policy, &all, &effort, &mut findings);
+    findings.sort();
+    findings.dedup();
+    findings.into_iter().map(|finding| finding.problem).collect()
+}
+
+fn check(seen: &Seen<'_>, policy: &Written<'_>, all: &[Written<'_>], effort: &Effort, findings: &mut Vec<Finding>) {
+    matching::check(seen, policy, effort, findings);
+    // It is said that nothing helps, so it is looked at first and only if all who could were looked at.
+    if !effort.is_used_up() {
+        dns::check(seen, policy, all, findings);
+    }
+    redundant::check(policy, all, effort, findings);
+}
+
 /// A policy of any kind, as it is written.
 #[derive(Clone, Debug, PartialEq)]
-struct Written {
+struct Written<'a> {
     name: PolicyName,
-    pods: LabelSelector,
+    pods: &'a LabelSelector,
     /// The containers that it names; none where it is about all of them.
-    containers: Option<BTreeSet<String>>,
+    containers: Option<&'a [String]>,
     /// The networks that it is about; none where it is about the pod network.
     networks: Option<BTreeSet<String>>,
     directions: BTreeSet<Direction>,
     enforces: bool,
-    ingress: Vec<WrittenRule>,
-    egress: Vec<WrittenRule>,
+    ingress: Vec<WrittenRule<'a>>,
+    egress: Vec<WrittenRule<'a>>,
 }
 
 /// A rule as it is written.
 #[derive(Clone, Debug, PartialEq)]
-struct WrittenRule {
-    peers: Vec<Peer>,
-    ports: Vec<PolicyPort>,
+struct WrittenRule<'a> {
+    peers: Cow<'a, [Peer]>,
+    ports: &'a [PolicyPort],
 }
 
-impl Written {
-    fn rules(&self, direction: Direction) -> &[WrittenRule] {
+impl<'a> Written<'a> {
+    /// A policy of containers.
+    fn of(policy: &'a ContainerNetworkPolicy) -> Self {
+        let spec = &policy.spec;
+        let rule =
+            |peers: &'a Vec<Peer>, ports: &'a Vec<PolicyPort>| WrittenRule { peers: Cow::Borrowed(peers), ports };
+        Self {
+            name: PolicyName {
+                kind: PolicyKind::ContainerNetworkPolicy,
+                namespace: namespace(policy.metadata.namespace.as_deref()),
+                name: policy.metadata.name.clone().unwrap_or_default(),
+            },
+            pods: &spec.pod_selector,
+            containers: spec.containers.as_deref(),
+            networks: None,
+            directions: directions(spec.directions()),
+            enforces: spec.enforces(),
+            ingress: spec.ingress.iter().flatten().map(|written| rule(&written.from, &written.ports)).collect(),
+            egress: spec.egress.iter().flatten().map(|written| rule(&written.to, &written.ports)).collect(),
+        }
+    }
+
+    fn rules(&self, direction: Direction) -> &[WrittenRule<'a>] {
         match direction {
             Direction::Ingress => &self.ingress,
             Direction::Egress => &self.egress,
@@ -76,7 +154,7 @@ impl Written {
     }
 
     /// Both directions with their rules.
-    fn sides(&self) -> [(Direction, &[WrittenRule]); 2] {
+    fn sides(&self) -> [(Direction, &[WrittenRule<'a>]); 2] {
         [Direction::Ingress, Direction::Egress].map(|direction| (direction, self.rules(direction)))
     }
 
@@ -100,34 +178,10 @@ impl Written {
 }
 
 /// The policies that are understood, in the order of their names. Of the others, reading them has said more.
-fn written(world: &World) -> Vec<Written> {
-    let mut all: Vec<Written> = world
-        .policies
-        .iter()
-        .filter(|policy| !policy.validate().iter().any(Problem::is_error))
-        .map(|policy| {
-            let spec = &policy.spec;
-            let ingress = spec.ingress.iter().flatten();
-            let egress = spec.egress.iter().flatten();
-            Written {
-                name: PolicyName {
-                    kind: PolicyKind::ContainerNetworkPolicy,
-                    namespace: namespace(policy.metadata.namespace.as_deref()),
-                    name: policy.metadata.name.clone().unwrap_or_default(),
-                },
-                pods: spec.pod_selector.clone(),
-                containers: spec.containers.as_ref().map(|names| names.iter().cloned().collect()),
-                networks: None,
-                directions: directions(spec.directions()),
-                enforces: spec.enforces(),
-                ingress: ingress
-                    .map(|rule| WrittenRule { peers: rule.from.clone(), ports: rule.ports.clone() })
-                    .collect(),
-                egress: egress.map(|rule| WrittenRule { peers: rule.to.clone(), ports: rule.ports.clone() }).collect(),
-            }
-        })
-        .collect();
+fn written(world: &World) -> Vec<Written<'_>> {
     let sound = |problems: Vec<Problem>| !problems.iter().any(Problem::is_error);
+    let mut all: Vec<Written<'_>> =
+        world.policies.iter().filter(|policy| sound(policy.validate())).map(Written::of).collect();
     all.extend(
         world
             .network_policies
@@ -143,13 +197,13 @@ fn written(world: &World) -> Vec<Written> {
     all
 }
 
-fn written_at_edge(
+fn written_at_edge<'a>(
     kind: PolicyKind,
     metadata: &ObjectMeta,
-    spec: &NetworkPolicySpec,
+    spec: &'a NetworkPolicySpec,
     networks: Option<BTreeSet<String>>,
-) -> Written {
-    let rule = |(peers, ports): (&Vec<NetworkPeer>, &Vec<PolicyPort>)| WrittenRule {
+) -> Written<'a> {
+    let rule = |peers: &[NetworkPeer], ports: &'a Vec<PolicyPort>| WrittenRule {
         peers: peers
             .iter()
             .map(|peer| Peer {
@@ -159,7 +213,7 @@ fn written_at_edge(
                 ..Peer::default()
             })
             .collect(),
-        ports: ports.clone(),
+        ports,
     };
     Written {
         name: PolicyName {
@@ -167,13 +221,13 @@ fn written_at_edge(
             namespace: namespace(metadata.namespace.as_deref()),
             name: metadata.name.clone().unwrap_or_default(),
         },
-        pods: spec.pod_selector.clone(),
+        pods: &spec.pod_selector,
         containers: None,
         networks,
         directions: directions(spec.directions()),
         enforces: true,
-        ingress: spec.ingress.iter().map(|written| rule((&written.from, &written.ports))).collect(),
-        egress: spec.egress.iter().map(|written| rule((&written.to, &written.ports))).collect(),
+        ingress: spec.ingress.iter().map(|written| rule(&written.from, &written.ports)).collect(),
+        egress: spec.egress.iter().map(|written| rule(&written.to, &written.ports)).collect(),
     }
 }
 

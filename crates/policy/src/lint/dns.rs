@@ -1,9 +1,8 @@
 //! Isolation that leaves no way to the cluster's DNS.
 
 use super::covers;
-use super::{Finding, Written, WrittenRule};
+use super::{Finding, Seen, Written, WrittenRule};
 use crate::ports::Ports;
-use crate::world::World;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sidewall_api::{Entity, FieldPath, IpBlock, PeerKind};
 use sidewall_flow::{Direction, Protocol};
@@ -12,18 +11,18 @@ use sidewall_flow::{Direction, Protocol};
 const DNS_NAMESPACE: &str = "kube-system";
 
 /// Says so where a policy lets its containers out to others, and nothing lets them ask for those others' addresses.
-pub fn check(world: &World, policy: &Written, all: &[Written], findings: &mut Vec<Finding>) {
+pub fn check(seen: &Seen<'_>, policy: &Written<'_>, all: &[Written<'_>], findings: &mut Vec<Finding>) {
     if !policy.directions.contains(&Direction::Egress)
         || policy.networks.is_some()
         || !policy.egress.iter().any(needs_names)
     {
         return;
     }
-    let helps = |other: &&Written| {
+    let helps = |other: &&Written<'_>| {
         // What an Audit policy says counts once it is enforced, together with the Enforce policies.
         (other.enforces || !policy.enforces) && covers::selection(other, policy)
     };
-    let reached = all.iter().filter(helps).flat_map(|other| &other.egress).any(|rule| reaches(world, policy, rule));
+    let reached = all.iter().filter(helps).flat_map(|other| &other.egress).any(|rule| reaches(seen, policy, rule));
     if !reached {
         policy.warn(
             findings,
@@ -34,7 +33,7 @@ pub fn check(world: &World, policy: &Written, all: &[Written], findings: &mut Ve
 }
 
 /// Whether a rule's peers are usually found by name.
-fn needs_names(rule: &WrittenRule) -> bool {
+fn needs_names(rule: &WrittenRule<'_>) -> bool {
     rule.peers.is_empty()
         || rule.peers.iter().any(|peer| match peer.kind() {
             Ok(PeerKind::Pods { .. } | PeerKind::Entity(Entity::World)) => true,
@@ -49,8 +48,8 @@ fn single(block: &IpBlock) -> bool {
 }
 
 /// Whether the cluster's DNS may be among what a rule allows.
-fn reaches(world: &World, policy: &Written, rule: &WrittenRule) -> bool {
-    let numbers = covers::numbers(&rule.ports);
+fn reaches(seen: &Seen<'_>, policy: &Written<'_>, rule: &WrittenRule<'_>) -> bool {
+    let numbers = covers::numbers(rule.ports);
     let port = rule.ports.is_empty()
         || numbers.contains(Protocol::Udp, 53)
         // The DNS pods' own port has a name.
@@ -63,8 +62,8 @@ fn reaches(world: &World, policy: &Written, rule: &WrittenRule) -> bool {
             // A cache on the node, or a resolver of one's own, may stand anywhere.
             Ok(PeerKind::IpBlock(_)) => true,
             Ok(PeerKind::Pods { namespaces: Some(selector), .. }) => {
-                selector.matches(&world.namespace_labels(DNS_NAMESPACE))
-                    || !world.namespaces.contains_key(DNS_NAMESPACE) && !selector.match_labels.is_empty()
+                // Where its labels are not known, they may be what is asked for.
+                !seen.knows_namespace(DNS_NAMESPACE) || selector.matches(&seen.namespace_labels(DNS_NAMESPACE))
             }
             // Its own namespace's resolver, where the rule is about DNS and nothing else.
             Ok(PeerKind::Pods { namespaces: None, .. }) => policy.name.namespace == DNS_NAMESPACE || nothing_else,

@@ -1,21 +1,21 @@
 //! Selectors and peers that match nobody.
 
 use super::covers;
-use super::{Finding, Written};
+use super::effort::Effort;
+use super::{Finding, Seen, SeenPod, Written};
 use crate::addresses::Addresses;
-use crate::model::PolicyKind;
-use crate::world::{Pod, World};
+use crate::model::{DeclaredPort, PolicyKind};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sidewall_api::{Entity, FieldPath, LabelSelector, Peer, PeerKind, PolicyPort, PortProtocol};
 use sidewall_flow::Direction;
 
 /// What of a policy selects nothing, or names nobody.
-pub fn check(world: &World, policy: &Written, findings: &mut Vec<Finding>) {
+pub fn check(seen: &Seen<'_>, policy: &Written<'_>, effort: &Effort, findings: &mut Vec<Finding>) {
     let selector = FieldPath::spec().key("podSelector");
-    if covers::impossible(&policy.pods) {
+    if covers::impossible(policy.pods) {
         policy.warn(findings, selector, "no pod can have these labels: the requirements contradict each other");
     } else {
-        selects(world, policy, selector, findings);
+        selects(seen, policy, selector, effort, findings);
     }
     if policy.directions.is_empty() {
         policy.warn(findings, FieldPath::spec(), "isolates in no direction, so it does nothing");
@@ -29,52 +29,60 @@ pub fn check(world: &World, policy: &Written, findings: &mut Vec<Finding>) {
         for (index, rule) in rules.iter().enumerate() {
             for (i, peer) in rule.peers.iter().enumerate() {
                 let path = Written::peer_path(direction, index, i);
-                for (path, message) in nobody(world, policy, peer, &path) {
+                for (path, message) in nobody(seen, policy, peer, &path, effort) {
                     policy.warn(findings, path, message);
                 }
-                if let Some(message) = never_there(peer, &rule.ports) {
+                if let Some(message) = never_there(peer, rule.ports) {
                     policy.warn(findings, path, message);
                 }
             }
             if direction == Direction::Egress {
-                undeclared(world, policy, index, findings);
+                undeclared(seen, policy, index, effort, findings);
             }
         }
     }
 }
 
-/// The pods of a namespace, as far as they were read; `None` where none was.
-fn pods_of(world: &World, namespaces: impl Fn(&str) -> bool) -> Option<Vec<&Pod>> {
-    let pods: Vec<&Pod> = world.pods.iter().filter(|pod| namespaces(&pod.namespace)).collect();
-    (!pods.is_empty()).then_some(pods)
-}
-
-fn selects(world: &World, policy: &Written, path: FieldPath, findings: &mut Vec<Finding>) {
+fn selects(seen: &Seen<'_>, policy: &Written<'_>, path: FieldPath, effort: &Effort, findings: &mut Vec<Finding>) {
     let namespace = &policy.name.namespace;
-    let Some(pods) = pods_of(world, |of| of == namespace) else {
-        if !world.pods.is_empty() {
+    let Some(pods) = seen.pods_of(|of| of == namespace) else {
+        if !seen.has_no_pods() {
             policy.warn(findings, path, format!("selects nothing: no pod that was read is in namespace {namespace}"));
         }
         return;
     };
-    let selected: Vec<&&Pod> = pods.iter().filter(|pod| policy.pods.matches(&pod.labels)).collect();
+    if !effort.spend(cost(policy.pods, &pods)) {
+        return;
+    }
+    let selected: Vec<&&dyn SeenPod> = pods.iter().filter(|pod| policy.pods.matches(pod.labels())).collect();
     if selected.is_empty() {
         let message = format!("selects none of the {} pods of namespace {namespace} that were read", pods.len());
         policy.warn(findings, path, message);
         return;
     }
-    if selected.iter().all(|pod| pod.host_network) {
+    if selected.iter().all(|pod| pod.host_network()) {
         let message = "selects only pods that share their node's network, and no policy holds there".to_owned();
         policy.warn(findings, path, message);
     }
 }
 
+/// What it costs to hold a selector against pods. A label's look-up is about a fourth of a comparison of addresses.
+fn cost(selector: &LabelSelector, pods: &[&dyn SeenPod]) -> usize {
+    (pods.len() / 4 + 1).saturating_mul(1 + covers::size(selector))
+}
+
 /// Why a peer names nobody, and which field of it.
-fn nobody(world: &World, policy: &Written, peer: &Peer, path: &FieldPath) -> Vec<(FieldPath, String)> {
+fn nobody(
+    seen: &Seen<'_>,
+    policy: &Written<'_>,
+    peer: &Peer,
+    path: &FieldPath,
+    effort: &Effort,
+) -> Vec<(FieldPath, String)> {
     let mut found = Vec::new();
     match peer.kind() {
         Ok(PeerKind::Container(name)) => {
-            let only_itself = policy.containers.as_ref().is_some_and(|own| own.len() == 1 && own.contains(name));
+            let only_itself = policy.containers.is_some_and(|own| matches!(own, [only] if only == name));
             if only_itself {
                 found.push((path.key("container"), "a container always reaches itself: this peer adds nothing".into()));
             }
@@ -86,7 +94,7 @@ fn nobody(world: &World, policy: &Written, peer: &Peer, path: &FieldPath) -> Vec
             } else if addresses.subtract(&Addresses::never_peers()).is_empty() {
                 let message = "loopback, multicast and unspecified addresses are no peers: name the container instead";
                 found.push((path.key("ipBlock").key("cidr"), message.to_owned()));
-            } else if policy.networks.is_none() && addresses.subtract(&world.service_addresses()).is_empty() {
+            } else if policy.networks.is_none() && addresses.subtract(&seen.services).is_empty() {
                 let message = "Services are never allowed by address: name the pods behind them by podSelector";
                 found.push((path.key("ipBlock").key("cidr"), message.to_owned()));
             }
@@ -101,7 +109,7 @@ fn nobody(world: &World, policy: &Written, peer: &Peer, path: &FieldPath) -> Vec
                 }
             }
             if possible && policy.networks.is_none() {
-                found.extend(unmatched(world, policy, (pods, namespaces), path));
+                found.extend(unmatched(seen, policy, (pods, namespaces), path, effort));
             }
         }
         Ok(PeerKind::Entity(_)) | Err(_) => {}
@@ -111,20 +119,33 @@ fn nobody(world: &World, policy: &Written, peer: &Peer, path: &FieldPath) -> Vec
 
 /// Pods that a peer could name were read, and it names none of them.
 fn unmatched(
-    world: &World,
-    policy: &Written,
+    seen: &Seen<'_>,
+    policy: &Written<'_>,
     (pods, namespaces): (Option<&LabelSelector>, Option<&LabelSelector>),
     path: &FieldPath,
+    effort: &Effort,
 ) -> Option<(FieldPath, String)> {
-    let here = |namespace: &str| match namespaces {
-        Some(selector) => selector.matches(&world.namespace_labels(namespace)),
-        None => namespace == policy.name.namespace,
-    };
     // Where no namespace of the files is meant, its pods may well be somewhere else.
-    let candidates = pods_of(world, here)?;
-    let matches = candidates.iter().any(|pod| pods.is_none_or(|selector| selector.matches(&pod.labels)));
+    let candidates = named(seen, policy, namespaces)?;
+    if !pods.is_none_or(|selector| effort.spend(cost(selector, &candidates))) {
+        return None;
+    }
+    let matches = candidates.iter().any(|pod| pods.is_none_or(|selector| selector.matches(pod.labels())));
     let message = || format!("matches none of the {} pods that were read where it looks", candidates.len());
     (!matches).then(|| (path.key("podSelector"), message()))
+}
+
+/// The pods of the namespaces that a peer names; `None` where none was read, or perhaps not all.
+fn named<'a>(
+    seen: &Seen<'a>,
+    policy: &Written<'_>,
+    namespaces: Option<&LabelSelector>,
+) -> Option<Vec<&'a dyn SeenPod>> {
+    match namespaces {
+        None => seen.pods_of(|name| name == policy.name.namespace),
+        Some(_) if !seen.everywhere => None,
+        Some(selector) => seen.pods_of(|name| selector.matches(&seen.namespace_labels(name))),
+    }
 }
 
 /// An entity that is never reached on any of a rule's ports.
@@ -146,7 +167,7 @@ fn never_there(peer: &Peer, ports: &[PolicyPort]) -> Option<String> {
 }
 
 /// A rule's named ports that no pod declares which it names.
-fn undeclared(world: &World, policy: &Written, index: usize, findings: &mut Vec<Finding>) {
+fn undeclared(seen: &Seen<'_>, policy: &Written<'_>, index: usize, effort: &Effort, findings: &mut Vec<Finding>) {
     // A container's ports are among the notes of resolving, which know the pod.
     if policy.name.kind == PolicyKind::MultiNetworkPolicy {
         return;
@@ -160,27 +181,32 @@ fn undeclared(world: &World, policy: &Written, index: usize, findings: &mut Vec<
             _ => None,
         })
         .collect();
-    if selectors.is_empty() || selectors.len() < rule.peers.len() {
+    let has_names = rule.ports.iter().any(|port| matches!(port.port, Some(IntOrString::String(_))));
+    if !has_names || selectors.is_empty() || selectors.len() < rule.peers.len() {
         return;
     }
-    let named = |pod: &&Pod| {
-        selectors.iter().any(|(pods, namespaces)| {
-            let here = match namespaces {
-                Some(selector) => selector.matches(&world.namespace_labels(&pod.namespace)),
-                None => pod.namespace == policy.name.namespace,
-            };
-            here && pods.is_none_or(|selector| selector.matches(&pod.labels))
-        })
-    };
-    let peers: Vec<&Pod> = world.pods.iter().filter(named).collect();
+    let mut peers: Vec<&dyn SeenPod> = Vec::new();
+    for (pods, namespaces) in selectors {
+        let candidates = named(seen, policy, namespaces).unwrap_or_default();
+        if namespaces.is_some() && !seen.everywhere
+            || !pods.is_none_or(|selector| effort.spend(cost(selector, &candidates)))
+        {
+            return;
+        }
+        peers.extend(candidates.iter().filter(|pod| pods.is_none_or(|selector| selector.matches(pod.labels()))));
+    }
+    // One whom two peers name counts once.
+    peers.sort_by_key(|pod| std::ptr::from_ref(*pod).cast::<()>());
+    peers.dedup_by_key(|pod| std::ptr::from_ref(*pod).cast::<()>());
     for (i, port) in rule.ports.iter().enumerate() {
         let Some(IntOrString::String(name)) = &port.port else { continue };
-        let declares = |pod: &&Pod| {
-            pod.ports.iter().any(|declared| {
-                declared.name.as_ref() == Some(name) && declared.protocol.to_string() == port.protocol.as_str()
-            })
+        if peers.is_empty() || !effort.spend(peers.len()) {
+            return;
+        }
+        let such = |declared: &DeclaredPort| {
+            declared.name.as_ref() == Some(name) && declared.protocol.to_string() == port.protocol.as_str()
         };
-        if !peers.is_empty() && !peers.iter().any(declares) {
+        if !peers.iter().any(|pod| pod.declares(&such)) {
             let path = Written::rule_path(Direction::Egress, index).key("ports").index(i).key("port");
             let message = format!(
                 "none of the {} pods that this rule names declares a {} port {name:?}",

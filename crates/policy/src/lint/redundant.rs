@@ -1,23 +1,26 @@
 //! Rules, peers and ports that add nothing to what is allowed already.
 
 use super::covers;
+use super::effort::Effort;
 use super::{Finding, Written};
 use sidewall_flow::Direction;
 
 /// What of a policy adds nothing: to the rest of it, or to another policy that is about at least the same containers.
-pub fn check(policy: &Written, all: &[Written], findings: &mut Vec<Finding>) {
+pub fn check(policy: &Written<'_>, all: &[Written<'_>], effort: &Effort, findings: &mut Vec<Finding>) {
     for (direction, rules) in policy.sides().into_iter().filter(|(direction, _)| policy.directions.contains(direction))
     {
         for (index, rule) in rules.iter().enumerate() {
-            within(policy, direction, index, findings);
+            within(policy, direction, index, effort, findings);
             let path = Written::rule_path(direction, index);
             // Of two rules that say the same, the later one is told of.
             let earlier = rules.iter().enumerate().find(|(other, wide)| {
-                *other != index && covers::rule(wide, rule) && (*other < index || !covers::rule(rule, wide))
+                *other != index
+                    && covers::rule(wide, rule, effort)
+                    && (*other < index || !covers::rule(rule, wide, effort))
             });
             if let Some((other, wide)) = earlier {
                 let place = Written::rule_path(direction, other);
-                let message = if covers::rule(rule, wide) {
+                let message = if covers::rule(rule, wide, effort) {
                     format!("says the same as {place}: remove one of them")
                 } else {
                     format!("allows nothing that {place} does not allow already: remove it, or narrow the other")
@@ -25,7 +28,7 @@ pub fn check(policy: &Written, all: &[Written], findings: &mut Vec<Finding>) {
                 policy.warn(findings, path, message);
                 continue;
             }
-            if let Some((other, place)) = elsewhere(policy, direction, index, all) {
+            if let Some((other, place)) = elsewhere(policy, direction, index, all, effort) {
                 let message = format!("allows nothing that {place} of {} does not allow already", other.name);
                 policy.warn(findings, path, message);
             }
@@ -34,14 +37,15 @@ pub fn check(policy: &Written, all: &[Written], findings: &mut Vec<Finding>) {
 }
 
 /// A rule of another policy that allows all that this one's rule allows.
-fn elsewhere<'a>(
-    policy: &Written,
+fn elsewhere<'a, 'w>(
+    policy: &Written<'_>,
     direction: Direction,
     index: usize,
-    all: &'a [Written],
-) -> Option<(&'a Written, String)> {
+    all: &'a [Written<'w>],
+    effort: &Effort,
+) -> Option<(&'a Written<'w>, String)> {
     let rule = &policy.rules(direction)[index];
-    let about = |other: &&Written| {
+    let about = |other: &&Written<'_>| {
         other.name != policy.name
             && other.enforces == policy.enforces
             && other.directions.contains(&direction)
@@ -50,22 +54,21 @@ fn elsewhere<'a>(
     all.iter().filter(about).find_map(|other| {
         let same_selection = covers::selection(policy, other);
         let covering = other.rules(direction).iter().position(|wide| {
-            covers::rule(wide, rule)
+            covers::rule(wide, rule, effort)
                 // Of two that say the same of the same pods, the one whose name comes later is told of.
-                && (!same_selection || !covers::rule(rule, wide) || other.name < policy.name)
+                && (!same_selection || !covers::rule(rule, wide, effort) || other.name < policy.name)
         })?;
         Some((other, Written::rule_path(direction, covering).to_string()))
     })
 }
 
 /// Peers and ports of a rule that its others cover.
-fn within(policy: &Written, direction: Direction, index: usize, findings: &mut Vec<Finding>) {
+fn within(policy: &Written<'_>, direction: Direction, index: usize, effort: &Effort, findings: &mut Vec<Finding>) {
     let rule = &policy.rules(direction)[index];
     for (i, peer) in rule.peers.iter().enumerate() {
-        let covering =
-            rule.peers.iter().enumerate().find(|(other, wide)| {
-                *other != i && covers::peer(wide, peer) && (*other < i || !covers::peer(peer, wide))
-            });
+        let covering = rule.peers.iter().enumerate().find(|(other, wide)| {
+            *other != i && covers::peer(wide, peer, effort) && (*other < i || !covers::peer(peer, wide, effort))
+        });
         if let Some((other, _)) = covering {
             let place = Written::peer_path(direction, index, other);
             let message = format!("names nobody whom {place} does not name already: remove one of them");
@@ -77,7 +80,7 @@ fn within(policy: &Written, direction: Direction, index: usize, findings: &mut V
         let one = std::slice::from_ref(port);
         let covering = rule.ports.iter().enumerate().find(|(other, wide)| {
             let wide = std::slice::from_ref(*wide);
-            *other != i && covers::ports(wide, one) && (*other < i || !covers::ports(one, wide))
+            *other != i && covers::ports(wide, one, effort) && (*other < i || !covers::ports(one, wide, effort))
         });
         if let Some((other, _)) = covering {
             let message = format!("is among {} already: remove one of them", port_path(other));

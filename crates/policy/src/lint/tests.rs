@@ -1,4 +1,4 @@
-use super::{TellApart, lint, privileges};
+use super::{Beside, SeenPod, TellApart, lint, lint_policy, privileges};
 use crate::fixture::Fixture;
 use crate::testing::{Case, Draw, Ground};
 use crate::{evaluate, resolve};
@@ -380,6 +380,38 @@ fn policies_at_the_edge_are_held_to_the_same() {
 }
 
 proptest! {
+    /// Beside less, less is said, and nothing else.
+    #[test]
+    fn of_one_policy_nothing_is_said_that_is_not_said_of_all(seed: u64) {
+        let case = Case::draw(&mut Draw::new(seed), &Ground::default());
+        let all = lint(&case.world);
+        for policy in &case.world.policies {
+            if policy.validate().iter().any(sidewall_api::Problem::is_error) {
+                continue;
+            }
+            let namespace = crate::world::objects::namespace(policy.metadata.namespace.as_deref());
+            let own = |of: Option<&str>| crate::world::objects::namespace(of) == namespace;
+            // Drawn policies may share a name, and of these only one can be what the other was before.
+            let named = |other: &&sidewall_api::ContainerNetworkPolicy| other.metadata.name == policy.metadata.name;
+            if case.world.policies.iter().filter(named).count() > 1 {
+                continue;
+            }
+            let policies: Vec<_> = case
+                .world
+                .policies
+                .iter()
+                .filter(|other| own(other.metadata.namespace.as_deref()))
+                .filter(|other| !other.validate().iter().any(sidewall_api::Problem::is_error))
+                .collect();
+            let pods: Vec<&dyn SeenPod> = case.world.pods.iter().filter(|pod| pod.namespace == namespace).map(|pod| pod as &dyn SeenPod).collect();
+            let labels = case.world.namespaces.get(&namespace);
+            for problem in lint_policy(policy, &Beside { policies: &policies, labels, pods: &pods }) {
+                let said = all.iter().any(|finding| finding.policy.name == policy.metadata.name.clone().unwrap_or_default() && finding.policy.namespace == namespace && finding.problem == problem);
+                prop_assert!(said, "{problem}\n{all:#?}");
+            }
+        }
+    }
+
     /// A rule of which this is said can be taken away, and no verdict changes.
     #[test]
     fn what_is_called_redundant_is(seed: u64) {
@@ -447,4 +479,56 @@ proptest! {
             prop_assert!(!labels.iter().any(|labels| narrow.matches(labels)), "{narrow:?}");
         }
     }
+}
+
+/// What is said of a policy beside what is in its namespace.
+fn said_beside(fixture: &Fixture, name: &str) -> Vec<String> {
+    let world = &fixture.world;
+    let policy = world.policies.iter().find(|policy| policy.metadata.name.as_deref() == Some(name)).unwrap();
+    let policies: Vec<_> = world.policies.iter().collect();
+    let pods: Vec<&dyn SeenPod> = world.pods.iter().map(|pod| pod as &dyn SeenPod).collect();
+    lint_policy(policy, &Beside { policies: &policies, labels: None, pods: &pods })
+        .into_iter()
+        .map(|problem| format!("{}: {}", problem.path, problem.message))
+        .collect()
+}
+
+#[test]
+fn one_policy_is_held_against_its_own_namespace() {
+    let wide = json!({"podSelector": {}, "egress": [dns(), {"to": [{"podSelector": {}}]}]});
+    let narrow = json!({
+        "podSelector": {"matchLabels": {"app": "nothing"}},
+        "egress": [{"to": [{"podSelector": {"matchLabels": {"app": "a"}}}]}, {"to": [{"namespaceSelector": {}, "podSelector": {"matchLabels": {"app": "b"}}}]}],
+    });
+    let fixture =
+        Fixture::new(&[]).pod("shop/web", "app=web", &["10.1.0.1"], &[]).policy("wide", wide).policy("narrow", narrow);
+    assert_said(
+        &said_beside(&fixture, "narrow"),
+        &[
+            "spec.egress[0]: allows nothing that spec.egress[1] of ContainerNetworkPolicy shop/wide",
+            "spec.egress[0].to[0].podSelector: matches none of the 1 pods",
+            // Of other namespaces nothing is known, so that the second peer may be somebody.
+            "spec.podSelector: selects none of the 1 pods",
+        ],
+    );
+}
+
+#[test]
+fn comparing_for_somebody_who_waits_ends() {
+    let block = |i: usize| {
+        let except: Vec<String> = (0..20).map(|j| format!("10.{}.{}.0/24", i % 256, 2 * j)).collect();
+        json!({"ipBlock": {"cidr": format!("10.{}.0.0/16", i % 256), "except": except}})
+    };
+    let peers: Vec<Value> = (0..256).map(block).collect();
+    let ports: Vec<Value> = (0..64).map(|i| json!({"port": 1 + 3 * i, "endPort": 2 + 3 * i})).collect();
+    let rules: Vec<Value> = (0..32).map(|_| json!({"to": peers, "ports": ports})).collect();
+    let mut fixture = Fixture::new(&[]);
+    for name in ["a", "b", "c", "d"] {
+        fixture = fixture.policy(name, json!({"policyTypes": ["Egress"], "egress": rules}));
+    }
+    let begun = std::time::Instant::now();
+    let said = said_beside(&fixture, "d");
+    // Without a bound it would be about two billion comparisons.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(said.iter().any(|said| said.starts_with("spec.egress: lets containers out, but not to DNS")), "{said:#?}");
 }
