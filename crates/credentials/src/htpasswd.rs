@@ -43,23 +43,11 @@ impl Users {
         if bytes.len() > MAX_FILE_BYTES {
             return Err(UsersError::TooBig);
         }
-        let mut by_name = BTreeMap::new();
-        let mut first_lines: BTreeMap<String, usize> = BTreeMap::new();
-        for (index, raw) in bytes.split(|byte| *byte == b'\n').enumerate() {
-            let line = index + 1;
-            let raw = raw.strip_suffix(b"\r").unwrap_or(raw);
-            if raw.trim_ascii().is_empty() || raw.starts_with(b"#") {
-                continue;
-            }
-            let at = |fault| UsersError::Line { line, fault };
-            let (name, hash) = split(raw).map_err(at)?;
-            let hash = Hash::parse(hash).map_err(|fault| at(LineFault::Hash(fault)))?;
-            if let Some(first) = first_lines.insert(name.to_owned(), line) {
-                return Err(at(LineFault::Duplicate { first }));
-            }
-            by_name.insert(name.to_owned(), hash);
-        }
-        Ok(Self { by_name })
+        Ok(Self {
+            by_name: entries(bytes)
+                .map(|entry| entry.map(|(name, hash)| (name.to_owned(), hash)))
+                .collect::<Result<_, _>>()?,
+        })
     }
 
     /// How many users there are.
@@ -100,6 +88,54 @@ impl fmt::Debug for Users {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Users({}, redacted)", self.by_name.len())
     }
+}
+
+/// What is to be said of an htpasswd file, of which [`Users::parse`] says only the first thing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Checked {
+    /// How many lines are users.
+    pub users: usize,
+    /// The first lines that are not understood.
+    pub faults: Vec<UsersError>,
+    /// How many more there are.
+    pub more: usize,
+}
+
+/// Reads an htpasswd file to its end, and tells the first lines that are not understood, so many at most.
+pub fn check(bytes: &[u8], most: usize) -> Checked {
+    let mut checked = Checked { users: 0, faults: Vec::new(), more: 0 };
+    if bytes.len() > MAX_FILE_BYTES {
+        checked.faults.push(UsersError::TooBig);
+        return checked;
+    }
+    for entry in entries(bytes) {
+        match entry {
+            Ok(_) => checked.users += 1,
+            Err(fault) if checked.faults.len() < most => checked.faults.push(fault),
+            Err(_) => checked.more += 1,
+        }
+    }
+    checked
+}
+
+/// The users of a file line by line, or what is wrong with the line.
+fn entries(bytes: &[u8]) -> impl Iterator<Item = Result<(&str, Hash), UsersError>> {
+    let mut first_lines: BTreeMap<&str, usize> = BTreeMap::new();
+    (1..).zip(bytes.split(|byte| *byte == b'\n')).filter_map(move |(line, raw)| {
+        let raw = raw.strip_suffix(b"\r").unwrap_or(raw);
+        if raw.trim_ascii().is_empty() || raw.starts_with(b"#") {
+            return None;
+        }
+        let mut entry = || {
+            let (name, hash) = split(raw)?;
+            let hash = Hash::parse(hash).map_err(LineFault::Hash)?;
+            match *first_lines.entry(name).or_insert(line) {
+                first if first < line => Err(LineFault::Duplicate { first }),
+                _ => Ok((name, hash)),
+            }
+        };
+        Some(entry().map_err(|fault| UsersError::Line { line, fault }))
+    })
 }
 
 /// Parts a line into name and hash.

@@ -205,3 +205,32 @@ proptest! {
         let _ = Users::parse(format!("u:{prefix}{rest}").as_bytes());
     }
 }
+
+#[test]
+fn a_check_tells_every_line_and_says_of_the_first_what_parsing_says() {
+    let file =
+        b"a:{SHA}0DPiKuNIrrVmD8IUCuw1hQxNqZc=\nno colon\n\n# c\nb:plain\na:{SHA}0DPiKuNIrrVmD8IUCuw1hQxNqZc=\n:x\n";
+    let at = |line, fault| UsersError::Line { line, fault };
+    let faults = vec![
+        at(2, LineFault::NoColon),
+        at(5, LineFault::Hash(HashFault::Unsupported)),
+        at(6, LineFault::Duplicate { first: 1 }),
+        at(7, LineFault::NoName),
+    ];
+    assert_eq!(check(file, 9), Checked { users: 1, faults: faults.clone(), more: 0 });
+    assert_eq!(check(file, 1), Checked { users: 1, faults: faults[..1].to_vec(), more: 3 });
+    assert_eq!(Users::parse(file).unwrap_err(), faults[0]);
+    assert_eq!(check(b"\n", 1), Checked { users: 0, faults: Vec::new(), more: 0 });
+    assert_eq!(check(&vec![b'\n'; MAX_FILE_BYTES + 1], 1).faults, [UsersError::TooBig]);
+}
+
+proptest! {
+    #[test]
+    fn what_has_no_faults_is_parsed(file: Vec<u8>) {
+        let checked = check(&file, 1);
+        match Users::parse(&file) {
+            Ok(users) => prop_assert_eq!(checked, Checked { users: users.len(), faults: Vec::new(), more: 0 }),
+            Err(error) => prop_assert_eq!(&checked.faults, &[error]),
+        }
+    }
+}
