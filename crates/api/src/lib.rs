@@ -40,6 +40,6 @@ pub use policy::{
     IpBlock, Mode, Peer, PeerKind, PolicyPort, PolicyType, PortProtocol,
 };
 pub use problem::{FieldPath, Problem, Segment, Severity};
-pub use proxy::{SidecarProxy, SidecarProxySpec};
+pub use proxy::{ProxyPodCounts, SidecarProxy, SidecarProxySpec, SidecarProxyStatus};
 pub use read::{PolicyKind, UnreadablePolicy};
 pub use selector::{LabelSelector, Operator, Requirement, SelectorLimits};

@@ -1,10 +1,17 @@
 //! SidecarProxy: the front door of an application that has none.
 
+mod status;
+
+pub use status::{ProxyPodCounts, SidecarProxyStatus};
+
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
-use sidewall_proxy_config::{Admin, Capture, Form, Limits, Listener, Probes, ProxyConfig, Timeouts};
+use sidewall_proxy_config::{
+    Admin, Capture, CertificateSource, Form, Limits, Listener, Probes, ProxyConfig, Timeouts, is_dns_name,
+    is_of_namespace,
+};
 
-use crate::names::{DEFAULT_PROXY_CONTAINER, is_dns_label};
+use crate::names::{DEFAULT_NAMESPACE, DEFAULT_PROXY_CONTAINER, is_dns_label};
 use crate::problem::{FieldPath, Problem, Segment};
 use crate::selector::LabelSelector;
 
@@ -22,10 +29,20 @@ pub const LISTENERS_MAX: usize = 32;
     shortname = "scp",
     category = "sidewall",
     namespaced,
+    status = "SidecarProxyStatus",
     derive = "PartialEq",
     doc = "Puts an authenticating reverse proxy in front of the selected pods' application, and closes every other way to it.",
-    printcolumn(name = "Container", type_ = "string", json_path = ".spec.containerName"),
     printcolumn(name = "Ports", type_ = "string", json_path = ".spec.listeners[*].port"),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
+    printcolumn(name = "Pods", type_ = "integer", json_path = ".status.pods.selected"),
+    printcolumn(name = "Fronted", type_ = "integer", json_path = ".status.pods.fronted"),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = 1
+    ),
+    printcolumn(name = "Container", type_ = "string", json_path = ".spec.containerName", priority = 1),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -149,7 +166,34 @@ impl SidecarProxy {
                 Problem::error(path, problem.fault.to_string())
             }));
         }
+        self.certificates(&mut problems);
         problems
+    }
+
+    /// A namespace is a boundary: who writes in one gets no certificate for another's names from an authority whom clients
+    /// of both believe. That a name is of some namespace is checked with the configuration, which knows none.
+    fn certificates(&self, problems: &mut Vec<Problem>) {
+        let namespace = self.metadata.namespace.as_deref().unwrap_or(DEFAULT_NAMESPACE);
+        for (index, listener) in self.spec.listeners.iter().enumerate() {
+            let request = listener.tls.as_ref().and_then(|tls| tls.certificate.as_ref());
+            let Some(request) = request.filter(|request| request.source == CertificateSource::SelfManaged) else {
+                continue;
+            };
+            let at = FieldPath::spec().key("listeners").index(index).key("tls").key("certificate").key("dnsNames");
+            for (index, name) in request.dns_names.iter().enumerate() {
+                // What is no name at all, or of no namespace, has been told.
+                let told = !is_dns_name(name) || !(name.ends_with(".svc") || name.ends_with(".svc.cluster.local"));
+                if !told && !is_of_namespace(name, namespace) {
+                    problems.push(Problem::error(
+                        at.index(index),
+                        format!(
+                            "{name:?} is no name of this namespace: the operator's own authority signs names below \
+                             {namespace}.svc and {namespace}.svc.cluster.local only; use such a name, or `source: CertManager`"
+                        ),
+                    ));
+                }
+            }
+        }
     }
 }
 

@@ -167,6 +167,8 @@ fn with_files(config: &mut ProxyConfig, mounted: &Secrets) -> Result<(), RenderE
         if let Some(tls) = &mut listener.tls
             && let Some(secret) = tls.secret_name.take()
         {
+            // Who makes the certificate is nothing to the proxy.
+            tls.certificate = None;
             tls.cert_file = Some(file(format!("{at}.tls.secretName"), &secret, TLS_CERT)?);
             tls.key_file = Some(file(format!("{at}.tls.secretName"), &secret, TLS_KEY)?);
         }
@@ -205,7 +207,8 @@ pub fn config_name(record: &Record, originals: &Originals) -> String {
     format!("sidewall-{}-{hash}", name.trim_end_matches(['-', '.']))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes in hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a String does not fail.
         let _ = write!(text, "{byte:02x}");

@@ -17,6 +17,7 @@
 //! accepted and ignored.
 #![forbid(unsafe_code)]
 
+mod certificate;
 mod limits;
 mod listener;
 mod own_ports;
@@ -24,6 +25,9 @@ mod source;
 mod target;
 mod validate;
 
+pub use certificate::{
+    CertificateRequest, CertificateSource, DNS_NAME_MAX, DNS_NAMES_MAX, IssuerRef, is_dns_name, is_of_namespace,
+};
 pub use limits::{Limits, Timeouts};
 pub use listener::{Authentication, Basic, Forward, Listener, Protocol, Tls, TlsVersion};
 pub use own_ports::{

@@ -4,6 +4,8 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::certificate::CertificateRequest;
+
 /// One port that the proxy opens in front of the application.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
@@ -61,11 +63,23 @@ pub enum Protocol {
 /// PEM files otherwise: see [`Tls::source`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
+#[cfg_attr(
+    feature = "schema",
+    schemars(extend("x-kubernetes-validations" = [{
+        "rule": "!has(self.certificate) || has(self.secretName)",
+        "message": "a certificate needs a Secret to be kept in: add secretName",
+        "fieldPath": ".secretName",
+    }]))
+)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Tls {
     /// The Secret that holds `tls.crt` and `tls.key`. In a cluster only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret_name: Option<String>,
+    /// Have the certificate made and renewed, and kept in that Secret. Without it, you bring the Secret. In a cluster
+    /// only. Listeners that share a Secret ask once, or ask for the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateRequest>,
     /// The PEM file with the certificate, followed by its intermediates. In a configuration file only; a relative name
     /// is looked up beside that file.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,6 @@
 //! What a configuration must keep beyond its shape. All problems are found at once, each with the path of its field.
 
+mod certificates;
 mod own_ports;
 
 use std::collections::BTreeMap;
@@ -105,6 +106,33 @@ pub enum Fault {
     FileInCluster {
         /// The fields to use.
         instead: &'static str,
+    },
+    /// A certificate to be made for a configuration file.
+    #[error("is made in a cluster only; in a configuration file, name the files alone")]
+    CertificateInFile,
+    /// What no certificate can bear.
+    #[error(
+        "is no DNS name: a-z, 0-9 and -, with dots between its labels, at most {} characters; the first label may be `*`",
+        crate::DNS_NAME_MAX
+    )]
+    DnsName,
+    /// A name that the operator's own authority must not sign.
+    #[error(
+        "is not signed by the operator's own authority, which signs names of the namespace's own Services only \
+         (NAME.NAMESPACE.svc, NAME.NAMESPACE.svc.cluster.local and localhost); use such a name, or `source: CertManager`"
+    )]
+    ForeignDnsName,
+    /// Two different certificates in one Secret.
+    #[error("is not what {other} asks for in the same Secret; ask for the same, or name another Secret")]
+    OtherCertificate {
+        /// The other's path.
+        other: String,
+    },
+    /// Users in a Secret that holds a certificate of ours.
+    #[error("is the Secret that the operator keeps for {by}, which holds a certificate and nothing else; name another")]
+    KeptSecret {
+        /// The path of the certificate.
+        by: String,
     },
     /// An empty name.
     #[error("is empty")]
@@ -245,6 +273,7 @@ impl Checker {
             }
             self.listener(&path, listener, config);
         }
+        self.certificates(config);
         self.limits(&config.limits);
         self.timeouts(&config.timeouts);
         self.own_ports(config);

@@ -103,3 +103,47 @@ fn a_spec_with_targets_is_a_file() {
     assert!(proxy.validate(Form::File).is_empty());
     assert_eq!(proxy.spec.config().probes.expect("the probe port").targets.len(), 1);
 }
+
+#[test]
+fn certificates_are_of_the_namespaces_own_names() {
+    let with = |certificate: Value| {
+        let mut spec = spec(json!({}));
+        spec["listeners"][1]["tls"]["certificate"] = certificate;
+        spec
+    };
+    let at = |field: &str| BTreeSet::from([format!("spec.listeners[1].tls.certificate.{field}")]);
+    for good in [
+        json!({}),
+        json!({"source": "SelfManaged", "dnsNames": ["web.shop.svc", "*.web.shop.svc.cluster.local", "localhost"]}),
+        json!({"source": "CertManager", "issuerRef": {"name": "ca"}, "dnsNames": ["www.example.com"]}),
+        json!({"source": "CertManager", "issuerRef": {"name": "ca", "kind": "ClusterIssuer", "group": "example.com"}}),
+    ] {
+        let spec = with(good);
+        assert_eq!(rust_refuses(&spec), BTreeSet::new(), "{spec}");
+        assert!(cel_accepts(&spec), "CEL refuses {spec}");
+    }
+    for (bad, path) in [
+        (json!({"source": "CertManager"}), "issuerRef"),
+        (json!({"source": "SelfManaged", "issuerRef": {"name": "ca"}}), "issuerRef"),
+        (json!({"source": "SelfManaged", "dnsNames": ["www.example.com"]}), "dnsNames[0]"),
+        (json!({"source": "SelfManaged", "dnsNames": ["web.shop"]}), "dnsNames[0]"),
+    ] {
+        let spec = with(bad);
+        assert_eq!(rust_refuses(&spec), at(path), "{spec}");
+        assert!(!cel_accepts(&spec), "CEL accepts {spec}");
+    }
+    // CEL does not know the namespace.
+    assert_eq!(rust_refuses(&with(json!({"dnsNames": ["web.shop.svc", "web.bank.svc"]}))), at("dnsNames[1]"));
+    let mut nowhere = spec(json!({}));
+    nowhere["listeners"][0]["tls"] = json!({"certificate": {"source": "SelfManaged"}});
+    assert!(!cel_accepts(&nowhere), "a certificate without a Secret");
+}
+
+#[test]
+fn a_status_of_a_newer_operator_is_read() {
+    let mut object = object(&spec(json!({})));
+    object["status"] = json!({"news": 1, "pods": {"selected": 2, "more": 1}, "conditions": []});
+    let read = crate::read::read_proxy(object).expect("it reads");
+    let counts = read.object.status.and_then(|status| status.pods).expect("the counts");
+    assert_eq!((counts.selected, counts.fronted), (2, 0));
+}

@@ -126,3 +126,13 @@ proptest! {
         prop_assert_eq!(&http.http_headers[0].value, &value);
     }
 }
+
+#[test]
+fn who_makes_the_certificate_is_nothing_to_the_proxy() {
+    let mut asks = tls();
+    asks.spec.listeners[0].tls.as_mut().unwrap().certificate =
+        Some(sidewall_proxy_config::CertificateRequest::default());
+    let Needs { record, config, .. } = needs(asks.clone());
+    assert_eq!(record.secrets, secrets(&tls()));
+    assert_eq!(config, needs(tls()).config);
+}

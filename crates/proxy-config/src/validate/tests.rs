@@ -200,6 +200,6 @@ fn the_schema_knows_every_field_and_no_other() {
     assert_eq!(fields(&schema), ["admin", "capture", "limits", "listeners", "probes", "timeouts"]);
     let definitions = &schema["$defs"];
     assert_eq!(fields(&definitions["Listener"]), ["address", "anonymous", "authentication", "forward", "port", "tls"]);
-    assert_eq!(fields(&definitions["Tls"]), ["certFile", "keyFile", "minVersion", "secretName"]);
+    assert_eq!(fields(&definitions["Tls"]), ["certFile", "certificate", "keyFile", "minVersion", "secretName"]);
     assert_eq!(fields(&definitions["Basic"]), ["htpasswdFile", "key", "realm", "secretName"]);
 }
