@@ -16,21 +16,37 @@
 //! So a forged annotation gains nothing (invariant 11), and a second call changes nothing.
 #![forbid(unsafe_code)]
 
+pub mod args;
 pub mod certificates;
+pub mod config;
+pub mod configs;
+pub mod door;
 mod edits;
 #[cfg(test)]
 mod fixture;
+pub mod hooks;
 pub mod identity;
 pub mod inject;
+pub mod keeper;
+pub mod known;
+pub mod leader;
+pub mod metrics;
 pub mod names;
+pub mod operator;
 pub mod probes;
 pub mod refusal;
 pub mod render;
 pub mod review;
+pub mod serving;
 pub mod settings;
+pub mod shared;
 mod sidecar;
+pub mod slim;
+pub mod table;
 pub mod trust;
+pub mod watching;
 pub mod webhook;
+pub mod written;
 
 pub use inject::{Needs, Outcome, Patched, Record, Request, Surroundings, Why, inject};
 pub use refusal::Refusal;

@@ -16,6 +16,10 @@ pub const ANNOTATION_PROXY: &str = "sidewall.dev/proxy";
 /// [`Originals`](crate::probes::Originals) as JSON.
 pub const ANNOTATION_PROBES: &str = "sidewall.dev/probes";
 
+/// The annotation of a pod that changes when its Secrets or its configuration have: the kubelet then looks at the pod's files at
+/// once, and not within a minute. On the ConfigMap it says of what all its pods have been told.
+pub const ANNOTATION_REFRESHED: &str = "sidewall.dev/refreshed";
+
 /// `true` gives each container that has no user of its own a number of its own. On a pod, or on a namespace for all its pods;
 /// the pod's word counts.
 pub const ANNOTATION_ASSIGN_UIDS: &str = "sidewall.dev/assign-uids";
@@ -46,6 +50,12 @@ pub const OWNERS_NAMESPACE_KEYS: [&str; 3] = [LABEL_INJECTION, ANNOTATION_ASSIGN
 
 /// Our keys that injection itself writes on a pod. No author may, and none gains by it: they are made anew at each call.
 pub const WRITTEN_POD_KEYS: [&str; 3] = [LABEL_FRONTED, ANNOTATION_PROXY, ANNOTATION_PROBES];
+
+/// Kubernetes' own label for who looks after an object.
+pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// What our objects in users' namespaces have in [`LABEL_MANAGED_BY`].
+pub const MANAGED_BY: &str = "sidewall-operator";
 
 /// The volume with the proxy's configuration.
 pub const VOLUME_CONFIG: &str = "sidewall-config";

@@ -47,9 +47,22 @@ const AGAIN: Duration = Duration::from_millis(100);
 
 /// Who answers a question.
 pub trait Answers: Send + Sync + 'static {
-    /// The answer to a body that was posted to a path; none where nobody is asked there. An error is told as it is, with status
-    /// 400: the API server then does what its `failurePolicy` says.
-    fn answer(&self, path: &str, body: &[u8]) -> Option<Result<Vec<u8>, String>>;
+    /// The answer to a body that was posted to a path.
+    ///
+    /// # Errors
+    /// Why there is none; the API server then does what its `failurePolicy` says.
+    fn answer(&self, path: &str, body: &[u8]) -> impl Future<Output = Result<Vec<u8>, NoAnswer>> + Send;
+}
+
+/// Why there is no answer. What is said is told as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// Nobody is asked at this path: status 404.
+    Nobody,
+    /// The question can't be understood: status 400.
+    Unintelligible(String),
+    /// Not now: status 503.
+    NotNow(String),
 }
 
 /// Serves until `stop` is ready, and then until what runs is done, or too long runs.
@@ -145,14 +158,15 @@ async fn answer(request: Request<Incoming>, answers: &impl Answers) -> Response<
         Ok(Err(_)) => return told(StatusCode::BAD_REQUEST, "the review ended before its end"),
         Err(_) => return told(StatusCode::REQUEST_TIMEOUT, "the review took too long to come"),
     };
-    match answers.answer(head.uri.path(), &body) {
-        Some(Ok(answer)) => {
+    match answers.answer(head.uri.path(), &body).await {
+        Ok(answer) => {
             let mut response = Response::new(Full::new(Bytes::from(answer)));
             response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
             response
         }
-        Some(Err(error)) => told(StatusCode::BAD_REQUEST, &error),
-        None => told(StatusCode::NOT_FOUND, "nobody is asked here"),
+        Err(NoAnswer::Nobody) => told(StatusCode::NOT_FOUND, "nobody is asked here"),
+        Err(NoAnswer::Unintelligible(error)) => told(StatusCode::BAD_REQUEST, &error),
+        Err(NoAnswer::NotNow(error)) => told(StatusCode::SERVICE_UNAVAILABLE, &error),
     }
 }
 

@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use sidewall_operator::certificates::Store;
 use sidewall_operator::review::BODY_MAX;
-use sidewall_operator::webhook::{Answers, config, serve};
+use sidewall_operator::webhook::{Answers, NoAnswer, config, serve};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -23,11 +23,12 @@ const NAME: &str = "operator.system.svc";
 struct Echo;
 
 impl Answers for Echo {
-    fn answer(&self, path: &str, body: &[u8]) -> Option<Result<Vec<u8>, String>> {
+    async fn answer(&self, path: &str, body: &[u8]) -> Result<Vec<u8>, NoAnswer> {
         match path {
-            "/mutate" if body == b"{" => Some(Err("line 1, column 1".to_owned())),
-            "/mutate" => Some(Ok(body.to_vec())),
-            _ => None,
+            "/mutate" if body == b"{" => Err(NoAnswer::Unintelligible("line 1, column 1".to_owned())),
+            "/mutate" if body == b"later" => Err(NoAnswer::NotNow("starting".to_owned())),
+            "/mutate" => Ok(body.to_vec()),
+            _ => Err(NoAnswer::Nobody),
         }
     }
 }
@@ -97,9 +98,10 @@ async fn a_review_is_answered_over_both_protocols_and_all_else_is_refused() {
     let (mut one, mut two) = (served.http1().await, served.http2().await);
     let json = "application/json";
     let large = vec![b' '; BODY_MAX + 1];
-    let cases: [(Request<Full<Bytes>>, StatusCode, &str); 7] = [
+    let cases: [(Request<Full<Bytes>>, StatusCode, &str); 8] = [
         (review("{}"), StatusCode::OK, "{}"),
         (review("{"), StatusCode::BAD_REQUEST, "line 1, column 1\n"),
+        (review("later"), StatusCode::SERVICE_UNAVAILABLE, "starting\n"),
         (request(Method::GET, "/mutate", json, ""), StatusCode::METHOD_NOT_ALLOWED, "a review is posted\n"),
         (
             request(Method::POST, "/mutate", "text/plain", "{}"),

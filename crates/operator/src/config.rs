@@ -1,0 +1,223 @@
+//! The operator's configuration file: YAML, strict.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sidewall_api::names::is_dns_label;
+use thiserror::Error;
+
+use crate::settings::Settings;
+
+/// The longest configuration file, in octets.
+const LARGEST: u64 = 1 << 20;
+
+/// What the operator is told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Config {
+    /// What becomes of pods.
+    pub injection: Settings,
+    /// Where the API server asks.
+    #[serde(default)]
+    pub webhook: Webhook,
+    /// Where the operator tells of itself.
+    #[serde(default)]
+    pub listen: Listen,
+    /// Which of several operators writes.
+    #[serde(default)]
+    pub leader: Leader,
+    /// What is logged: a level, or levels by module.
+    #[serde(default = "info")]
+    pub log: String,
+}
+
+/// Where the API server asks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Webhook {
+    /// The address and port.
+    pub address: SocketAddr,
+    /// The Service in front of it, in the operator's own namespace: certificates are for its names.
+    pub service: String,
+    /// Where the certificates come from.
+    pub certificates: Certificates,
+    /// The MutatingWebhookConfiguration that is told of self-managed certificates.
+    pub mutating: String,
+    /// The ValidatingWebhookConfiguration that is told of them.
+    pub validating: String,
+}
+
+/// Where the webhooks' certificates come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "source", rename_all_fields = "camelCase", deny_unknown_fields)]
+pub enum Certificates {
+    /// The operator makes and renews them, and tells the API server whom to believe.
+    #[default]
+    SelfManaged,
+    /// Somebody else does, as cert-manager; they are read again when they change.
+    Files {
+        /// Where `tls.crt` and `tls.key` are.
+        directory: PathBuf,
+    },
+}
+
+/// Where the operator tells of itself. None means not at all.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Listen {
+    /// `/healthz` and `/readyz`.
+    pub health: Option<SocketAddr>,
+    /// `/metrics`.
+    pub metrics: Option<SocketAddr>,
+}
+
+/// Which of several operators writes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Leader {
+    /// The Lease, in the operator's own namespace.
+    pub lease: String,
+}
+
+fn anywhere(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv6Addr::UNSPECIFIED, port))
+}
+
+fn info() -> String {
+    "info".to_owned()
+}
+
+impl Default for Webhook {
+    fn default() -> Self {
+        Self {
+            address: anywhere(9443),
+            service: "sidewall-operator".to_owned(),
+            certificates: Certificates::default(),
+            mutating: "sidewall-inject".to_owned(),
+            validating: "sidewall-validate".to_owned(),
+        }
+    }
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self { health: Some(anywhere(9561)), metrics: Some(anywhere(9562)) }
+    }
+}
+
+impl Default for Leader {
+    fn default() -> Self {
+        Self { lease: "sidewall-operator".to_owned() }
+    }
+}
+
+/// Why a configuration can't be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("can't read the configuration {}: {source}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// It is too long.
+    #[error("the configuration {} is longer than {LARGEST} octets", .0.display())]
+    Long(PathBuf),
+    /// It says what can't be.
+    #[error("the configuration {} can't be used: {problem}", path.display())]
+    Content {
+        /// Which.
+        path: PathBuf,
+        /// Line, field and what is wrong.
+        problem: String,
+    },
+}
+
+impl Config {
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// [`ConfigError`], which names file, line and field.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text))
+            .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
+        if text.len() as u64 > LARGEST {
+            return Err(ConfigError::Long(path.to_owned()));
+        }
+        Self::parse(&text).map_err(|problem| ConfigError::Content { path: path.to_owned(), problem })
+    }
+
+    fn parse(text: &str) -> Result<Self, String> {
+        let config: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
+        let mut faults = config.injection.validate().err().unwrap_or_default();
+        let mut problems: Vec<String> = faults.drain(..).map(|fault| format!("injection.{fault}")).collect();
+        let names = [
+            ("webhook.service", &config.webhook.service),
+            ("webhook.mutating", &config.webhook.mutating),
+            ("webhook.validating", &config.webhook.validating),
+            ("leader.lease", &config.leader.lease),
+        ];
+        for (field, name) in names {
+            if !is_dns_label(name) {
+                problems.push(format!("{field} is {name:?}; use 1 to 63 of a-z, 0-9 and -"));
+            }
+        }
+        if let Certificates::Files { directory } = &config.webhook.certificates
+            && !directory.is_absolute()
+        {
+            problems.push("webhook.certificates.directory must be an absolute path".to_owned());
+        }
+        if problems.is_empty() { Ok(config) } else { Err(problems.join("; ")) }
+    }
+
+    /// The names that certificates are made for: those by which the API server calls the Service.
+    pub fn names(&self, namespace: &str) -> Vec<String> {
+        let service = &self.webhook.service;
+        vec![format!("{service}.{namespace}.svc"), format!("{service}.{namespace}.svc.cluster.local")]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_image_has_to_be_said() {
+        let config = Config::parse("injection: {proxy: {image: 'proxy:1'}}\n").unwrap();
+        assert_eq!(config.injection, Settings::of_image("proxy:1"));
+        assert_eq!(config.webhook, Webhook::default());
+        assert_eq!(config.webhook.certificates, Certificates::SelfManaged);
+        assert_eq!(config.names("walls")[0], "sidewall-operator.walls.svc");
+        let again = Config::parse(&serde_json::to_string(&config).unwrap()).unwrap();
+        assert_eq!(again, config);
+    }
+
+    #[test]
+    fn what_cannot_be_is_said_with_its_place() {
+        let problem = |text: &str| Config::parse(text).unwrap_err();
+        assert!(problem("injection: {proxy: {image: a}}\nwebhok: {}\n").contains("line 2"), "{}", problem("webhok: 1"));
+        let said = problem("injection: {proxy: {image: a, uid: 0}}\nwebhook: {service: A_b}\n");
+        assert_eq!(
+            said,
+            "injection.proxy.uid is 0; use 1 to 65533; webhook.service is \"A_b\"; use 1 to 63 of a-z, 0-9 and -"
+        );
+        let files = "injection: {proxy: {image: a}}\nwebhook: {certificates: {source: Files, directory: here}}\n";
+        assert_eq!(problem(files), "webhook.certificates.directory must be an absolute path");
+        assert!(
+            problem("injection: {proxy: {image: a}}\nwebhook: {certificates: {source: Files}}\n").contains("directory")
+        );
+    }
+
+    #[test]
+    fn a_file_is_named_where_it_cannot_be_read() {
+        let error = Config::read(Path::new("/nowhere/at.yaml")).unwrap_err().to_string();
+        assert!(error.starts_with("can't read the configuration /nowhere/at.yaml: "), "{error}");
+    }
+}

@@ -1,0 +1,139 @@
+//! The door at which the API server asks: what becomes of a pod, and whether something of our kinds may be written.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use tokio::time::timeout;
+
+use crate::configs;
+use crate::inject::Needs;
+use crate::keeper::plan::word;
+use crate::metrics::Metrics;
+use crate::probes::HookSecret;
+use crate::review::{self, Decision};
+use crate::settings::Settings;
+use crate::shared::Shared;
+use crate::webhook::{Answers, NoAnswer};
+
+/// Where pods are asked about.
+pub const INJECT: &str = "/inject";
+/// How long a pod's answer waits for its ConfigMap; it is sent in any case, and the pod starts when the ConfigMap is there.
+const CONFIG: Duration = Duration::from_secs(2);
+/// How long a ConfigMap that was written here is not written again: until the news of it have come.
+const WRITTEN: Duration = Duration::from_secs(30);
+/// The most ConfigMaps of which that is remembered.
+const REMEMBERED: usize = 4096;
+
+/// Answers the API server.
+pub struct Door {
+    /// Speaks to it.
+    pub client: Client,
+    /// What is known.
+    pub shared: Arc<Shared>,
+    /// What becomes of pods.
+    pub settings: Arc<Settings>,
+    /// What hooks' paths are made of.
+    pub secret: HookSecret,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// ConfigMaps that were written here.
+    pub written: Written,
+}
+
+/// ConfigMaps that were written here, by namespace and name, and when.
+#[derive(Default)]
+pub struct Written(Mutex<HashMap<(String, String), Instant>>);
+
+impl Written {
+    fn has(&self, key: &(String, String)) -> bool {
+        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        written.get(key).is_some_and(|at| at.elapsed() < WRITTEN)
+    }
+
+    fn note(&self, key: (String, String)) {
+        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.len() >= REMEMBERED {
+            written.retain(|_, at| at.elapsed() < WRITTEN);
+        }
+        if written.len() < REMEMBERED {
+            written.insert(key, Instant::now());
+        }
+    }
+}
+
+impl Answers for Door {
+    async fn answer(&self, path: &str, body: &[u8]) -> Result<Vec<u8>, NoAnswer> {
+        let begun = Instant::now();
+        match path {
+            INJECT => {
+                let (decision, answer) = self.inject(body).await;
+                self.metrics.review(INJECT, decision, begun.elapsed());
+                answer
+            }
+            _ => Err(NoAnswer::Nobody),
+        }
+    }
+}
+
+impl Door {
+    async fn inject(&self, body: &[u8]) -> (&'static str, Result<Vec<u8>, NoAnswer>) {
+        let answer = {
+            let known = self.shared.known();
+            if !known.synced() {
+                let reason = "the operator has not read the cluster yet; try again in a moment".to_owned();
+                return ("not-now", Err(NoAnswer::NotNow(reason)));
+            }
+            review::answer(body, &*known, &self.secret, &self.settings)
+        };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => {
+                tracing::warn!("a review of a pod can't be answered: {error}");
+                return ("unintelligible", Err(NoAnswer::Unintelligible(error.to_string())));
+            }
+        };
+        if let Some(needs) = &answer.needs
+            && !answer.dry_run
+        {
+            self.provide(&answer.namespace, needs).await;
+        }
+        let decision = match &answer.decision {
+            Decision::NotOurs => "not-ours",
+            Decision::Untouched(_) => "untouched",
+            Decision::Patched => "patched",
+            Decision::Refused(message) => {
+                tracing::info!(namespace = answer.namespace, "a pod is refused: {message}");
+                "refused"
+            }
+        };
+        (decision, Ok(answer.body))
+    }
+
+    /// Sees to it that the ConfigMap is there before the pod is: else its first start would fail once.
+    async fn provide(&self, namespace: &str, needs: &Needs) {
+        let key = (namespace.to_owned(), needs.record.config.clone());
+        let object = {
+            let known = self.shared.known();
+            if known.configs.get(namespace, &key.1).is_some() || self.written.has(&key) {
+                return;
+            }
+            let word = word(&known, namespace, &needs.config.hash, &needs.record.secrets);
+            configs::object(namespace, &key.1, &needs.config, &word)
+        };
+        let made = timeout(CONFIG, configs::create(&self.client, &object)).await;
+        match made {
+            Ok(made) => {
+                self.metrics.write("configmap", &made);
+                match made {
+                    Ok(_) => self.written.note(key),
+                    Err(error) => {
+                        tracing::warn!(namespace, name = key.1, "a configuration can't be written yet: {error}")
+                    }
+                }
+            }
+            Err(_) => tracing::warn!(namespace, name = key.1, "a configuration can't be written within {CONFIG:?}"),
+        }
+    }
+}

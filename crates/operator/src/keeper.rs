@@ -1,0 +1,259 @@
+//! What the leading operator keeps right: the configurations of proxies, that pods look at what has changed, and statuses.
+//!
+//! What is to be done is planned from what is known, at once and whole, for a namespace at a time; what fails is planned anew.
+
+pub mod plan;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use crate::configs;
+use crate::metrics::{Metrics, Outcome};
+use crate::names::{ANNOTATION_REFRESHED, MANAGED_BY};
+use crate::settings::Settings;
+use crate::shared::{Shared, Subject};
+use crate::slim::SlimPod;
+use crate::watching::synced;
+use crate::written::WriteError;
+use plan::{State, Wanted, plan};
+
+/// How many namespaces are looked at at a time.
+const NAMESPACES: usize = 8;
+/// How many pods of a ConfigMap are told at a time.
+const PODS: usize = 8;
+/// How long changes are collected before they are looked at.
+const COLLECT: Duration = Duration::from_millis(50);
+/// The wait before what failed is looked at again; it doubles to [`LONGEST`].
+const AGAIN: Duration = Duration::from_millis(500);
+/// The longest such wait.
+const LONGEST: Duration = Duration::from_secs(60);
+/// How long a ConfigMap is left that no pod needs: a pod that was let in may take a while to be written down.
+const UNUSED: Duration = Duration::from_secs(600);
+/// How long an answer is waited for.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// Keeps things right while it leads.
+pub struct Keeper {
+    /// Speaks to the API server.
+    pub client: Client,
+    /// What is known.
+    pub shared: Arc<Shared>,
+    /// What becomes of pods.
+    pub settings: Arc<Settings>,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// What is remembered of the work while this operator leads.
+#[derive(Default)]
+struct Work {
+    /// What failed, when it is to be looked at again, and how often it has failed.
+    failed: BTreeMap<Subject, (Instant, u32)>,
+    /// Since when ConfigMaps are not needed, by namespace and name.
+    unused: BTreeMap<(String, String), Instant>,
+}
+
+impl Keeper {
+    /// Works whenever this operator leads.
+    pub async fn run(self, mut leads: watch::Receiver<bool>) {
+        loop {
+            if leads.wait_for(|leads| *leads).await.is_err() {
+                return;
+            }
+            synced(&self.shared).await;
+            self.shared.mark_all();
+            tokio::select! {
+                // What is on its way is dropped: whoever leads now does it again.
+                lost = leads.wait_for(|leads| !*leads) => if lost.is_err() { return },
+                () = self.work() => {}
+            }
+        }
+    }
+
+    async fn work(&self) {
+        let mut work = Work::default();
+        loop {
+            let now = Instant::now();
+            let next = work.failed.values().map(|(at, _)| *at).chain(work.unused.values().map(|since| *since + UNUSED));
+            let next = next.min().unwrap_or(now + LONGEST);
+            let mut subjects = tokio::select! {
+                subjects = self.shared.marked() => {
+                    sleep(COLLECT).await;
+                    subjects
+                }
+                () = sleep_until(next) => BTreeSet::new(),
+            };
+            let now = Instant::now();
+            subjects.extend(work.failed.iter().filter(|(_, (at, _))| *at <= now).map(|(subject, _)| subject.clone()));
+            let over = work.unused.iter().filter(|(_, since)| **since + UNUSED <= now);
+            subjects.extend(over.map(|((namespace, _), _)| Subject::Namespace(namespace.clone())));
+            self.look(&mut work, subjects).await;
+        }
+    }
+
+    /// Looks at subjects, several at a time.
+    async fn look(&self, work: &mut Work, subjects: BTreeSet<Subject>) {
+        let done: Vec<(Subject, Result<BTreeSet<String>, WriteError>)> = stream::iter(subjects)
+            .map(|subject| async {
+                let done = match &subject {
+                    Subject::Namespace(namespace) => self.namespace(namespace, &work.unused).await,
+                    Subject::Policies => Ok(BTreeSet::new()),
+                };
+                (subject, done)
+            })
+            .buffer_unordered(NAMESPACES)
+            .collect()
+            .await;
+        let now = Instant::now();
+        for (subject, done) in done {
+            let outcome = if done.is_ok() { "done" } else { "failed" };
+            self.metrics.looks.get_or_create(&Outcome { outcome }).inc();
+            match done {
+                Ok(unused) => {
+                    work.failed.remove(&subject);
+                    let Subject::Namespace(namespace) = subject else { continue };
+                    work.unused.retain(|(at, name), _| *at != namespace || unused.contains(name));
+                    for name in unused {
+                        work.unused.entry((namespace.clone(), name)).or_insert(now);
+                    }
+                }
+                Err(error) => {
+                    let tries = work.failed.get(&subject).map_or(0, |(_, tries)| *tries);
+                    let wait = AGAIN.saturating_mul(1 << tries.min(10)).min(LONGEST);
+                    if error.is_overtaken() {
+                        tracing::debug!(?subject, "overtaken: {error}");
+                    } else {
+                        tracing::warn!(?subject, tries, "not done, to be tried again in {wait:?}: {error}");
+                    }
+                    work.failed.insert(subject, (now + wait, tries.saturating_add(1)));
+                }
+            }
+        }
+    }
+
+    /// Puts a namespace right; the ConfigMaps there that no pod needs.
+    async fn namespace(
+        &self,
+        namespace: &str,
+        unused: &BTreeMap<(String, String), Instant>,
+    ) -> Result<BTreeSet<String>, WriteError> {
+        let plan = plan(&self.shared.known(), namespace, self.settings.proxy.ports);
+        let mut first = Ok(());
+        for (name, wanted) in &plan.configs {
+            // One that can't be written keeps none of the others.
+            let written = self.config(namespace, name, wanted).await;
+            if first.is_ok() {
+                first = written;
+            }
+        }
+        for (config, problem) in &plan.problems {
+            tracing::debug!(namespace, config, "no configuration: {problem}");
+        }
+        let now = Instant::now();
+        for name in &plan.unused {
+            let since = unused.get(&(namespace.to_owned(), name.clone()));
+            if since.is_some_and(|since| *since + UNUSED <= now) {
+                let deleted = self.delete(namespace, name).await;
+                if first.is_ok() {
+                    first = deleted;
+                }
+            }
+        }
+        first.map(|()| plan.unused)
+    }
+
+    /// Writes a ConfigMap, has its pods look, and notes that they have been told: in this order, so that nothing is forgotten
+    /// whatever fails in between.
+    async fn config(&self, namespace: &str, name: &str, wanted: &Wanted) -> Result<(), WriteError> {
+        let Wanted { rendered, state, word, untold } = wanted;
+        let object = |told: &str| configs::object(namespace, name, rendered, told);
+        match state {
+            State::Missing => {
+                let created = configs::create(&self.client, &object(word)).await;
+                self.metrics.write("configmap", &created);
+                // Where another replica of ours has just made it, the news of that are on their way, and this is looked at again.
+                return match created? {
+                    true => Ok(()),
+                    false => self.whose(namespace, name).await,
+                };
+            }
+            State::Outdated { told } => {
+                let applied = configs::apply(&self.client, &object(told)).await;
+                self.metrics.write("configmap", &applied);
+                applied?;
+                tracing::info!(namespace, name, "the configuration of {} pods is another", untold.len());
+            }
+            State::Untold => {}
+        }
+        let told: Vec<Result<(), WriteError>> = stream::iter(untold.clone())
+            .map(|(pod, uid)| async move { self.tell(namespace, &pod, &uid, word).await })
+            .buffer_unordered(PODS)
+            .collect()
+            .await;
+        told.into_iter().collect::<Result<(), WriteError>>()?;
+        let applied = configs::apply(&self.client, &object(word)).await;
+        self.metrics.write("configmap", &applied);
+        applied
+    }
+
+    /// Whether a ConfigMap that is there already is ours.
+    async fn whose(&self, namespace: &str, name: &str) -> Result<(), WriteError> {
+        let maps = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
+        let there = timeout(ANSWER, maps.get_opt(name)).await.map_err(|_| WriteError::Late(ANSWER))??;
+        let ours = there.is_none_or(|map| {
+            let labels = map.metadata.labels.unwrap_or_default();
+            labels.get(crate::names::LABEL_MANAGED_BY).is_some_and(|by| by == MANAGED_BY)
+        });
+        if ours {
+            return Ok(());
+        }
+        Err(WriteError::Foreign { kind: "ConfigMap", namespace: namespace.to_owned(), name: name.to_owned() })
+    }
+
+    /// Has the kubelet look at a pod's files.
+    async fn tell(&self, namespace: &str, pod: &str, uid: &str, word: &str) -> Result<(), WriteError> {
+        let pods = Api::<SlimPod>::namespaced(self.client.clone(), namespace);
+        // Another pod of the same name is not meant: the API server compares the identity.
+        let patch = Patch::Merge(json!({"metadata": {"uid": uid, "annotations": {ANNOTATION_REFRESHED: word}}}));
+        let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
+        let told = match timeout(ANSWER, pods.patch_metadata(pod, &parameters, &patch)).await {
+            Ok(told) => told.map(drop).map_err(WriteError::from),
+            Err(_) => Err(WriteError::Late(ANSWER)),
+        };
+        self.metrics.write("pod", &told);
+        match told {
+            // It is no more.
+            Err(error) if error.is_overtaken() => Ok(()),
+            told => told,
+        }
+    }
+
+    async fn delete(&self, namespace: &str, name: &str) -> Result<(), WriteError> {
+        let Some(uid) = self.shared.known().configs.get(namespace, name).map(|there| there.uid.clone()) else {
+            return Ok(());
+        };
+        let maps = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
+        let preconditions = Some(Preconditions { uid: Some(uid), resource_version: None });
+        let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
+        let deleted = match timeout(ANSWER, maps.delete(name, &parameters)).await {
+            Ok(deleted) => deleted.map(drop).map_err(WriteError::from),
+            Err(_) => Err(WriteError::Late(ANSWER)),
+        };
+        self.metrics.write("configmap", &deleted);
+        match deleted {
+            Err(error) if error.is_overtaken() => Ok(()),
+            deleted => deleted,
+        }
+    }
+}

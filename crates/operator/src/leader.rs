@@ -1,0 +1,173 @@
+//! Which of several operators writes: who holds a Lease (`coordination.k8s.io/v1`).
+//!
+//! Nobody trusts another's clock: whoever wants the Lease waits for as long as it is good, from the moment at which *he* saw it
+//! renewed last. Whoever holds it and can't renew it in time stops before anybody else may begin.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::PostParams;
+use kube::{Api, Client};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+/// How long a Lease is good after it was renewed.
+pub const GOOD: Duration = Duration::from_secs(15);
+/// How long its holder tries to renew it, before he stops.
+const RENEW: Duration = Duration::from_secs(10);
+/// How often it is looked at.
+const LOOK: Duration = Duration::from_secs(2);
+/// How long an answer is waited for.
+const ANSWER: Duration = Duration::from_secs(5);
+
+/// Wants to hold a Lease.
+pub struct Elector {
+    leases: Api<Lease>,
+    name: String,
+    me: String,
+    /// What was seen last, and when.
+    seen: Option<(LeaseSpec, Instant)>,
+}
+
+/// What came of a try.
+#[derive(Debug, PartialEq, Eq)]
+enum Try {
+    /// It is ours.
+    Held,
+    /// It is another's.
+    Others(String),
+    /// That can't be said.
+    Unknown(String),
+}
+
+impl Elector {
+    /// Wants the Lease of this name in a namespace, for somebody whose name nobody else has.
+    pub fn new(client: Client, namespace: &str, name: &str, me: String) -> Self {
+        Self { leases: Api::namespaced(client, namespace), name: name.to_owned(), me, seen: None }
+    }
+
+    /// Holds the Lease whenever it can, and says so, until `stop` is ready; then gives it back.
+    pub async fn run(mut self, leads: watch::Sender<bool>, stop: impl Future<Output = ()>) {
+        let mut stop = std::pin::pin!(stop);
+        let mut renewed: Option<Instant> = None;
+        loop {
+            let tried = Instant::now();
+            // Whoever leads must know in time that he does not any more, also where nobody answers.
+            let longest = renewed.map_or(ANSWER * 2, |at| RENEW.saturating_sub(at.elapsed()));
+            let attempt = timeout(longest, self.attempt(Timestamp::now())).await;
+            match attempt.unwrap_or_else(|_| Try::Unknown("nobody answers".to_owned())) {
+                Try::Held => {
+                    // From before it was asked: the answer may have taken long.
+                    renewed = Some(tried);
+                    if !leads.send_replace(true) {
+                        tracing::info!(lease = self.name, "this operator leads");
+                    }
+                }
+                Try::Others(holder) => {
+                    renewed = None;
+                    if leads.send_replace(false) {
+                        tracing::warn!(lease = self.name, holder, "another operator leads");
+                    }
+                }
+                Try::Unknown(reason) => {
+                    tracing::debug!(lease = self.name, "the Lease can't be renewed: {reason}");
+                    let late = renewed.is_some_and(|at| at.elapsed() >= RENEW);
+                    if late && leads.send_replace(false) {
+                        tracing::warn!(
+                            lease = self.name,
+                            "this operator leads no more: its Lease can't be renewed: {reason}"
+                        );
+                    }
+                }
+            }
+            tokio::select! {
+                () = &mut stop => break,
+                () = sleep(LOOK) => {}
+            }
+        }
+        if leads.send_replace(false) {
+            self.give_back().await;
+        }
+    }
+
+    async fn attempt(&mut self, now: Timestamp) -> Try {
+        let lease = match timeout(ANSWER, self.leases.get_opt(&self.name)).await {
+            Ok(Ok(lease)) => lease,
+            Ok(Err(error)) => return Try::Unknown(error.to_string()),
+            Err(_) => return Try::Unknown(format!("no answer within {} s", ANSWER.as_secs())),
+        };
+        let Some(lease) = lease else {
+            let lease = Lease {
+                metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
+                spec: Some(self.spec(None, now)),
+            };
+            return self.written(timeout(ANSWER, self.leases.create(&PostParams::default(), &lease)).await);
+        };
+        let spec = lease.spec.clone().unwrap_or_default();
+        if self.seen.as_ref().is_none_or(|(seen, _)| *seen != spec) {
+            self.seen = Some((spec.clone(), Instant::now()));
+        }
+        if let Some(holder) = self.holder(&spec) {
+            return Try::Others(holder);
+        }
+        // The resourceVersion of what was read stays in it: whoever was faster wins.
+        let lease = Lease { spec: Some(self.spec(Some(&spec), now)), ..lease };
+        self.written(timeout(ANSWER, self.leases.replace(&self.name, &PostParams::default(), &lease)).await)
+    }
+
+    /// Who else holds the Lease.
+    fn holder(&self, spec: &LeaseSpec) -> Option<String> {
+        let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty() && *holder != self.me)?;
+        let good = Duration::from_secs(u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0));
+        let over = self.seen.as_ref().is_some_and(|(_, at)| at.elapsed() > good);
+        (!over).then_some(holder)
+    }
+
+    fn spec(&self, before: Option<&LeaseSpec>, now: Timestamp) -> LeaseSpec {
+        let mine = before.filter(|spec| spec.holder_identity.as_deref() == Some(&self.me));
+        LeaseSpec {
+            holder_identity: Some(self.me.clone()),
+            lease_duration_seconds: i32::try_from(GOOD.as_secs()).ok(),
+            acquire_time: mine.and_then(|spec| spec.acquire_time.clone()).or(Some(MicroTime(now))),
+            renew_time: Some(MicroTime(now)),
+            lease_transitions: match (mine, before) {
+                (Some(mine), _) => mine.lease_transitions,
+                (None, Some(before)) => Some(before.lease_transitions.unwrap_or(0).saturating_add(1)),
+                (None, None) => Some(0),
+            },
+            ..LeaseSpec::default()
+        }
+    }
+
+    fn written(&mut self, answer: Result<Result<Lease, kube::Error>, tokio::time::error::Elapsed>) -> Try {
+        match answer {
+            Ok(Ok(lease)) => {
+                self.seen = lease.spec.map(|spec| (spec, Instant::now()));
+                Try::Held
+            }
+            // Somebody else was faster; the next look says who.
+            Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
+                Try::Unknown("somebody else was faster".to_owned())
+            }
+            Ok(Err(error)) => Try::Unknown(error.to_string()),
+            Err(_) => Try::Unknown(format!("no answer within {} s", ANSWER.as_secs())),
+        }
+    }
+
+    /// Lets the next one begin at once.
+    async fn give_back(&mut self) {
+        let Ok(Ok(Some(mut lease))) = timeout(ANSWER, self.leases.get_opt(&self.name)).await else { return };
+        let Some(spec) = &mut lease.spec else { return };
+        if spec.holder_identity.as_deref() != Some(&self.me) {
+            return;
+        }
+        spec.holder_identity = Some(String::new());
+        spec.lease_duration_seconds = Some(1);
+        spec.renew_time = Some(MicroTime(Timestamp::now()));
+        if let Ok(Ok(_)) = timeout(ANSWER, self.leases.replace(&self.name, &PostParams::default(), &lease)).await {
+            tracing::info!(lease = self.name, "this operator has given the lead back");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Pods as far as the operator reads them. There are many, and most of what they say is nothing to us.
+
+use std::borrow::Cow;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use serde::Deserialize;
+
+/// A pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct SlimPod {
+    /// Whose it is.
+    #[serde(default)]
+    pub metadata: ObjectMeta,
+    /// What runs in it.
+    #[serde(default)]
+    pub spec: SlimSpec,
+    /// How far it has come.
+    #[serde(default)]
+    pub status: SlimStatus,
+}
+
+/// What runs in a pod.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlimSpec {
+    /// Its containers.
+    #[serde(default)]
+    pub containers: Vec<SlimContainer>,
+    /// Those before them, sidecars too.
+    #[serde(default)]
+    pub init_containers: Vec<SlimContainer>,
+}
+
+/// A container.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+pub struct SlimContainer {
+    /// Its name.
+    pub name: String,
+    /// The ports that it declares.
+    #[serde(default)]
+    pub ports: Vec<SlimPort>,
+}
+
+/// A port that a container declares.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SlimPort {
+    /// Its name; empty where it has none.
+    #[serde(default)]
+    pub name: String,
+    /// Its number.
+    #[serde(default)]
+    pub container_port: i32,
+}
+
+/// How far a pod has come.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct SlimStatus {
+    /// `Pending`, `Running`, `Succeeded`, `Failed`.
+    #[serde(default)]
+    pub phase: String,
+}
+
+impl Resource for SlimPod {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind(_: &()) -> Cow<'_, str> {
+        "Pod".into()
+    }
+
+    fn group(_: &()) -> Cow<'_, str> {
+        "".into()
+    }
+
+    fn version(_: &()) -> Cow<'_, str> {
+        "v1".into()
+    }
+
+    fn plural(_: &()) -> Cow<'_, str> {
+        "pods".into()
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}

@@ -1,0 +1,154 @@
+//! The watches: what the API server tells becomes what is known, and marks what it may change.
+
+use std::collections::BTreeSet;
+use std::fmt::Debug;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use kube::api::{ApiResource, DynamicObject};
+use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use sidewall_api::{ContainerNetworkPolicy, NodeEnforcement, SidecarProxy};
+use tokio::task::JoinSet;
+
+use crate::known::{self, Known};
+use crate::names::{LABEL_MANAGED_BY, MANAGED_BY};
+use crate::shared::{Shared, Subject};
+use crate::slim::SlimPod;
+use crate::table::{Key, Table};
+
+/// How long a watch without news lasts, in seconds: a connection that was lost without a word is noticed within it.
+const WATCH: u32 = 120;
+
+/// The watches, until they are dropped.
+pub fn start(client: &Client, shared: &Arc<Shared>) -> JoinSet<()> {
+    let mut watches = JoinSet::new();
+    let all = watcher::Config::default().timeout(WATCH);
+    let ours = all.clone().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
+    watches.spawn(follow(
+        Arc::clone(shared),
+        Watch { kind: "namespaces", marks: |namespaces| namespaces.into_iter().map(Subject::Namespace).collect() },
+        watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), all.clone()),
+        |_, object| known::namespace(object),
+        |known| &mut known.namespaces,
+    ));
+    watches.spawn(follow(
+        Arc::clone(shared),
+        Watch { kind: "sidecarproxies", marks: in_namespaces },
+        watcher(dynamic::<SidecarProxy>(client), all.clone()),
+        |_, object| known::proxy(object),
+        |known| &mut known.proxies,
+    ));
+    watches.spawn(follow(
+        Arc::clone(shared),
+        Watch { kind: "containernetworkpolicies", marks: of_policies },
+        watcher(dynamic::<ContainerNetworkPolicy>(client), all.clone()),
+        |_, object| known::policy(object),
+        |known| &mut known.policies,
+    ));
+    watches.spawn(follow(
+        Arc::clone(shared),
+        Watch { kind: "pods", marks: in_namespaces },
+        watcher(Api::<SlimPod>::all(client.clone()), all.clone()),
+        Known::pod,
+        |known| &mut known.pods,
+    ));
+    watches.spawn(follow(
+        Arc::clone(shared),
+        Watch { kind: "configmaps", marks: in_namespaces },
+        watcher(Api::<ConfigMap>::all(client.clone()), ours),
+        |_, object| known::config(object),
+        |known| &mut known.configs,
+    ));
+    watches.spawn(follow(
+        Arc::clone(shared),
+        Watch { kind: "secrets", marks: in_namespaces },
+        watcher(Api::<PartialObjectMeta<Secret>>::all(client.clone()), all.clone()),
+        |_, object| known::secret(object),
+        |known| &mut known.secrets,
+    ));
+    watches.spawn(follow(
+        Arc::clone(shared),
+        Watch { kind: "nodeenforcements", marks: of_policies },
+        watcher(Api::<NodeEnforcement>::all(client.clone()), all),
+        |_, object| known::enforcement(object),
+        |known| &mut known.enforcements,
+    ));
+    watches
+}
+
+/// Objects of one of our kinds as they are: reading them strictly is our own business.
+fn dynamic<K: Resource<DynamicType = ()>>(client: &Client) -> Api<DynamicObject> {
+    Api::all_with(client.clone(), &ApiResource::erase::<K>(&()))
+}
+
+fn in_namespaces(namespaces: BTreeSet<String>) -> Vec<Subject> {
+    namespaces.into_iter().map(Subject::Namespace).collect()
+}
+
+fn of_policies(namespaces: BTreeSet<String>) -> Vec<Subject> {
+    if namespaces.is_empty() { Vec::new() } else { vec![Subject::Policies] }
+}
+
+/// What is watched.
+#[derive(Clone, Copy)]
+struct Watch {
+    /// Its plural name.
+    kind: &'static str,
+    /// What is to be looked at again when something changes in some namespaces.
+    marks: fn(BTreeSet<String>) -> Vec<Subject>,
+}
+
+async fn follow<K, T>(
+    shared: Arc<Shared>,
+    watch: Watch,
+    events: impl futures::Stream<Item = watcher::Result<Event<K>>> + Send,
+    keep: impl Fn(&mut Known, K) -> (Key, T) + Send,
+    table: impl Fn(&mut Known) -> &mut Table<T> + Send,
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+    T: PartialEq + Send,
+{
+    let mut events = pin!(events.default_backoff());
+    while let Some(event) = events.next().await {
+        let event = match event {
+            Ok(event) => event,
+            Err(error) => {
+                let reason = error.to_string();
+                if shared.trouble(watch.kind, reason.clone()) {
+                    tracing::warn!(kind = watch.kind, "no news come, and what was known last counts: {reason}");
+                }
+                continue;
+            }
+        };
+        // A new list has only begun: the API server may still refuse it.
+        if !matches!(event, Event::Init) && shared.well(watch.kind) {
+            tracing::info!(kind = watch.kind, "news come again");
+        }
+        let changed = {
+            let mut known = shared.learn();
+            let event = match event {
+                Event::Init => Event::Init,
+                Event::InitDone => Event::InitDone,
+                Event::InitApply(object) => Event::InitApply(keep(&mut known, object)),
+                Event::Apply(object) => Event::Apply(keep(&mut known, object)),
+                Event::Delete(object) => Event::Delete(keep(&mut known, object)),
+            };
+            table(&mut known).note(event)
+        };
+        shared.mark((watch.marks)(changed));
+    }
+}
+
+/// Waits until everything has been read to its end once.
+pub async fn synced(shared: &Shared) {
+    while !shared.known().synced() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
