@@ -136,8 +136,10 @@ pub struct Trial {
     pub receiver: Option<Party>,
     /// TCP or UDP.
     pub protocol: Protocol,
-    /// Where the receiver is.
+    /// Where the receiver is, as the sender means it.
     pub to: SocketAddr,
+    /// The port at which the receiver listens: another one where what is meant for `to` is captured.
+    pub at: u16,
     /// Where the sender is, for one on the network; and the pod's own address, where it sends on one of the links.
     pub source: Option<IpAddr>,
     /// The link whose far end is the sender or receiver on the network; `None` is the pod network.
@@ -405,7 +407,8 @@ impl Lab {
         let network = trial.link.map_or(&self.outside, |link| &self.linked[link]);
         let maker = |who: Option<Party>| who.map_or(network, |party| &parties[&party]);
         let (sender, receiver) = (maker(trial.sender), maker(trial.receiver));
-        let listener = sockets::listen(receiver, trial.protocol, trial.to).map_err(text("cannot listen"))?;
+        let listener = sockets::listen(receiver, trial.protocol, SocketAddr::new(trial.to.ip(), trial.at))
+            .map_err(text("cannot listen"))?;
         let client = match sockets::open(sender, trial.protocol, source, trial.to) {
             Ok(client) => client,
             Err(error) if is_refusal(&error) => return Ok(Outcome::Denied),

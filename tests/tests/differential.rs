@@ -2,7 +2,8 @@
 //! sockets, and every verdict compared with the evaluator's.
 //!
 //! The pods have further networks, each a namespace of its own, and every kind of policy: on containers, at the pod's edge,
-//! on those networks.
+//! on those networks. Front proxies capture traffic that aims at the application; it is the redirection in the pod's own rules
+//! that leads it to them.
 //!
 //! Rules come by a load or by a change of those of the pod before, and follow small changes of the world while flows are
 //! tried: pods come, go and move, policies lose rules, containers start again in other cgroups.
@@ -71,7 +72,7 @@ fn agree(by: By) {
     let mut lab = Lab::new(maker).with_links(maker);
     let ground = ground();
     let mut draw = Draw::new(seed ^ (by as u64) << 32);
-    let (mut tried, mut passed, mut cases, mut attached) = (0, 0, 0, 0);
+    let (mut tried, mut passed, mut cases, mut attached, mut captured) = (0, 0, 0, 0, 0);
     let mut entries = Entries::default();
     let mut standing: Option<Compiled> = None;
     while tried < flows {
@@ -120,15 +121,18 @@ fn agree(by: By) {
                     }
                 }
                 tried += 1;
-                passed += usize::from(evaluated(&case, &flow) == Outcome::Passed);
+                let passes = evaluated(&case, &flow) == Outcome::Passed;
+                passed += usize::from(passes);
+                captured += usize::from(passes && resolve(&case.world, &case.subject).captures(&flow).is_some());
             }
         }
     }
     println!(
-        "{by:?}: {tried} flows of {cases} pods agree, {passed} of them passed, {attached} were on further networks; {entries:?}"
+        "{by:?}: {tried} flows of {cases} pods agree, {passed} of them passed, {attached} were on further networks, {captured} passed to a proxy that captures them; {entries:?}"
     );
     // A test in which everything is denied would show nothing.
     assert!(passed > tried / 10 && passed < tried * 9 / 10, "{passed} of {tried} flows passed");
+    assert!(cases < 100 || captured > 0, "no captured flow passed");
     // Nor would one in which every change is a load.
     assert!(cases < 20 || entries.amended > cases / 10, "{cases} pods, {entries:?}");
 }
@@ -257,6 +261,7 @@ fn trial(case: &Case, flow: &Flow, way: Way) -> Trial {
         (false, true) => IpAddr::V6(Ipv6Addr::LOCALHOST),
         (false, false) => IpAddr::V4(Ipv4Addr::LOCALHOST),
     };
+    let at = resolve(&case.world, &case.subject).answered_at(flow);
     let (sender, receiver, to, source) = match (flow.sender, flow.receiver) {
         (End::Local(sender), End::Local(receiver)) => (Some(sender), Some(receiver), loopback(way.v6), None),
         (End::Local(sender), End::Remote(address)) => (Some(sender), None, address, None),
@@ -270,7 +275,7 @@ fn trial(case: &Case, flow: &Flow, way: Way) -> Trial {
             unreachable!("every drawn flow has an end in the pod")
         }
     };
-    Trial { sender, receiver, protocol: flow.protocol, to: SocketAddr::new(to, flow.port), source, link }
+    Trial { sender, receiver, protocol: flow.protocol, to: SocketAddr::new(to, flow.port), at, source, link }
 }
 
 /// Takes away what the disagreement does not need.

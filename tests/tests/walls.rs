@@ -48,6 +48,7 @@ fn the_guard_denies_everything_and_no_policy_nothing() {
                         receiver: Some(lab::container(2)),
                         protocol,
                         to,
+                        at: to.port(),
                         source: None,
                         link: None,
                     };
@@ -61,6 +62,7 @@ fn the_guard_denies_everything_and_no_policy_nothing() {
                         receiver: Some(lab::container(2)),
                         protocol,
                         to,
+                        at: to.port(),
                         source: Some(source.parse().unwrap()),
                         link: None,
                     };
@@ -71,6 +73,7 @@ fn the_guard_denies_everything_and_no_policy_nothing() {
                         receiver: None,
                         protocol,
                         to,
+                        at: to.port(),
                         source: None,
                         link: None,
                     };

@@ -240,9 +240,9 @@ impl Pages {
         for (address, pages) in listeners {
             let Some(address) = address else { continue };
             let own = self.clone();
-            tasks.spawn(
-                async move { sidewall_pages::serve(sidewall_pages::listen(address).await, pages, move |page| own.tell(page)).await },
-            );
+            tasks.spawn(async move {
+                sidewall_pages::serve(sidewall_pages::listen(address).await, pages, move |page| own.tell(page)).await
+            });
         }
     }
 

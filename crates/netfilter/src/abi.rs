@@ -254,6 +254,11 @@ pub const NFTA_LOG_SNAPLEN: u16 = 3;
 
 pub const NFTA_TPROXY_FAMILY: u16 = 1;
 pub const NFTA_TPROXY_REG_ADDR: u16 = 2;
+pub const NFTA_REDIR_REG_PROTO_MIN: u16 = 1;
+pub const NFTA_REDIR_REG_PROTO_MAX: u16 = 2;
+pub const NFTA_REDIR_FLAGS: u16 = 3;
+/// linux/netfilter/nf_nat.h
+pub const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 2;
 pub const NFTA_REJECT_TYPE: u16 = 1;
 pub const NFTA_REJECT_ICMP_CODE: u16 = 2;
 pub const NFT_REJECT_TCP_RST: u32 = 1;

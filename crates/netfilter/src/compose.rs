@@ -205,7 +205,7 @@ fn compose_chain(chain: &Chain, family: Family, names: &Names<'_>) -> Result<Cha
 fn compose_hook(hook: &Hook, family: Family) -> Result<HookImage, EncodeProblem> {
     let mut devices = Vec::new();
     let number = match (&hook.point, family) {
-        (HookPoint::Prerouting, Family::Inet) => abi::NF_INET_PRE_ROUTING,
+        (HookPoint::Prerouting | HookPoint::PreroutingNat, Family::Inet) => abi::NF_INET_PRE_ROUTING,
         (HookPoint::Input, Family::Inet) => abi::NF_INET_LOCAL_IN,
         (HookPoint::Output, Family::Inet) => abi::NF_INET_LOCAL_OUT,
         (HookPoint::DeviceEgress(device), Family::Netdev) => {
@@ -220,7 +220,7 @@ fn compose_hook(hook: &Hook, family: Family) -> Result<HookImage, EncodeProblem>
         priority: hook.priority,
         devices,
         policy: if hook.accept { abi::NF_ACCEPT } else { abi::NF_DROP },
-        kind: "filter".to_owned(),
+        kind: if hook.point == HookPoint::PreroutingNat { "nat" } else { "filter" }.to_owned(),
     })
 }
 

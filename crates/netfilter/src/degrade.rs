@@ -7,6 +7,7 @@
 //! | `fib`, `exthdr` | a ruleset that uses them is refused: forged sources and source routes could not be told |
 //! | `log` | nothing is logged; counters still count |
 //! | `tproxy` | a SYN onto TIME_WAIT is judged at the first packet with data: until then its listener may take it for a connection |
+//! | `redir`, chains of type `nat` | nothing is captured: what aims at the application's ports is denied |
 //! | `reject` | what is refused is dropped: applications wait instead of failing fast |
 //! | egress hook of devices | the second line against packet sockets is missing |
 //! | table owners | another program with CAP_NET_ADMIN in the namespace can change the rules, until they are repaired |
@@ -28,6 +29,8 @@ pub enum Missing {
     Log,
     /// A connection without data is not judged where its source port was used to the same port within the last minute.
     FindListener,
+    /// What aims at ports that a front proxy captures is denied instead of being led to the proxy.
+    Redirect,
     /// Denied packets are dropped without an answer.
     Reject,
     /// What packet sockets send by a device is not stopped.
@@ -45,6 +48,9 @@ impl fmt::Display for Missing {
             Self::Log => f.write_str("denials are not logged: this kernel has no NFLOG (CONFIG_NFT_LOG)"),
             Self::FindListener => f.write_str(
                 "a denied connection from a port that was used a minute ago is ended by its first data and not before: this kernel has no tproxy (4.19, CONFIG_NFT_TPROXY)",
+            ),
+            Self::Redirect => f.write_str(
+                "traffic that a front proxy captures is denied: this kernel cannot redirect it (5.2, CONFIG_NFT_REDIR)",
             ),
             Self::Reject => f.write_str(
                 "denied connections hang instead of being refused: this kernel has no reject (CONFIG_NFT_REJECT_INET)",
@@ -104,6 +110,9 @@ pub fn degrade(ruleset: &Ruleset, features: Features) -> Result<(Ruleset, Vec<Mi
     let mut lesser = Ruleset { generation: ruleset.generation, tables: Vec::with_capacity(ruleset.tables.len()) };
     for table in &ruleset.tables {
         let mut table = table.clone();
+        if !features.redirect {
+            leave_out_redirection(&mut table, &mut missing);
+        }
         if !features.device_egress {
             leave_out_devices(&mut table, &mut missing);
         }
@@ -132,6 +141,15 @@ fn leave_out_devices(table: &mut Table, missing: &mut BTreeSet<Missing>) {
         }
         _ => true,
     });
+}
+
+/// Without it, what was meant for somebody else than who receives it is denied by the rest of the ruleset.
+fn leave_out_redirection(table: &mut Table, missing: &mut BTreeSet<Missing>) {
+    let before = table.chains.len();
+    table.chains.retain(|chain| chain.hook.as_ref().is_none_or(|hook| hook.point != HookPoint::PreroutingNat));
+    if table.chains.len() < before {
+        missing.insert(Missing::Redirect);
+    }
 }
 
 fn check(statement: &Statement, features: Features, place: impl Fn() -> Place) -> Result<(), Unenforceable> {

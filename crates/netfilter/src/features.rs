@@ -26,6 +26,9 @@ pub struct Features {
     pub log: bool,
     /// `tproxy` (kernel 4.19, `CONFIG_NFT_TPROXY`): a SYN onto TIME_WAIT finds its listener before it is judged.
     pub find_listener: bool,
+    /// Chains of type `nat` in tables of family inet, and `redir` in them (kernel 5.2, `CONFIG_NFT_REDIR`): traffic that a
+    /// front proxy captures.
+    pub redirect: bool,
     /// TCP resets and ICMP errors (`CONFIG_NFT_REJECT_INET`).
     pub reject: bool,
     /// `fib … type` (`CONFIG_NFT_FIB_INET`).
@@ -44,6 +47,7 @@ impl Features {
         device_egress: true,
         log: true,
         find_listener: true,
+        redirect: true,
         reject: true,
         fib: true,
         headers: true,
@@ -70,6 +74,7 @@ impl Features {
             device_egress: holds(&mut kernel, &device_egress(), plain)?,
             log: holds(&mut kernel, &statement(Statement::Log(Decision::denied(Judged::Forged))), plain)?,
             find_listener: holds(&mut kernel, &find_listener(), plain)?,
+            redirect: holds(&mut kernel, &redirect(), plain)?,
             reject: holds(&mut kernel, &statement(Statement::RejectTcpReset), plain)?
                 && holds(&mut kernel, &statement(Statement::RejectProhibited), plain)?,
             fib: holds(&mut kernel, &statement(exists(Field::FibSourceType)), plain)?,
@@ -93,6 +98,7 @@ impl Features {
             device_egress: self.device_egress && mask.device_egress,
             log: self.log && mask.log,
             find_listener: self.find_listener && mask.find_listener,
+            redirect: self.redirect && mask.redirect,
             reject: self.reject && mask.reject,
             fib: self.fib && mask.fib,
             headers: self.headers && mask.headers,
@@ -104,7 +110,7 @@ impl Features {
         LoadOptions { owner: self.owner_persist }
     }
 
-    fn named(self) -> [(&'static str, bool); 10] {
+    fn named(self) -> [(&'static str, bool); 11] {
         [
             ("inet", self.inet),
             ("ct-mark", self.ct_mark),
@@ -113,6 +119,7 @@ impl Features {
             ("device-egress", self.device_egress),
             ("log", self.log),
             ("find-listener", self.find_listener),
+            ("redirect", self.redirect),
             ("reject", self.reject),
             ("fib", self.fib),
             ("headers", self.headers),
@@ -174,6 +181,11 @@ fn find_listener() -> Ruleset {
     let six = Rule { statements: vec![Statement::FindListener6], comment: None };
     ruleset.tables[0].chains[0].rules.push(six);
     ruleset
+}
+
+fn redirect() -> Ruleset {
+    let tcp = Statement::Match { field: Field::Protocol, mask: None, compare: Compare::Equal, value: 6 };
+    ruleset(Family::Inet, HookPoint::PreroutingNat, vec![tcp, Statement::Redirect { port: 1 }])
 }
 
 /// Every namespace has a device `lo`.

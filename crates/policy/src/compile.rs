@@ -7,6 +7,7 @@
 
 mod audit;
 mod builder;
+mod capture;
 mod ends;
 mod hooks;
 mod judging;

@@ -91,6 +91,14 @@ pub enum Reason {
         /// The container that declares it, where one does.
         owner: Option<String>,
     },
+    /// Traffic from the network that aims at this port is the front proxy's, and reaches nobody else.
+    #[serde(rename_all = "camelCase")]
+    Captured {
+        /// The SidecarProxy that captures it.
+        by: PolicyName,
+        /// The container that is the proxy.
+        proxy: String,
+    },
 }
 
 impl End {
@@ -109,7 +117,7 @@ impl Reason {
     pub const fn action(&self) -> Action {
         match self {
             Self::Itself | Self::NotIsolated | Self::Allowed { .. } => Action::Allow,
-            Self::Isolated { .. } | Self::NotDeclared { .. } => Action::Deny,
+            Self::Isolated { .. } | Self::NotDeclared { .. } | Self::Captured { .. } => Action::Deny,
         }
     }
 }
@@ -190,6 +198,14 @@ fn half_loopback(layer: &Layer, party: Party, direction: Direction, other: Party
 /// The receiver's side of a flow from the network.
 fn arrival(pod: &ResolvedPod, layer: &Layer, flow: &Flow, receiver: Party) -> Half {
     let judged = |party| half(layer, party, Direction::Ingress, flow.sender, flow);
+    if let Some(captured) = pod.captures(flow) {
+        if receiver == Party::Container(captured.proxy) {
+            return judged(receiver);
+        }
+        let proxy = pod.party_name(Party::Container(captured.proxy)).to_owned();
+        let reason = Reason::Captured { by: captured.by.clone(), proxy };
+        return Half { party: receiver, direction: Direction::Ingress, level: Level::Container, reason };
+    }
     if !pod.identities.by_port() || judged(Party::Unknown).reason.action() == Action::Allow {
         return judged(receiver);
     }

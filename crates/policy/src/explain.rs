@@ -245,6 +245,7 @@ fn policies(sides: &[Side]) -> impl Iterator<Item = &PolicyName> {
     sides.iter().flat_map(|side| match &side.reason {
         Reason::Allowed { rule } => std::slice::from_ref(&rule.policy),
         Reason::Isolated { by } => by.as_slice(),
+        Reason::Captured { by, .. } => std::slice::from_ref(by),
         Reason::Itself | Reason::NotIsolated | Reason::NotDeclared { .. } => &[],
     })
 }

@@ -121,6 +121,13 @@ impl Fixture {
         self
     }
 
+    /// The ports that the SidecarProxy that was added last captures.
+    pub fn captures(mut self, ports: &[u16]) -> Self {
+        let capture = json!({"inbound": ports});
+        self.world.proxies.last_mut().unwrap().spec.capture = serde_json::from_value(capture).unwrap();
+        self
+    }
+
     /// A pod, as `namespace/name`, with labels as `key=value,key=value`.
     pub fn pod(mut self, name: &str, labels_text: &str, addresses: &[&str], ports: &[&str]) -> Self {
         let (namespace, name) = name.split_once('/').unwrap();

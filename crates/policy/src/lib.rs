@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 pub mod addresses;
+mod captured;
 pub mod compile;
 pub mod evaluate;
 pub mod explain;

@@ -5,6 +5,7 @@
 //! differential test looks for just that.
 
 use crate::addresses::Addresses;
+pub use crate::captured::Captured;
 use crate::ports::Ports;
 use serde::Serialize;
 use sidewall_flow::{ContainerId, Direction, Party, Protocol};
@@ -36,6 +37,8 @@ pub struct ResolvedPod {
     pub containers: BTreeMap<ContainerId, Container>,
     /// How the kernel tells the containers' sockets apart.
     pub identities: Identities,
+    /// What its front proxy takes of the traffic that aims at the application.
+    pub captured: Option<Captured>,
     /// What is enforced.
     pub enforced: Layer,
     /// What Enforce and Audit policies together would enforce, where there are Audit policies.

@@ -16,7 +16,7 @@ use crate::model::{
     Container, Isolation, Layer, Note, PolicyKind, PolicyName, Reach, ResolvedPod, Rule, RuleName, Scope, Side, Sides,
 };
 use crate::world::objects::namespace;
-use crate::world::{Subject, Unreadable, World};
+use crate::world::{Subject, SubjectContainer, Unreadable, World};
 pub(crate) use peers::{API_SERVER, DNS, resolve_ports};
 use peers::{Resolver, awaits};
 use sidewall_api::network::SELECTOR_LIMITS;
@@ -41,7 +41,7 @@ pub(crate) fn resolve_in(cluster: &dyn Lookup, subject: &Subject) -> ResolvedPod
 
     let mut base = Layer::default();
     resolver.unreadable(&mut base);
-    resolver.proxy(&mut base);
+    let captured = resolver.proxy(&mut base);
     resolver.probes(&mut base);
     let mut enforced = base;
     // One that can't be understood isolates, whatever mode it seems to have.
@@ -60,6 +60,11 @@ pub(crate) fn resolve_in(cluster: &dyn Lookup, subject: &Subject) -> ResolvedPod
     });
     close(&mut enforced);
 
+    let probe_port = resolver.probe_port();
+    let ports_of = |id, container: &SubjectContainer| match probe_port {
+        Some((proxy, port)) => proxy::declared(container, proxy == id, port),
+        None => container.ports.clone(),
+    };
     let edges = resolver.edges();
     let mut notes = resolver.into_notes();
     notes.sort();
@@ -75,9 +80,10 @@ pub(crate) fn resolve_in(cluster: &dyn Lookup, subject: &Subject) -> ResolvedPod
         containers: subject
             .containers
             .iter()
-            .map(|(id, container)| (*id, Container { name: container.name.clone(), ports: container.ports.clone() }))
+            .map(|(id, container)| (*id, Container { name: container.name.clone(), ports: ports_of(*id, container) }))
             .collect(),
         identities: subject.identities.clone(),
+        captured,
         enforced,
         audit,
         notes,
@@ -263,18 +269,23 @@ impl<'a> Resolver<'a> {
     }
 
     /// The kubelet reaches the probe ports that the pod declares, but for those that a proxy stands before: what the
-    /// whole world sends can carry the node's address there.
+    /// whole world sends can carry the node's address there. Such probes are led through the proxy's own probe port.
     fn probes(&mut self, layer: &mut Layer) {
         let subject = self.subject;
         let fronted = self.fronted_ports();
+        let led = self.probe_port();
         let policy =
             PolicyName { kind: PolicyKind::Probes, namespace: subject.namespace.clone(), name: subject.name.clone() };
         for (index, (id, container)) in subject.containers.iter().enumerate() {
             let ports: crate::ports::Ports = container
                 .probes
                 .iter()
-                .filter(|port| !fronted.contains(sidewall_flow::Protocol::Tcp, **port))
-                .map(|port| (sidewall_flow::Protocol::Tcp, *port, *port))
+                .copied()
+                // What is led through the proxy is asked of nobody else.
+                .filter(|port| led.is_none_or(|(_, led)| led != *port))
+                .chain(led.filter(|(proxy, _)| proxy == id).map(|(_, port)| port))
+                .filter(|port| !fronted.contains(sidewall_flow::Protocol::Tcp, *port))
+                .map(|port| (sidewall_flow::Protocol::Tcp, port, port))
                 .collect();
             if ports.is_empty() || self.cluster.network().this_node.is_empty() {
                 continue;

@@ -139,7 +139,7 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// Where the kernel enters a base chain. Every one of ours is of type `filter`.
+/// Where the kernel enters a base chain. Every one of ours is of type `filter`, but for [`HookPoint::PreroutingNat`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
     /// The point on a packet's way.
@@ -155,6 +155,8 @@ pub struct Hook {
 pub enum HookPoint {
     /// `NF_INET_PRE_ROUTING`.
     Prerouting,
+    /// The same in a chain of type `nat`, which a connection's first packet meets alone (of family inet since kernel 5.2).
+    PreroutingNat,
     /// `NF_INET_LOCAL_IN`.
     Input,
     /// `NF_INET_LOCAL_OUT`.
@@ -238,6 +240,12 @@ pub enum Statement {
     FindListener4,
     /// The same for IPv6.
     FindListener6,
+    /// Leads a connection to a port of this host, at an address of the device that it has come by; accepts. For
+    /// [`HookPoint::PreroutingNat`], behind a look at the protocol.
+    Redirect {
+        /// The port.
+        port: u16,
+    },
     /// Answers with a TCP reset and drops.
     RejectTcpReset,
     /// Answers with ICMP or ICMPv6 "administratively prohibited" and drops.

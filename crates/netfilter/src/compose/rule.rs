@@ -145,6 +145,7 @@ impl<'a> Body<'a> {
             ),
             Statement::FindListener4 => self.find_listener(Field::Ipv4Destination, abi::NFPROTO_IPV4),
             Statement::FindListener6 => self.find_listener(Field::Ipv6Destination, abi::NFPROTO_IPV6),
+            Statement::Redirect { port } => self.redirect(*port),
             Statement::RejectTcpReset => {
                 self.push(Expression::new("reject").number(abi::NFTA_REJECT_TYPE, abi::NFT_REJECT_TCP_RST))
             }
@@ -217,6 +218,21 @@ impl<'a> Body<'a> {
             Expression::new("tproxy")
                 .number(abi::NFTA_TPROXY_FAMILY, protocol.into())
                 .number(abi::NFTA_TPROXY_REG_ADDR, register(FIRST)),
+        );
+    }
+
+    /// The kernel tells all three attributes, so that it is given all three.
+    fn redirect(&mut self, port: u16) {
+        self.push(
+            Expression::new("immediate")
+                .number(abi::NFTA_IMMEDIATE_DREG, register(FIRST))
+                .data(abi::NFTA_IMMEDIATE_DATA, Data::Value(port.to_be_bytes().to_vec())),
+        );
+        self.push(
+            Expression::new("redir")
+                .number(abi::NFTA_REDIR_REG_PROTO_MIN, register(FIRST))
+                .number(abi::NFTA_REDIR_REG_PROTO_MAX, register(FIRST))
+                .number(abi::NFTA_REDIR_FLAGS, abi::NF_NAT_RANGE_PROTO_SPECIFIED),
         );
     }
 

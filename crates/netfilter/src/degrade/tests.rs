@@ -67,6 +67,17 @@ fn without_tproxy_nobody_looks_for_a_listener() {
 }
 
 #[test]
+fn without_redirection_nothing_is_led_anywhere() {
+    let mut ruleset = of(vec![rule(&[Statement::RejectProhibited])]);
+    let lead = table(Family::Inet, HookPoint::PreroutingNat, vec![rule(&[Statement::Redirect { port: 15412 }])]);
+    ruleset.tables[0].chains.push(Chain { name: "lead".into(), ..lead.chains[0].clone() });
+    let (lesser, missing) = degrade(&ruleset, Features { redirect: false, ..Features::ALL }).unwrap();
+    assert_eq!(missing, [Missing::Redirect]);
+    assert_eq!(lesser, of(vec![rule(&[Statement::RejectProhibited])]));
+    assert_eq!(degrade(&ruleset, Features::ALL), Ok((ruleset, Vec::new())));
+}
+
+#[test]
 fn without_reject_what_is_denied_is_dropped() {
     let (lesser, missing) = degrade(&refusing(), Features { reject: false, ..Features::ALL }).unwrap();
     assert_eq!(missing, [Missing::Reject]);

@@ -29,6 +29,8 @@ fn every_statement_loads_and_reads_back() {
         "type filter hook input priority filter; policy accept;",
         "type filter hook egress device \"lo\" priority filter; policy accept;",
         "ct state invalid",
+        "type nat hook prerouting priority filter; policy accept;",
+        "meta l4proto tcp redirect to :15412",
         "tproxy ip to ip daddr",
         "tproxy ip6 to ip6 daddr",
         "ip saddr @a.peers4",

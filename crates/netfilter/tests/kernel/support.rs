@@ -198,6 +198,12 @@ pub fn everything() -> Ruleset {
             ],
         ),
         base(
+            "lead",
+            HookPoint::PreroutingNat,
+            true,
+            [rule([compare(Field::Protocol, None, Compare::Equal, 6), Statement::Redirect { port: 15412 }])],
+        ),
+        base(
             "in",
             HookPoint::Input,
             true,

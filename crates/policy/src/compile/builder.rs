@@ -100,6 +100,11 @@ impl<'a> Builder<'a> {
         self.chains.push(Chain { name: name.to_owned(), hook: Some(Hook { point, priority, accept }), rules });
     }
 
+    /// Whether there is a chain of a name.
+    pub fn has_chain(&self, name: &str) -> bool {
+        self.chain_names.contains(name)
+    }
+
     /// Adds a chain and gives the verdict that leads there.
     pub fn chain(&mut self, name: impl Into<String>, rules: Vec<Rule>) -> Verdict {
         let name = name.into();

@@ -74,8 +74,17 @@ impl Builder<'_> {
             // Our own multicast comes back this way.
             rule([not_in_set(Field::PacketType, &groups), is(Field::FibSourceType, LOCAL), goto(FORGED).into()]),
         ]);
-        rules.extend(onto_time_wait);
-        self.base_chain("prerouting", HookPoint::Prerouting, RAW, true, rules);
+        let pod = self.pod;
+        match &pod.captured {
+            None => {
+                rules.extend(onto_time_wait);
+                self.base_chain("prerouting", HookPoint::Prerouting, RAW, true, rules);
+            }
+            Some(captured) => {
+                self.base_chain("prerouting", HookPoint::Prerouting, RAW, true, rules);
+                self.capture(captured, onto_time_wait);
+            }
+        }
     }
 
     /// Has a SYN onto what is left of a connection (TIME_WAIT) find its listener, so that INPUT knows the receiver and

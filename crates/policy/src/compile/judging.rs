@@ -92,6 +92,7 @@ impl Builder<'_> {
         let denies = if self.audits(direction) { goto(audited) } else { edge_denies.clone() };
         let mut rules = Vec::new();
         rules.extend(self.edge(direction, &edge_denies));
+        rules.extend(self.unless_captured(party, direction));
         let verdict = self.ask_network("", &pod.enforced, party, direction, &Answers::unless(denies.clone()));
         rules.extend(self.on_the_way(verdict, &denies));
         rules.extend(self.audit_allowed(party, direction));

@@ -48,6 +48,9 @@ impl<'a> Adviser<'a> {
                 Reason::Isolated { by } if half.level == Level::Pod => self.at_edge(half, by),
                 Reason::Isolated { by } => self.isolated(half, by),
                 Reason::NotDeclared { owner } => self.not_declared(half, owner.as_deref()),
+                Reason::Captured { proxy, .. } => vec![only(format!(
+                    "that traffic is {proxy}'s already: ask about {proxy} and this port, or about one of its listeners"
+                ))],
                 Reason::Itself | Reason::NotIsolated | Reason::Allowed { .. } => continue,
             };
             allowable &= given.iter().any(|advice| advice.change.is_some());

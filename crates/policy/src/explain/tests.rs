@@ -158,7 +158,8 @@ proptest! {
     }
 
     /// A flow between two containers, or between a container and an address that is no Service's, can always be
-    /// allowed, whoever isolates; but by user, not to a port that another container declares.
+    /// allowed, whoever isolates; but by user, not to a port that another container declares, and not where the proxy captures
+    /// it.
     #[test]
     fn what_policies_can_speak_of_can_be_allowed(seed: u64) {
         let (mut draw, case) = drawn(seed);
@@ -173,7 +174,9 @@ proptest! {
                 }
                 End::Local(_) => container(end),
             };
-            let anothers = told.sides.iter().any(|side| matches!(side.reason, Reason::NotDeclared { owner: Some(_) }));
+            let anothers = told.sides.iter().any(|side| {
+                matches!(side.reason, Reason::NotDeclared { owner: Some(_) } | Reason::Captured { .. })
+            });
             if plain(flow.sender) && plain(flow.receiver) && !anothers {
                 prop_assert!(told.allowable, "{told}");
             }

@@ -23,8 +23,11 @@ pub fn reason(adviser: &Adviser<'_>, half: &Half) -> String {
     let port = format!("{}/{}", flow.protocol, flow.port);
     match &half.reason {
         Reason::Itself => "a container always reaches itself".to_owned(),
-        Reason::NotIsolated => "no policy isolates it for this".to_owned(),
-        Reason::Allowed { rule } => format!("{rule} allows it"),
+        Reason::NotIsolated => format!("no policy isolates it for this{}", captured(adviser, half)),
+        Reason::Allowed { rule } => format!("{rule} allows it{}", captured(adviser, half)),
+        Reason::Captured { by, proxy } => {
+            format!("{by} captures what comes to {port} from the network for {proxy}, and it reaches nobody else")
+        }
         Reason::Isolated { by } => {
             let by: Vec<String> = by.iter().map(PolicyName::to_string).collect();
             let other = other(flow, half.direction);
@@ -52,6 +55,13 @@ pub fn reason(adviser: &Adviser<'_>, half: &Half) -> String {
             format!("no container declares {port}, and by user a receiver is known by the port that it declares")
         }
     }
+}
+
+/// Where a flow is led, if not to the port that it aims at.
+fn captured(adviser: &Adviser<'_>, half: &Half) -> String {
+    let captured = adviser.pod.captures(adviser.flow).filter(|_| half.level == Level::Container);
+    let led = captured.map(|captured| format!(" ({} captures it: it arrives at port {})", captured.by, captured.port));
+    led.unwrap_or_default()
 }
 
 const fn word(action: Action) -> &'static str {

@@ -98,7 +98,8 @@ fn told(verdict: RecordVerdict, enforced: &Asked, audited: Option<&Asked>) -> Ju
         // What is allowed is denied by nobody, and the other way round.
         _ => (enforced, enforced),
     };
-    let isolated = denying.halves.iter().any(|half| matches!(half.reason, Reason::Isolated { .. }));
+    let isolated =
+        denying.halves.iter().any(|half| matches!(half.reason, Reason::Isolated { .. } | Reason::Captured { .. }));
     let undeclared = denying.halves.iter().any(|half| matches!(half.reason, Reason::NotDeclared { .. }));
     let cause = if undeclared && !isolated { RecordCause::NotDeclared } else { RecordCause::Isolated };
     let unknown = policies(&denying.unknown, Direction::Ingress, Level::Container);
@@ -107,6 +108,7 @@ fn told(verdict: RecordVerdict, enforced: &Asked, audited: Option<&Asked>) -> Ju
         .iter()
         .flat_map(|half| match &half.reason {
             Reason::Isolated { by } => policies(by, half.direction, half.level),
+            Reason::Captured { by, .. } => policies(std::slice::from_ref(by), half.direction, half.level),
             _ => Vec::new(),
         })
         .chain(unknown)

@@ -2,15 +2,20 @@
 //!
 //! On the pod interface only the proxy's listeners can be reached, and what ContainerNetworkPolicies open; the port that
 //! it forwards to takes loopback connections from the proxy alone. The proxy's own listeners are open to everybody
-//! unless a ContainerNetworkPolicy isolates the proxy.
+//! unless a ContainerNetworkPolicy isolates the proxy. Where it captures the application's ports, traffic from the network that
+//! aims at those is the proxy's too: under the port that it aims at, which is what policies speak of.
 
 use super::peers::Resolver;
 use super::{errors, selects_own};
-use crate::model::{Grant, Isolation, Layer, Peers, PolicyKind, PolicyName, Reach, Rule, RuleName, Scope};
+use crate::model::{
+    Captured, DeclaredPort, Grant, Isolation, Layer, Peers, PolicyKind, PolicyName, Reach, Rule, RuleName, Scope,
+};
 use crate::ports::Ports;
+use crate::world::SubjectContainer;
 use crate::world::objects::namespace;
 use sidewall_api::SidecarProxy;
 use sidewall_flow::{ContainerId, Direction, Party, Protocol};
+use sidewall_proxy_config::DEFAULT_PROBE_PORT;
 use std::collections::BTreeSet;
 
 impl<'a> Resolver<'a> {
@@ -39,34 +44,69 @@ impl<'a> Resolver<'a> {
         proxies.first().map(|proxy| forwarded(proxy)).unwrap_or_default()
     }
 
-    pub(super) fn proxy(&mut self, layer: &mut Layer) {
+    /// The proxy in force, and the container that is it, where the pod has one.
+    fn front(&self) -> Option<(&'a SidecarProxy, ContainerId)> {
+        let proxy = self.proxies().into_iter().find(|proxy| faults(proxy).is_empty())?;
+        Some((proxy, self.container_of(proxy)?))
+    }
+
+    fn container_of(&self, proxy: &SidecarProxy) -> Option<ContainerId> {
+        let mut containers = self.subject.containers.iter();
+        containers.find(|(_, c)| c.name == proxy.spec.container_name).map(|(id, _)| *id)
+    }
+
+    /// The proxy's container and the port on which it answers the kubelet for the pod: where the SidecarProxy names one, or
+    /// the pod has probes that are led to the usual one. What the pod says of it beside that is not asked: anybody could.
+    pub(super) fn probe_port(&self) -> Option<(ContainerId, u16)> {
+        let (proxy, id) = self.front()?;
+        if let Some(probes) = &proxy.spec.probes {
+            return Some((id, probes.port));
+        }
+        let taken = |port| proxy.spec.listeners.iter().any(|l| l.port == port || l.forward.port == port);
+        let port = Some(DEFAULT_PROBE_PORT).filter(|port| !taken(*port))?;
+        self.subject.containers.values().any(|container| container.probes.contains(&port)).then_some((id, port))
+    }
+
+    /// Adds what the proxy implies; gives what it captures.
+    pub(super) fn proxy(&mut self, layer: &mut Layer) -> Option<Captured> {
         let (good, bad): (Vec<_>, Vec<_>) = self.proxies().into_iter().partition(|proxy| faults(proxy).is_empty());
         for proxy in bad {
             self.not_understood(layer, name_of(proxy), &faults(proxy).join("; "));
         }
-        let Some((proxy, others)) = good.split_first() else { return };
+        let (proxy, others) = good.split_first()?;
         let first = &name_of(proxy);
         for other in others {
             self.note(Some(name_of(other)), format!("has no effect here: {first} is older and selects this pod too"));
         }
         let container = proxy.spec.container_name.clone();
-        let id = self.subject.containers.iter().find(|(_, c)| c.name == container).map(|(id, _)| *id);
+        let id = self.container_of(proxy);
         if id.is_none() {
             self.note(
                 Some(first.clone()),
                 format!("names {container:?} as the proxy, but this pod has no such container; nothing is reachable from outside"),
             );
         }
-        self.implied(layer, first, proxy, id);
+        let captured = captured(first, proxy, id);
+        self.implied(layer, first, proxy, id, captured.as_ref());
+        captured
     }
 
-    fn implied(&mut self, layer: &mut Layer, name: &PolicyName, proxy: &SidecarProxy, id: Option<ContainerId>) {
+    fn implied(
+        &mut self,
+        layer: &mut Layer,
+        name: &PolicyName,
+        proxy: &SidecarProxy,
+        id: Option<ContainerId>,
+        captured: Option<&Captured>,
+    ) {
         let listeners: Ports = proxy.spec.listeners.iter().map(|l| (Protocol::Tcp, l.port, l.port)).collect();
+        let captured = captured.into_iter().flat_map(|captured| &captured.ports);
+        let captured: Ports = captured.map(|port| (Protocol::Tcp, *port, *port)).collect();
         let forwarded = forwarded(proxy);
         let proxy = id.map(Party::Container);
         for party in super::parties(self.subject) {
             let (open, guarded) = if Some(party) == proxy {
-                (listeners.clone(), forwarded.subtract(&listeners))
+                (listeners.union(&captured), forwarded.subtract(&listeners))
             } else {
                 (Ports::none(), forwarded.clone())
             };
@@ -114,6 +154,27 @@ fn name_of(proxy: &SidecarProxy) -> PolicyName {
         namespace: namespace(proxy.metadata.namespace.as_deref()),
         name: proxy.metadata.name.clone().unwrap_or_default(),
     }
+}
+
+/// What the kernel leads to the proxy. Where the pod has no proxy, nothing is, and the application's ports stay closed.
+fn captured(by: &PolicyName, proxy: &SidecarProxy, id: Option<ContainerId>) -> Option<Captured> {
+    let capture = proxy.spec.capture.as_ref()?;
+    let ports: BTreeSet<u16> = capture.inbound.iter().copied().collect();
+    Some(Captured { by: by.clone(), proxy: id?, ports, port: capture.port })
+        .filter(|captured| !captured.ports.is_empty())
+}
+
+/// The ports that a container declares, where probes are led through the proxy's `probe_port`: each of these is a probe of its
+/// container in the manifest, and the proxy's port all the same.
+pub(super) fn declared(container: &SubjectContainer, is_proxy: bool, probe_port: u16) -> Vec<DeclaredPort> {
+    let led = |port: &DeclaredPort| port.protocol == Protocol::Tcp && port.port == probe_port;
+    let mut ports = container.ports.clone();
+    if !is_proxy {
+        ports.retain(|port| !led(port));
+    } else if !ports.iter().any(led) {
+        ports.push(DeclaredPort { name: None, protocol: Protocol::Tcp, port: probe_port });
+    }
+    ports
 }
 
 /// What can't be understood about a proxy.

@@ -65,13 +65,14 @@ impl fmt::Display for Chain {
         writeln!(f, "  chain {} {{", self.name)?;
         if let Some(hook) = &self.hook {
             let point = match &hook.point {
-                HookPoint::Prerouting => "prerouting".to_owned(),
+                HookPoint::Prerouting | HookPoint::PreroutingNat => "prerouting".to_owned(),
                 HookPoint::Input => "input".to_owned(),
                 HookPoint::Output => "output".to_owned(),
                 HookPoint::DeviceEgress(device) => format!("egress device {device}"),
             };
             let policy = if hook.accept { "accept" } else { "drop" };
-            writeln!(f, "    type filter hook {point} priority {}; policy {policy}", hook.priority)?;
+            let kind = if hook.point == HookPoint::PreroutingNat { "nat" } else { "filter" };
+            writeln!(f, "    type {kind} hook {point} priority {}; policy {policy}", hook.priority)?;
         }
         for rule in &self.rules {
             writeln!(f, "    {rule}")?;
@@ -120,6 +121,7 @@ impl fmt::Display for Statement {
             Self::Log(decision) => write!(f, "log \"{decision}\" group {}", Self::LOG_GROUP),
             Self::FindListener4 => f.write_str("tproxy ip to ip daddr"),
             Self::FindListener6 => f.write_str("tproxy ip6 to ip6 daddr"),
+            Self::Redirect { port } => write!(f, "redirect to :{port}"),
             Self::RejectTcpReset => f.write_str("reject with tcp reset"),
             Self::RejectProhibited => f.write_str("reject with icmpx admin-prohibited"),
             Self::Verdict(verdict) => verdict.fmt(f),

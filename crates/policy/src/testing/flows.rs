@@ -4,7 +4,8 @@ use super::cluster::protocol;
 use super::{Case, Draw};
 use crate::evaluate::{End, Flow};
 use crate::model::Identities;
-use sidewall_flow::Party;
+use sidewall_flow::{Party, Protocol};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 impl Case {
@@ -46,7 +47,23 @@ impl Case {
         let ground = &self.ground;
         let port = if ground.ports.is_empty() { 80 } else { *draw.pick(&ground.ports) };
         let port = if draw.chance(85) { port } else { port.saturating_add(*draw.pick(&[1, 7, 8, 9])) };
-        Flow { sender, receiver, protocol: protocol(draw, ground), port }
+        let flow = Flow { sender, receiver, protocol: protocol(draw, ground), port };
+        // Without a proxy that has ports of its own, nothing is drawn for them.
+        let own = self.proxy_ports();
+        if own.is_empty() || draw.chance(80) {
+            return flow;
+        }
+        Flow { port: *draw.pick(&own), protocol: Protocol::Tcp, ..flow }
+    }
+
+    /// The ports of proxies beside their listeners, and those whose traffic they capture.
+    fn proxy_ports(&self) -> Vec<u16> {
+        let specs = self.world.proxies.iter().map(|proxy| &proxy.spec);
+        let ports = specs.flat_map(|spec| {
+            let captured = spec.capture.iter().flat_map(|capture| capture.inbound.iter().chain([&capture.port]));
+            captured.chain(spec.probes.iter().map(|probes| &probes.port)).copied()
+        });
+        ports.collect::<BTreeSet<u16>>().into_iter().collect()
     }
 
     /// Every address that the pod can send to.

@@ -2,7 +2,7 @@
 
 use super::cluster::{CONTAINERS, LABELS, NAMESPACES, PORT_NAMES, protocol};
 use super::{Case, Draw, Ground};
-use crate::model::PolicyKind;
+use crate::model::{DeclaredPort, PolicyKind};
 use crate::world::Unreadable;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sidewall_api::{
@@ -10,7 +10,9 @@ use sidewall_api::{
     Operator, Peer, PolicyPort, PolicyType, PortProtocol, Requirement, SidecarProxy, SidecarProxySpec,
 };
 use sidewall_flow::{Direction, Protocol};
-use sidewall_proxy_config::{Forward, Limits, Listener, Timeouts};
+use sidewall_proxy_config::{
+    Capture, DEFAULT_CAPTURE_PORT, DEFAULT_PROBE_PORT, Forward, Limits, Listener, Probes, Timeouts,
+};
 use std::net::IpAddr;
 
 /// Fills the world with policies.
@@ -22,6 +24,9 @@ pub fn fill(draw: &mut Draw, case: &mut Case) {
     if draw.chance(35) {
         for i in 0..draw.between(1, 2) {
             case.world.proxies.push(proxy(draw, &case.ground, &format!("proxy-{i}")));
+        }
+        if draw.chance(30) {
+            led_probe(draw, case);
         }
     }
     if draw.chance(6) {
@@ -185,6 +190,14 @@ pub fn selector(draw: &mut Draw) -> LabelSelector {
     selector
 }
 
+/// A probe that is led through a proxy, as a container's manifest then has it.
+fn led_probe(draw: &mut Draw, case: &mut Case) {
+    let most = case.subject.containers.len();
+    let Some(container) = case.subject.containers.values_mut().nth(draw.below(most)) else { return };
+    container.probes.insert(DEFAULT_PROBE_PORT);
+    container.ports.push(DeclaredPort { name: None, protocol: Protocol::Tcp, port: DEFAULT_PROBE_PORT });
+}
+
 fn proxy(draw: &mut Draw, ground: &Ground, name: &str) -> SidecarProxy {
     let mut ports = ground.ports.clone();
     draw.shuffle(&mut ports);
@@ -202,6 +215,7 @@ fn proxy(draw: &mut Draw, ground: &Ground, name: &str) -> SidecarProxy {
             break;
         }
     }
+    let forwarded: Vec<u16> = listeners.iter().map(|listener| listener.forward.port).collect();
     let mut proxy = SidecarProxy::new(
         name,
         SidecarProxySpec {
@@ -215,6 +229,15 @@ fn proxy(draw: &mut Draw, ground: &Ground, name: &str) -> SidecarProxy {
             capture: None,
         },
     );
+    if draw.chance(50) {
+        let mut inbound = draw.some(&forwarded, forwarded.len());
+        inbound.sort_unstable();
+        // None is too few for the API server, and is nothing captured.
+        proxy.spec.capture = (!inbound.is_empty()).then_some(Capture { inbound, port: DEFAULT_CAPTURE_PORT });
+    }
+    if draw.chance(20) {
+        proxy.spec.probes = Some(Probes::default());
+    }
     proxy.metadata.namespace = Some(NAMESPACES[0].to_owned());
     proxy
 }

@@ -354,6 +354,7 @@ impl Voice {
             Missing::SecondLine { device } => ("secondLine", Some(device.as_str())),
             Missing::Ownership => ("ownership", None),
             Missing::FindListener => ("findListener", None),
+            Missing::Redirect => ("redirect", None),
             _ => ("other", None),
         };
         self.tell(&Told::Missing { what, device, message: &missing.to_string() });

@@ -113,6 +113,20 @@ impl Builder<'_> {
         owners.into_iter().map(|((protocol, port), id)| (protocol, port, id)).collect()
     }
 
+    /// The same for what comes from the network: captured ports are the proxy's.
+    fn owners_on_network(&self) -> Vec<(Protocol, u16, ContainerId)> {
+        let mut owners: BTreeMap<_, _> =
+            self.owners().into_iter().map(|(protocol, port, id)| ((protocol, port), id)).collect();
+        if let Some(captured) = &self.pod.captured {
+            owners.extend(captured.ports.iter().map(|port| ((Protocol::Tcp, *port), captured.proxy)));
+        }
+        owners.into_iter().map(|((protocol, port), id)| (protocol, port, id)).collect()
+    }
+
+    fn is_captured(&self, protocol: Protocol, port: u16) -> bool {
+        self.pod.captured.as_ref().is_some_and(|captured| protocol == Protocol::Tcp && captured.ports.contains(&port))
+    }
+
     /// The client's side has passed on loopback: sender and receiver are recorded, and the receiver must answer.
     /// `None` is anybody.
     pub(super) fn loopback_passes(&mut self, sender: Party, receiver: Option<Party>) -> Verdict {
@@ -155,13 +169,17 @@ impl Builder<'_> {
     /// `arrival`: what comes from the network, judged by the port's owner.
     pub(super) fn arrival_by_port(&mut self) {
         let mut verdicts = Vec::new();
-        for (protocol, port, owner) in self.owners() {
-            let verdict = self.arrival_of(Some(Party::Container(owner)));
+        for (protocol, port, owner) in self.owners_on_network() {
+            let verdict = if self.is_captured(protocol, port) {
+                self.captured_arrival(Party::Container(owner))
+            } else {
+                self.arrival_of(Some(Party::Container(owner)))
+            };
             verdicts.push((vec![u128::from(protocol.number()), u128::from(port)], verdict));
         }
         // At the edge, whoever declares the port is the receiver too.
         let denied: Vec<_> = self
-            .owners()
+            .owners_on_network()
             .into_iter()
             .map(|(protocol, port, owner)| {
                 let owner = Party::Container(owner);
@@ -213,6 +231,21 @@ impl Builder<'_> {
         let own = owner.map_or(anybody.clone(), |owner| goto(&format!("arrives-{owner}")));
         let (anybody, own) = (audited(anybody).allow, audited(own).allow);
         ask(self, "", &self.pod.enforced, &anybody, &own, &deny)
+    }
+
+    /// A captured port's judgement: the proxy's, and nobody else's.
+    fn captured_arrival(&mut self, proxy: Party) -> Verdict {
+        let (place, sides) = (Place::Ingress(proxy), [(proxy, Direction::Ingress)]);
+        let deny = self.ingress_denied(proxy, place);
+        let mut audited = |verdict: Verdict| {
+            let answers = Answers { allow: verdict.clone(), deny: verdict };
+            self.audited(place, &sides, answers, |builder, prefix, layer, answers| {
+                builder.ask_network(prefix, layer, proxy, Direction::Ingress, answers)
+            })
+        };
+        let deny = audited(deny).deny;
+        let allow = audited(goto(&format!("arrives-{proxy}"))).allow;
+        self.ask_network("", &self.pod.enforced, proxy, Direction::Ingress, &Answers { allow, deny })
     }
 
     pub(super) fn arrives(&mut self) {

@@ -112,7 +112,11 @@ proptest! {
             connection.opens(&compiled.ruleset);
             let verdict = evaluate(&pod, &flow);
             // By user, the rules know only the port's owner, and tell what would become of a flow to that one.
-            let owner = pod.owner(flow.protocol, flow.port).map(|id| End::Local(Party::Container(id)));
+            let owner = match flow.sender {
+                End::Local(_) => pod.owner(flow.protocol, flow.port),
+                _ => pod.owner_on_network(flow.protocol, flow.port),
+            };
+            let owner = owner.map(|id| End::Local(Party::Container(id)));
             if pod.identities.by_port() && matches!(flow.receiver, End::Local(_)) && owner != Some(flow.receiver) {
                 continue;
             }

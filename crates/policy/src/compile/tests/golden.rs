@@ -37,6 +37,21 @@ fn hello_by_uid() {
     insta::assert_snapshot!(rules(&hello().by_uid().resolved()));
 }
 
+/// The same pod, whose proxy also takes what aims at the application's port.
+fn captured() -> Fixture {
+    hello().captures(&[8080]).probes("front-proxy", &[80, 15411])
+}
+
+#[test]
+fn captured_by_cgroup() {
+    insta::assert_snapshot!(rules(&captured().resolved()));
+}
+
+#[test]
+fn captured_by_uid() {
+    insta::assert_snapshot!(rules(&captured().by_uid().resolved()));
+}
+
 #[test]
 fn the_guard() {
     insta::assert_snapshot!(rules(&guard(&Fixture::new(&[("app", &["TCP/8080"])]).subject)));

@@ -27,6 +27,8 @@ pub struct Connection<'a> {
     addresses: [IpAddr; 2],
     pub mark: u32,
     confirmed: bool,
+    /// The port that it has been led to.
+    led: Option<u16>,
     /// An earlier connection of the tuple is in TIME_WAIT at the receiver.
     pub remains: bool,
     /// The counters that its packets have met.
@@ -62,6 +64,8 @@ struct Packet<'p> {
     socket: Option<Party>,
     /// Whether an earlier connection's remains are found where a receiver is looked for.
     remains: Cell<bool>,
+    /// The port that its connection has been led to.
+    led: Cell<Option<u16>>,
     connection: &'p Connection<'p>,
 }
 
@@ -73,7 +77,7 @@ impl<'a> Connection<'a> {
             End::Remote(address) | End::Attached(_, address) => address,
         };
         let addresses = [address(flow.sender), address(flow.receiver)];
-        Self { pod, flow, addresses, mark: 0, confirmed: false, remains: false, counted: BTreeSet::new() }
+        Self { pod, flow, addresses, mark: 0, confirmed: false, led: None, remains: false, counted: BTreeSet::new() }
     }
 
     /// Opens it and sends data both ways, as far as that is let through. True where all of it passes.
@@ -129,11 +133,14 @@ impl<'a> Connection<'a> {
         }
         for (point, socket) in hooks {
             let remains = Cell::new(self.remains && shape == Shape::Syn);
-            let packet = Packet { point, way, shape, loopback, socket, remains, connection: self };
+            let led = Cell::new(self.led);
+            let packet = Packet { point, way, shape, loopback, socket, remains, led, connection: self };
             let (passes, mark, counted) = packet.meets(&rules.tables[0]);
+            let led = packet.led.get();
             let remains = packet.remains.get();
             self.remains &= remains || shape != Shape::Syn;
             self.mark = mark;
+            self.led = led;
             self.counted.extend(counted);
             if !passes {
                 return false;
@@ -145,12 +152,30 @@ impl<'a> Connection<'a> {
 }
 
 impl Packet<'_> {
-    /// Runs the base chain of the packet's hook: whether it passes, the connection's mark after, and what was counted.
+    /// Runs the base chains of the packet's hook: whether it passes, the connection's mark after, and what was counted.
     fn meets(&self, table: &Table) -> (bool, u32, Vec<String>) {
-        let base = table.chains.iter().find(|chain| chain.hook.as_ref().is_some_and(|hook| hook.point == self.point));
-        let Some(base) = base else { return (true, self.connection.mark, Vec::new()) };
+        let (mut mark, mut all) = (self.connection.mark, Vec::new());
+        let met = |point: &HookPoint| match point {
+            HookPoint::PreroutingNat => self.point == HookPoint::Prerouting && !self.connection.confirmed,
+            point => *point == self.point,
+        };
+        let hooks = table.chains.iter().filter_map(|chain| Some((chain.hook.as_ref()?, chain)));
+        let mut bases: Vec<_> = hooks.filter(|(hook, _)| met(&hook.point)).collect();
+        bases.sort_by_key(|(hook, _)| hook.priority);
+        for (_, base) in bases {
+            let (passes, new, counted) = self.runs(table, base, mark);
+            mark = new;
+            all.extend(counted);
+            if !passes {
+                return (false, mark, all);
+            }
+        }
+        (true, mark, all)
+    }
+
+    fn runs(&self, table: &Table, base: &Chain, mut mark: u32) -> (bool, u32, Vec<String>) {
         let chain = |name: &str| -> &Chain { table.chains.iter().find(|chain| chain.name == name).unwrap() };
-        let (mut mark, mut counted) = (self.connection.mark, Vec::new());
+        let mut counted = Vec::new();
         let (mut here, mut at) = (base, 0);
         let mut callers = Vec::new();
         loop {
@@ -228,6 +253,10 @@ impl Packet<'_> {
                     self.remains.set(self.remains.get() && !fits);
                     return None;
                 }
+                Statement::Redirect { port } => {
+                    self.led.set(Some(*port));
+                    return Some(Verdict::Accept);
+                }
                 Statement::Limit { .. } | Statement::Log(_) => {}
                 Statement::RejectTcpReset | Statement::RejectProhibited => return Some(Verdict::Drop),
                 Statement::Verdict(verdict) => return Some(verdict.clone()),
@@ -297,6 +326,7 @@ impl Packet<'_> {
             Field::CtOriginalDestination4 => of(true, destination),
             Field::CtOriginalDestination6 => of(false, destination),
             Field::CtOriginalDestinationPort => Some(flow.port.into()),
+            Field::DestinationPort if self.way == Way::Original => Some(self.led.get().unwrap_or(flow.port).into()),
             // RTN_LOCAL and RTN_UNICAST.
             Field::FibSourceType => Some(if output || self.loopback { 2 } else { 1 }),
             // Every address is its device's.
