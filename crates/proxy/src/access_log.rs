@@ -30,6 +30,9 @@ pub struct Line<'a> {
     pub time: SystemTime,
     /// The port that it came in by.
     pub listener: u16,
+    /// The port that its connection aimed at, where the kernel redirected it from there. Absent otherwise.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub captured: Option<u16>,
     /// The client's address, as the socket has it.
     pub peer: SocketAddr,
     /// Absent where the request could not be read.

@@ -12,8 +12,8 @@ use sidewall_proxy_config::{Capture, Listener};
 use socket2::SockRef;
 use tokio::net::TcpStream;
 
-use crate::connection::Entrance;
 use crate::metrics::CaptureCounters;
+use crate::slot::Slot;
 
 /// Why a connection to the capture port is refused.
 #[derive(Debug, thiserror::Error)]
@@ -42,19 +42,19 @@ pub enum Refused {
 pub struct Captured {
     /// The port itself.
     pub port: u16,
-    /// The captured ports, and whose connections theirs become.
-    pub entrances: BTreeMap<u16, Rc<Entrance>>,
+    /// The captured ports, and where their connections arrive.
+    pub slots: BTreeMap<u16, Rc<Slot>>,
     /// How many were taken and refused.
     pub counters: Arc<CaptureCounters>,
 }
 
 impl Captured {
-    /// Whose connection this is. One that is refused is reset when it is dropped.
+    /// Where this connection arrives. One that is refused is reset when it is dropped.
     ///
     /// # Errors
     ///
     /// Why it is nobody's.
-    pub fn entrance(&self, stream: &TcpStream) -> Result<Rc<Entrance>, Refused> {
+    pub fn slot(&self, stream: &TcpStream) -> Result<Rc<Slot>, Refused> {
         let outcome = self.judge(stream, original_destination(stream));
         match &outcome {
             Ok(_) => self.counters.taken(),
@@ -67,14 +67,14 @@ impl Captured {
         outcome
     }
 
-    fn judge(&self, stream: &TcpStream, original: io::Result<SocketAddr>) -> Result<Rc<Entrance>, Refused> {
+    fn judge(&self, stream: &TcpStream, original: io::Result<SocketAddr>) -> Result<Rc<Slot>, Refused> {
         let destination = original.map_err(|source| Refused::Unknown { source })?;
         // Without any redirection, the kernel gives the address that the connection has anyway.
         let local = stream.local_addr().map_err(|source| Refused::Unknown { source })?;
         if destination.port() == self.port || destination == local {
             return Err(Refused::Direct { destination });
         }
-        self.entrances.get(&destination.port()).map(Rc::clone).ok_or(Refused::Foreign { destination })
+        self.slots.get(&destination.port()).map(Rc::clone).ok_or(Refused::Foreign { destination })
     }
 }
 
@@ -141,8 +141,8 @@ mod tests {
         let address = listener.local_addr().expect("its address");
         let client = TcpStream::connect(address).await.expect("it connects");
         let (stream, _) = listener.accept().await.expect("it is accepted");
-        let captured = Captured { port: address.port(), entrances: BTreeMap::new(), counters: Arc::default() };
-        let refused = captured.entrance(&stream).err().expect("refused");
+        let captured = Captured { port: address.port(), slots: BTreeMap::new(), counters: Arc::default() };
+        let refused = captured.slot(&stream).err().expect("refused");
         // With connection tracking the kernel names the address itself, without it none.
         assert!(matches!(refused, Refused::Direct { .. } | Refused::Unknown { .. }), "{refused}");
         assert_eq!(captured.counters.sums(), (0, 1));

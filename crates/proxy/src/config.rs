@@ -2,11 +2,11 @@
 
 mod locate;
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use sidewall_proxy_config::{Form, Problem, ProxyConfig};
+
+use crate::reload::ReadError;
 
 /// Reads a configuration from YAML and validates it.
 ///
@@ -27,14 +27,23 @@ pub fn from_yaml(text: &str) -> Result<ProxyConfig, ConfigError> {
     Ok(config)
 }
 
-/// Reads a configuration file and validates it.
+/// Reads a configuration file's contents and validates them.
 ///
 /// # Errors
 ///
 /// As [`from_yaml`], with the file's name.
-pub fn load(file: &Path) -> Result<ProxyConfig, LoadError> {
-    let text = fs::read_to_string(file).map_err(|source| LoadError::Read { file: file.to_owned(), source })?;
-    from_yaml(&text).map_err(|source| LoadError::Config { file: file.to_owned(), source })
+pub fn from_file(file: &Path, contents: &[u8]) -> Result<ProxyConfig, LoadError> {
+    let text = std::str::from_utf8(contents).map_err(|error| {
+        let line = contents[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() as u64 + 1;
+        LoadError::Text { file: file.to_owned(), line }
+    })?;
+    from_yaml(text).map_err(|source| LoadError::Config { file: file.to_owned(), source })
+}
+
+/// The line of a field such as `listeners[0].tls.certFile` in a configuration's text, or of the nearest block above it
+/// that is there; from 1.
+pub fn line_of(text: &str, field: &str) -> u64 {
+    locate::line_of(text, field)
 }
 
 /// How YAML is read: no snippet of the text in errors, and `yes` is not `true`.
@@ -91,12 +100,15 @@ pub struct LocatedProblem {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The file cannot be read.
-    #[error("{}: {source}", file.display())]
-    Read {
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The file is not text.
+    #[error("{}:{line}: is not UTF-8", file.display())]
+    Text {
         /// The file.
         file: PathBuf,
-        /// What the system says.
-        source: io::Error,
+        /// The line, from 1.
+        line: u64,
     },
     /// The file is not a configuration.
     #[error("{}", each_line(file, source))]

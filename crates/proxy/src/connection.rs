@@ -18,11 +18,11 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::access_log::Line;
-use crate::phase::Phase;
 use crate::service::{Client, Front};
+use crate::slot::{Slot, Stay};
 use crate::stream::{GuardedStream, Patience, StreamFault, StreamState};
 
-/// What the connections of one listener share within one worker.
+/// What the connections of one listener share within one worker, under one version of the configuration.
 pub struct Entrance {
     /// What becomes of their requests.
     pub front: Rc<Front>,
@@ -30,18 +30,23 @@ pub struct Entrance {
     pub tls: Option<Arc<ArcSwap<ServerConfig>>>,
     /// How long clients may take.
     pub patience: Patience,
-    /// Bytes of a request's head.
-    pub header_bytes: usize,
-    /// Header lines of a request.
-    pub headers: usize,
-    /// Says when to stop: the request in flight is the last one.
-    pub phase: watch::Receiver<Phase>,
+    /// How large a request's head may be.
+    pub heads: HeadLimits,
 }
 
-impl Entrance {
+/// How large a request's head may be. Fixed for a connection when it begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeadLimits {
+    /// Bytes.
+    pub bytes: usize,
+    /// Header lines.
+    pub lines: usize,
+}
+
+impl Slot {
     /// Serves one connection to its end.
     pub async fn serve(self: Rc<Self>, stream: TcpStream, peer: SocketAddr) {
-        let counters = Arc::clone(&self.front.counters);
+        let counters = Arc::clone(&self.entrance().front.counters);
         counters.opened();
         self.serve_opened(stream, peer).await;
         counters.closed();
@@ -53,54 +58,69 @@ impl Entrance {
             tracing::debug!(%error, %peer, "the connection ended before it began");
             return;
         }
-        let Some(tls) = &self.tls else {
-            return self.requests(stream, peer, began).await;
+        let (entrance, mut stay) = (self.entrance(), self.stay());
+        let Some(tls) = &entrance.tls else {
+            return self.requests(stream, peer, began, &entrance, stay).await;
         };
         let acceptor = TlsAcceptor::from(tls.load_full());
-        let mut phase = self.phase.clone();
-        let handshake = timeout(self.patience.header, acceptor.accept(stream));
+        let handshake = timeout(entrance.patience.header, acceptor.accept(stream));
         let shaken = tokio::select! {
             biased;
             shaken = handshake => shaken,
-            _ = phase.wait_for(|phase| *phase == Phase::Closing) => return,
+            () = leaves(&mut stay, Stay::LastRequest) => return,
         };
         match shaken {
-            Ok(Ok(stream)) => self.requests(stream, peer, began).await,
+            Ok(Ok(stream)) => self.requests(stream, peer, began, &entrance, stay).await,
             Ok(Err(error)) => self.handshake_failed(peer, began, &format!("TLS handshake failed: {error}")),
             Err(_) => self.handshake_failed(peer, began, "the TLS handshake did not come to its end in time"),
         }
     }
 
-    async fn requests<S>(self: Rc<Self>, stream: S, peer: SocketAddr, began: Instant)
-    where
+    async fn requests<S>(
+        self: Rc<Self>,
+        stream: S,
+        peer: SocketAddr,
+        began: Instant,
+        entrance: &Entrance,
+        mut stay: watch::Receiver<Stay>,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let state = Rc::new(StreamState::default());
+        let heads = entrance.heads;
         // Far above what the library itself lets pass, which answers larger heads with 431.
-        let scanned = 2 * self.header_bytes.max(8192) + 64 * 1024;
-        let guarded = GuardedStream::new(stream, scanned, self.patience, Rc::clone(&state));
-        let client =
-            Rc::new(Client { front: Rc::clone(&self.front), peer, tls: self.tls.is_some(), stream: Rc::clone(&state) });
+        let scanned = 2 * heads.bytes.max(8192) + 64 * 1024;
+        let guarded = GuardedStream::new(stream, scanned, self.patience(), Rc::clone(&state));
+        let client = Rc::new(Client {
+            slot: Rc::clone(&self),
+            heads,
+            peer,
+            tls: entrance.tls.is_some(),
+            stream: Rc::clone(&state),
+        });
         let service = service_fn(move |request| Rc::clone(&client).answer(request));
         let connection = http1::Builder::new()
             // Head and body in one write: cheaper than a vectored one on loopback, measured.
             .writev(false)
             // The application dates its own answers.
             .auto_date_header(false)
-            .max_headers(self.headers)
-            .max_header_size(self.header_bytes)
-            .max_buf_size(self.header_bytes.max(8192))
+            .max_headers(heads.lines)
+            .max_header_size(heads.bytes)
+            .max_buf_size(heads.bytes.max(8192))
             // The time is kept by the stream, which knows idleness from slowness.
             .header_read_timeout(None::<Duration>)
             .serve_connection(TokioIo::new(guarded), service);
         let mut connection = pin!(connection);
-        let mut phase = self.phase.clone();
         let ended = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
-            _ = phase.wait_for(|phase| *phase == Phase::Closing) => {
+            () = leaves(&mut stay, Stay::LastRequest) => {
                 connection.as_mut().graceful_shutdown();
-                connection.await
+                tokio::select! {
+                    biased;
+                    ended = connection.as_mut() => ended,
+                    () = leaves(&mut stay, Stay::Cut) => return,
+                }
             }
         };
         let fault = state.fault.get();
@@ -120,22 +140,24 @@ impl Entrance {
     }
 
     fn handshake_failed(&self, peer: SocketAddr, began: Instant, why: &str) {
-        self.front.counters.handshake_failed();
+        self.entrance().front.counters.handshake_failed();
         self.log(peer, began, 0, why);
     }
 
     /// Counts and logs what was answered though it never became a request.
     fn refused(&self, peer: SocketAddr, began: Instant, status: u16, why: &str) {
         // What it took is not known: the connection may have been silent for long before.
-        self.front.counters.request(status, 0, 0, 0);
+        self.entrance().front.counters.request(status, 0, 0, 0);
         self.log(peer, began, status, why);
     }
 
     /// Logs what never became a request.
     fn log(&self, peer: SocketAddr, began: Instant, status: u16, why: &str) {
-        self.front.log.add(&Line {
+        let front = &self.entrance().front;
+        front.log.add(&Line {
             time: SystemTime::now(),
-            listener: self.front.port,
+            listener: front.port,
+            captured: self.captured,
             peer,
             method: None,
             path: None,
@@ -148,4 +170,10 @@ impl Entrance {
             error: Some(why),
         });
     }
+}
+
+/// Ends when a connection may stay no longer than so.
+async fn leaves(stay: &mut watch::Receiver<Stay>, until: Stay) {
+    // What is found is a lock, and must not be held while a connection is served on.
+    drop(stay.wait_for(|stay| *stay >= until).await);
 }

@@ -15,12 +15,21 @@ use crate::stream::StreamState;
 /// What a log calls a request whose client went away before the answer.
 const CLIENT_WENT_AWAY: u16 = 499;
 
+/// Where a request's connection comes from, and where it aimed at.
+#[derive(Clone, Copy, Debug)]
+pub struct Origins {
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// The port that it aimed at, if the kernel redirected it from there.
+    pub captured: Option<u16>,
+}
+
 /// One request and its answer. Dropping it logs it.
 pub struct Exchange {
     front: Rc<Front>,
     stream: Rc<StreamState>,
     started: Instant,
-    peer: SocketAddr,
+    origins: Origins,
     method: Method,
     uri: Uri,
     user: Option<HeaderValue>,
@@ -37,7 +46,7 @@ impl Exchange {
     pub fn new(
         front: Rc<Front>,
         stream: Rc<StreamState>,
-        peer: SocketAddr,
+        origins: Origins,
         started: Instant,
         (method, uri): (Method, Uri),
     ) -> Self {
@@ -46,7 +55,7 @@ impl Exchange {
             front,
             stream,
             started,
-            peer,
+            origins,
             method,
             uri,
             user: None,
@@ -117,7 +126,8 @@ impl Drop for Exchange {
         self.front.log.add(&Line {
             time: SystemTime::now(),
             listener: self.front.port,
-            peer: self.peer,
+            captured: self.origins.captured,
+            peer: self.origins.peer,
             method: Some(self.method.as_str()),
             path: Some(self.uri.path()),
             status: self.status,

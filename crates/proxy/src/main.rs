@@ -3,7 +3,6 @@
 
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
@@ -13,7 +12,6 @@ use clap::{CommandFactory, Parser};
 use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use sidewall_proxy::cli::{Cli, Command, Run};
-use sidewall_proxy::config;
 use sidewall_proxy::htpasswd::{self, MAX_PASSWORD_BYTES};
 use sidewall_proxy::prepare::Prepared;
 use sidewall_proxy::secret::Password;
@@ -60,9 +58,7 @@ fn run(options: &Run) -> anyhow::Result<ExitCode> {
     // Standard output is the access log's.
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr).with_ansi(false).init();
 
-    let config = config::load(&options.config)?;
-    let directory = options.config.parent().unwrap_or(Path::new("."));
-    let prepared = Prepared::new(config, directory).with_context(|| options.config.display().to_string())?;
+    let prepared = Prepared::load(&options.config)?;
     if options.check {
         println!("{}: ok", options.config.display());
         return Ok(ExitCode::SUCCESS);
@@ -75,25 +71,24 @@ fn run(options: &Run) -> anyhow::Result<ExitCode> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
-        // Many send it to have files read again; here they are read as soon as they change.
-        tokio::spawn(async move {
-            while hangup.recv().await.is_some() {
-                tracing::info!("SIGHUP: nothing to do, users and certificates are reloaded when they change");
+        let mut running = prepared.start(workers, Box::new(io::stdout()))?;
+        let unready_for = loop {
+            tokio::select! {
+                _ = terminate.recv() => {
+                    tracing::info!("SIGTERM: draining");
+                    break running.unready_for();
+                }
+                // Somebody sits there and waits; nobody balances load over this one.
+                _ = interrupt.recv() => {
+                    tracing::info!("SIGINT: draining");
+                    break Duration::ZERO;
+                }
+                Some(()) = hangup.recv() => {
+                    tracing::info!("SIGHUP: looking at all files now");
+                    running.reload();
+                }
+                () = running.ended() => bail!("all workers have ended by themselves; the lines above say why"),
             }
-        });
-        let mut running =
-            prepared.start(workers, Box::new(io::stdout())).with_context(|| options.config.display().to_string())?;
-        let unready_for = tokio::select! {
-            _ = terminate.recv() => {
-                tracing::info!("SIGTERM: draining");
-                running.unready_for()
-            }
-            // Somebody sits there and waits; nobody balances load over this one.
-            _ = interrupt.recv() => {
-                tracing::info!("SIGINT: draining");
-                Duration::ZERO
-            }
-            () = running.ended() => bail!("all workers have ended by themselves; the lines above say why"),
         };
         running.unready();
         let end = async {

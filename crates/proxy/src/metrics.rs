@@ -2,13 +2,16 @@
 //! that are watched, the certificates' end, the kubelet's probes. Nothing of it is a secret, a path or a user's name.
 
 mod counters;
+mod listeners;
 
 pub use counters::{BOUNDS, CaptureCounters, Count, Counters, FAILURES, OUTCOMES, Sums};
+pub use listeners::ListenerCounters;
 
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use arc_swap::ArcSwap;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
@@ -18,14 +21,15 @@ use tokio::sync::watch;
 use crate::phase::Phase;
 use crate::probe::ProbeCounts;
 use crate::reload::ReloadCounts;
+use crate::version::ConfigHash;
 
-/// Everything that is counted, wherever that is.
+/// Everything that is counted under one version of the configuration, wherever that is. What was counted before goes on.
 #[derive(Debug)]
 pub struct Numbers {
-    /// The listeners' ports, in the configuration's order.
-    pub ports: Vec<u16>,
-    /// For each worker, what it counts of each listener.
-    pub workers: Vec<Vec<Arc<Counters>>>,
+    /// The version of the configuration in force. None before the first.
+    pub configuration: Option<ConfigHash>,
+    /// The listeners' ports, and for each worker, what it counts there.
+    pub listeners: Vec<(u16, Vec<Arc<Counters>>)>,
     /// For each worker, what it counts at the capture port. Empty if nothing is captured.
     pub captured: Vec<Arc<CaptureCounters>>,
     /// The files that are watched.
@@ -42,11 +46,15 @@ pub struct Numbers {
 #[derive(Debug)]
 pub struct Metrics(Registry);
 
+/// The numbers of the version in force.
+#[derive(Debug)]
+struct Current(Arc<ArcSwap<Numbers>>);
+
 impl Metrics {
-    /// Tells these numbers from now on.
-    pub fn new(numbers: Numbers) -> Self {
+    /// Tells these numbers from now on, whatever they are when it is asked.
+    pub fn new(numbers: Arc<ArcSwap<Numbers>>) -> Self {
         let mut registry = Registry::with_prefix("sidewall_proxy");
-        registry.register_collector(Box::new(numbers));
+        registry.register_collector(Box::new(Current(numbers)));
         Self(registry)
     }
 
@@ -84,15 +92,20 @@ fn family(
     Ok(())
 }
 
-impl Collector for Numbers {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+impl Collector for Current {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        self.0.load().tell(encoder)
+    }
+}
+
+impl Numbers {
+    fn tell(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
         const COUNTER: MetricType = MetricType::Counter;
         const GAUGE: MetricType = MetricType::Gauge;
         let all: Vec<(String, Sums)> = self
-            .ports
+            .listeners
             .iter()
-            .enumerate()
-            .map(|(index, port)| (port.to_string(), Sums::of(self.workers.iter().map(move |worker| &*worker[index]))))
+            .map(|(port, workers)| (port.to_string(), Sums::of(workers.iter().map(|counters| &**counters))))
             .collect();
         let of = |port: &String| vec![("listener", port.clone())];
         let each =
@@ -129,6 +142,9 @@ impl Collector for Numbers {
         }
         family(&mut encoder, GAUGE, ("open_connections", "Clients' connections now"), each(|sums| sums.open))?;
         self.files(&mut encoder)?;
+        let help = "Which version of the configuration is in force: the beginning of its file's SHA-256";
+        let version = self.configuration.iter().map(|hash| (vec![("hash", hash.to_string())], 1));
+        family(&mut encoder, GAUGE, ("configuration_info", help), version)?;
         self.kubelet(&mut encoder)?;
         let ready = u64::from(*self.phase.borrow() == Phase::Serving);
         family(&mut encoder, GAUGE, ("ready", "1 until the signal to stop"), [(Vec::new(), ready)])
@@ -156,14 +172,14 @@ impl Numbers {
     }
 
     fn files(&self, encoder: &mut DescriptorEncoder<'_>) -> fmt::Result {
-        let named = |what: &str| vec![("what", what.to_owned())];
-        let reloads = self.reloads.all().flat_map(|(what, counts)| {
-            let row = |outcome: &str, count| (vec![("what", what.to_owned()), ("outcome", outcome.to_owned())], count);
+        let watched = self.reloads.all();
+        let reloads = watched.iter().flat_map(|(what, counts)| {
+            let row = |outcome: &str, count| (vec![("what", what.clone()), ("outcome", outcome.to_owned())], count);
             [row("applied", counts.applied()), row("refused", counts.refused())]
         });
         let help = "New versions of files that were put in force or refused";
         family(encoder, MetricType::Counter, ("reloads", help), reloads)?;
-        let stale = self.reloads.all().map(|(what, counts)| (named(what), u64::from(counts.is_stale())));
+        let stale = watched.iter().map(|(what, counts)| (vec![("what", what.clone())], u64::from(counts.is_stale())));
         let help = "1 while the newest version of a file is refused and an older one in force";
         family(encoder, MetricType::Gauge, ("reload_stale", help), stale)?;
         let help = "When the first certificate of the chain ends, in seconds since 1970";

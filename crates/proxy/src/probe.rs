@@ -102,6 +102,12 @@ struct TargetCounts {
 pub struct ProbeCounts(Vec<Arc<TargetCounts>>);
 
 impl ProbeCounts {
+    fn of(&self, target: &Target) -> Option<Arc<TargetCounts>> {
+        let same =
+            |counts: &&Arc<TargetCounts>| (&counts.container, counts.occasion) == (&target.container, target.occasion);
+        self.0.iter().find(same).cloned()
+    }
+
     /// Container, occasion, outcome, and how often.
     pub fn all(&self) -> impl Iterator<Item = (&str, &'static str, &'static str, u64)> {
         self.0.iter().flat_map(|target| {
@@ -130,18 +136,20 @@ pub struct LocalProber {
 }
 
 impl Prober {
-    /// From the targets of a validated configuration.
-    pub fn new(config: &ProxyConfig, phase: watch::Receiver<Phase>) -> Self {
+    /// From the targets of a validated configuration. Those that were asked before go on with their numbers.
+    pub fn new(config: &ProxyConfig, phase: watch::Receiver<Phase>, before: Option<&ProbeCounts>) -> Self {
         let tls = connect::unverified_tls();
         let targets = config.probes.iter().flat_map(|probes| &probes.targets);
         let mut counts = Vec::new();
         let asks = targets
             .filter_map(|target| {
                 let way = way(target, config, &tls)?;
-                let of_target = Arc::new(TargetCounts {
-                    container: target.container.clone(),
-                    occasion: target.occasion,
-                    outcomes: Default::default(),
+                let of_target = before.and_then(|before| before.of(target)).unwrap_or_else(|| {
+                    Arc::new(TargetCounts {
+                        container: target.container.clone(),
+                        occasion: target.occasion,
+                        outcomes: Default::default(),
+                    })
                 });
                 counts.push(Arc::clone(&of_target));
                 let timeout = Duration::from_secs(target.timeout_seconds.into());
@@ -280,6 +288,29 @@ fn status(status: StatusCode) -> Response<Full<Bytes>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_go_on_for_a_target_that_is_still_asked() {
+        let config = |targets: &str| -> ProxyConfig {
+            let listener = r#"{"port": 80, "forward": {"port": 8080}, "anonymous": true}"#;
+            serde_json::from_str(&format!(r#"{{"listeners": [{listener}], "probes": {{"targets": [{targets}]}}}}"#))
+                .expect("it reads")
+        };
+        let target = |container: &str, port: u16| {
+            format!(r#"{{"container": "{container}", "occasion": "liveness", "tcpSocket": {{"port": {port}}}}}"#)
+        };
+        let phase = watch::channel(Phase::Serving).1;
+        let before = Prober::new(&config(&target("app", 8080)), phase.clone(), None).counts();
+        before.0[0].outcomes[0].add(3);
+        let next = config(&format!("{}, {}", target("other", 8080), target("app", 8081)));
+        let after = Prober::new(&next, phase, Some(&before)).counts();
+        let well: Vec<_> = after
+            .all()
+            .filter(|(_, _, outcome, _)| *outcome == "well")
+            .map(|(app, _, _, count)| (app, count))
+            .collect();
+        assert_eq!(well, [("other", 0), ("app", 3)]);
+    }
 
     #[test]
     fn only_the_kubelets_own_name_passes() {

@@ -16,9 +16,11 @@ use hyper::body::{Body, Incoming};
 use crate::access_log::LogBuffer;
 use crate::auth::{BasicAuth, CredentialCache, CredentialKey, Denied, Verifier};
 use crate::body::{BodyFault, RequestBody, RequestProgress, ResponseBody};
-use crate::exchange::Exchange;
+use crate::connection::HeadLimits;
+use crate::exchange::{Exchange, Origins};
 use crate::headers::{self, HeadFault, Origin};
 use crate::metrics::Counters;
+use crate::slot::Slot;
 use crate::stream::StreamState;
 use crate::upstream::Pool;
 
@@ -31,7 +33,7 @@ pub enum Access {
     Basic(Arc<BasicAuth>),
 }
 
-/// What the requests of one listener share within one worker.
+/// What the requests of one listener share within one worker, under one version of the configuration.
 pub struct Front {
     /// The listener's port.
     pub port: u16,
@@ -59,8 +61,10 @@ pub struct Front {
 
 /// What the requests of one connection share.
 pub struct Client {
-    /// Where it connected to.
-    pub front: Rc<Front>,
+    /// Where it connected to. What is in force there is asked with every request.
+    pub slot: Rc<Slot>,
+    /// How large its requests' heads may be.
+    pub heads: HeadLimits,
     /// Its address.
     pub peer: SocketAddr,
     /// Whether it speaks TLS.
@@ -76,22 +80,22 @@ impl Client {
     ///
     /// None: every failure is an answer.
     pub async fn answer(self: Rc<Self>, request: Request<Incoming>) -> Result<Response<ResponseBody>, Infallible> {
-        let front = Rc::clone(&self.front);
-        let mut response = self.respond(request).await;
-        if front.leaving.get() {
+        let entrance = self.slot.entrance();
+        let mut response = Rc::clone(&self).respond(request, &entrance.front).await;
+        // The next one needs a connection with the limits of now.
+        if entrance.front.leaving.get() || self.slot.heads() != self.heads {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         Ok(response)
     }
 
-    async fn respond(self: Rc<Self>, request: Request<Incoming>) -> Response<ResponseBody> {
+    async fn respond(self: Rc<Self>, request: Request<Incoming>, front: &Rc<Front>) -> Response<ResponseBody> {
         let started = Instant::now();
-        let front = &self.front;
         let (parts, body) = request.into_parts();
         let mut exchange = Exchange::new(
             Rc::clone(front),
             Rc::clone(&self.stream),
-            self.peer,
+            Origins { peer: self.peer, captured: self.slot.captured },
             started,
             (parts.method.clone(), parts.uri.clone()),
         );

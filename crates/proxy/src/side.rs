@@ -1,12 +1,15 @@
 //! What is not for the application's clients: the admin address and the probe port, on a thread of their own, so that they
 //! answer while workers are busy and never take a worker's time.
 
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::error::Error;
 use std::future::Future;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::mpsc as std_mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -17,15 +20,15 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
-use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::oneshot;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Handle, LocalOptions};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 use tokio::time::{sleep, timeout};
 
 use crate::admin::Admin;
-use crate::places::Places;
-use crate::probe::Prober;
+use crate::places::{Place, Places};
+use crate::probe::{LocalProber, Prober};
 
 /// Octets of a request's head.
 const HEAD_BYTES: usize = 8 * 1024;
@@ -59,13 +62,25 @@ pub trait Answer: 'static {
 #[error("there is no answer to give")]
 pub struct NoAnswer;
 
-/// What is served, and where.
-#[derive(Default)]
-pub struct Sides {
+/// What is behind a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
     /// The admin address.
-    pub admin: Option<(Vec<TcpListener>, Admin)>,
+    Admin,
     /// The probe port.
-    pub probes: Option<(Vec<TcpListener>, Prober)>,
+    Probes,
+}
+
+/// What to serve from now on.
+pub struct SideUpdate {
+    /// Every address, and what is behind it. Sockets that are not among them are closed.
+    pub roles: BTreeMap<SocketAddr, Role>,
+    /// Sockets that there have not been before.
+    pub sockets: Vec<(SocketAddr, TcpListener)>,
+    /// What the probe port answers.
+    pub prober: Prober,
+    /// Dropped when it is so.
+    pub done: std_mpsc::Sender<Infallible>,
 }
 
 /// The thread. It ends when this is dropped.
@@ -74,23 +89,39 @@ pub struct Side {
     thread: Option<JoinHandle<()>>,
 }
 
+/// How to reach the thread.
+pub struct SideReach {
+    /// Its event queue.
+    pub handle: Handle,
+    /// What to serve.
+    pub updates: mpsc::UnboundedSender<SideUpdate>,
+}
+
 impl Side {
-    /// Starts to answer, if there is anything to be asked.
+    /// Starts the thread. It serves nothing until it is told what.
     ///
     /// # Errors
     ///
-    /// When the system gives no thread.
-    pub fn start(sides: Sides) -> io::Result<Self> {
-        if sides.admin.is_none() && sides.probes.is_none() {
-            return Ok(Self { stop: None, thread: None });
-        }
+    /// When the system gives no thread or no event queue.
+    pub fn start(admin: Admin) -> io::Result<(Self, SideReach)> {
         let (stop, stopped) = oneshot::channel();
+        let (updates, to_do) = mpsc::unbounded_channel();
+        let (tell, told) = std_mpsc::channel();
         let thread = thread::Builder::new().name("side".to_owned()).spawn(move || {
-            if let Err(error) = run(sides, stopped) {
-                tracing::error!(%error, "neither admin address nor probe port is served");
-            }
+            let runtime = match Builder::new_current_thread().enable_all().build_local(LocalOptions::default()) {
+                Ok(runtime) => runtime,
+                Err(error) => {
+                    // Whoever started it waits for this.
+                    let _ = tell.send(Err(error));
+                    return;
+                }
+            };
+            let _ = tell.send(Ok(runtime.handle().clone()));
+            runtime.block_on(serve_all(Rc::new(admin), to_do, stopped));
         })?;
-        Ok(Self { stop: Some(stop), thread: Some(thread) })
+        let side = Self { stop: Some(stop), thread: Some(thread) };
+        let handle = told.recv().unwrap_or_else(|_| Err(io::ErrorKind::BrokenPipe.into()))?;
+        Ok((side, SideReach { handle, updates }))
     }
 }
 
@@ -104,47 +135,76 @@ impl Drop for Side {
     }
 }
 
-fn run(sides: Sides, stopped: oneshot::Receiver<Infallible>) -> io::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-    runtime.block_on(async move {
-        if let Some((listeners, admin)) = sides.admin {
-            serve_all(listeners, Rc::new(admin), ADMIN_PLACES, ADMIN_TIME)?;
-        }
-        if let Some((listeners, prober)) = sides.probes {
-            serve_all(listeners, Rc::new(prober.local()), PROBE_PLACES, PROBE_TIME)?;
-        }
-        // Nothing is ever sent: the sender goes when the thread shall.
-        let _ = stopped.await;
-        Ok(())
-    })
+/// What all connections of the thread share.
+struct Desk {
+    admin: Rc<Admin>,
+    prober: RefCell<Option<Rc<LocalProber>>>,
+    admin_places: Places,
+    probe_places: Places,
 }
 
-fn serve_all<A: Answer>(
-    listeners: Vec<TcpListener>,
-    whom: Rc<A>,
-    (all, each): (usize, usize),
-    time: Duration,
-) -> io::Result<()> {
-    let places = Places::new(all, each);
-    for listener in listeners {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        spawn_local(accept(listener, Rc::clone(&whom), places.clone(), time));
+/// A socket that is served.
+struct Door {
+    role: Rc<Cell<Role>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+async fn serve_all(
+    admin: Rc<Admin>,
+    mut to_do: mpsc::UnboundedReceiver<SideUpdate>,
+    mut stopped: oneshot::Receiver<Infallible>,
+) {
+    let desk = Rc::new(Desk {
+        admin,
+        prober: RefCell::default(),
+        admin_places: Places::new(ADMIN_PLACES.0, ADMIN_PLACES.1),
+        probe_places: Places::new(PROBE_PLACES.0, PROBE_PLACES.1),
+    });
+    let mut doors: BTreeMap<SocketAddr, Door> = BTreeMap::new();
+    loop {
+        let update = tokio::select! {
+            // Nothing is ever sent: the sender goes when the thread shall.
+            _ = &mut stopped => return,
+            Some(update) = to_do.recv() => update,
+        };
+        let SideUpdate { roles, sockets, prober, done } = update;
+        desk.prober.replace(Some(Rc::new(prober.local())));
+        // Connections that it has taken go on.
+        let (kept, gone): (BTreeMap<_, _>, BTreeMap<_, _>) =
+            doors.into_iter().partition(|(address, _)| roles.contains_key(address));
+        doors = kept;
+        for door in gone.into_values() {
+            door.task.abort();
+            // Aborted, or ended by a panic that has been reported; and then its port is free.
+            let _ = door.task.await;
+        }
+        for (address, door) in &doors {
+            if let Some(role) = roles.get(address) {
+                door.role.set(*role);
+            }
+        }
+        for (address, socket) in sockets {
+            let Some(role) = roles.get(&address) else { continue };
+            let role = Rc::new(Cell::new(*role));
+            let task = spawn_local(accept(socket, Rc::clone(&role), Rc::clone(&desk)));
+            doors.insert(address, Door { role, task });
+        }
+        drop(done);
     }
-    Ok(())
 }
 
-async fn accept<A: Answer>(listener: tokio::net::TcpListener, whom: Rc<A>, places: Places, time: Duration) {
+async fn accept(listener: TcpListener, role: Rc<Cell<Role>>, desk: Rc<Desk>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
+                let by = peer.ip().to_canonical();
+                let prober = desk.prober.borrow().clone();
                 // Refused at once and not left waiting: one client's silence must not be another's.
-                let Some(place) = places.take(peer.ip().to_canonical()) else { continue };
-                let whom = Rc::clone(&whom);
-                spawn_local(async move {
-                    // Whoever asks has gone, or takes too long: it is his loss.
-                    let _ = timeout(time, serve(stream, whom)).await;
-                    drop(place);
-                });
+                match (role.get(), prober) {
+                    (Role::Admin, _) => spawn(stream, &desk.admin, desk.admin_places.take(by), ADMIN_TIME),
+                    (Role::Probes, Some(prober)) => spawn(stream, &prober, desk.probe_places.take(by), PROBE_TIME),
+                    (Role::Probes, None) => {}
+                }
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot accept a connection to admin address or probe port");
@@ -152,6 +212,16 @@ async fn accept<A: Answer>(listener: tokio::net::TcpListener, whom: Rc<A>, place
             }
         }
     }
+}
+
+fn spawn<A: Answer>(stream: TcpStream, whom: &Rc<A>, place: Option<Place>, time: Duration) {
+    let Some(place) = place else { return };
+    let whom = Rc::clone(whom);
+    spawn_local(async move {
+        // Whoever asks has gone, or takes too long: it is his loss.
+        let _ = timeout(time, serve(stream, whom)).await;
+        drop(place);
+    });
 }
 
 async fn serve<A: Answer>(stream: TcpStream, whom: Rc<A>) -> Result<(), Box<dyn Error>> {

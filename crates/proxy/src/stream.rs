@@ -52,7 +52,7 @@ pub struct GuardedStream<S> {
     inner: S,
     scanner: Scanner,
     state: Rc<StreamState>,
-    patience: Patience,
+    patience: Rc<Cell<Patience>>,
     /// No request has come yet.
     fresh: bool,
     /// When the current silence, or the current head, began.
@@ -62,9 +62,11 @@ pub struct GuardedStream<S> {
 }
 
 impl<S> GuardedStream<S> {
-    /// Guards a connection whose heads may have `limit` bytes.
-    pub fn new(inner: S, limit: usize, patience: Patience, state: Rc<StreamState>) -> Self {
+    /// Guards a connection whose heads may have `limit` bytes. The patience may change while it lasts; a wait that has begun
+    /// keeps its time, unless it is cut shorter.
+    pub fn new(inner: S, limit: usize, patience: Rc<Cell<Patience>>, state: Rc<StreamState>) -> Self {
         let now = Instant::now();
+        let header = patience.get().header;
         Self {
             inner,
             scanner: Scanner::new(limit),
@@ -72,7 +74,7 @@ impl<S> GuardedStream<S> {
             patience,
             fresh: true,
             since: Some((Stage::Head, now)),
-            read_timer: Box::pin(tokio::time::sleep_until(now + patience.header)),
+            read_timer: Box::pin(tokio::time::sleep_until(now + header)),
             write_timer: None,
         }
     }
@@ -87,8 +89,8 @@ impl<S> GuardedStream<S> {
             // Bodies have a clock of their own, which stops while the application is slow.
             Stage::Body => None,
             Stage::Idle if self.state.busy.get() => None,
-            Stage::Idle => Some(self.patience.idle),
-            Stage::Head => Some(self.patience.header),
+            Stage::Idle => Some(self.patience.get().idle),
+            Stage::Head => Some(self.patience.get().header),
         };
         let Some(limit) = limit else {
             self.since = None;
@@ -122,7 +124,7 @@ impl<S> GuardedStream<S> {
             self.write_timer = None;
             return written;
         }
-        let send = self.patience.send;
+        let send = self.patience.get().send;
         let timer = self.write_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(send)));
         ready!(timer.as_mut().poll(cx));
         self.state.fault.set(Some(StreamFault::SendTimeout));

@@ -1,6 +1,6 @@
 //! Connections to the application: kept open between requests, one pool for each worker and port.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::{Rc, Weak};
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::body::{RequestBody, RequestProgress};
 
 /// How long the application may take, and how many of its connections are kept.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UpstreamLimits {
     /// To accept a connection.
     pub connect: Duration,
@@ -69,6 +69,7 @@ pub struct Pool {
     address: SocketAddr,
     limits: UpstreamLimits,
     idle: RefCell<Vec<Idle>>,
+    closed: Cell<bool>,
 }
 
 struct Idle {
@@ -86,12 +87,28 @@ pub struct Lease {
 impl Pool {
     /// A pool for a port on 127.0.0.1.
     pub fn new(port: u16, limits: UpstreamLimits) -> Rc<Self> {
-        Rc::new(Self { address: (Ipv4Addr::LOCALHOST, port).into(), limits, idle: RefCell::default() })
+        Rc::new(Self {
+            address: (Ipv4Addr::LOCALHOST, port).into(),
+            limits,
+            idle: RefCell::default(),
+            closed: Cell::new(false),
+        })
     }
 
     /// Where the application listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What it was made with.
+    pub fn limits(&self) -> UpstreamLimits {
+        self.limits
+    }
+
+    /// Keeps no connections any more: those who still use it are its last.
+    pub fn close(&self) {
+        self.closed.set(true);
+        self.idle.borrow_mut().clear();
     }
 
     /// Closes what has been idle for too long.
@@ -192,7 +209,7 @@ impl Lease {
 fn put(pool: &Weak<Pool>, sender: SendRequest<RequestBody>) {
     if let Some(pool) = pool.upgrade() {
         let mut idle = pool.idle.borrow_mut();
-        if idle.len() < pool.limits.most_idle {
+        if idle.len() < pool.limits.most_idle && !pool.closed.get() {
             idle.push(Idle { sender, since: Instant::now() });
         }
     }

@@ -1,22 +1,34 @@
 //! One worker: one thread, one runtime, its own sockets, connections, caches and log. Workers share only what never
-//! changes, and what is replaced as a whole behind an atomic pointer.
+//! changes, and what is replaced as a whole behind an atomic pointer. A new version of the configuration comes as a message;
+//! between two messages no request asks another thread for anything.
 
-use std::cell::Cell;
+mod furnish;
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
 use std::time::Duration;
 
-use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::spawn_local;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Handle, LocalOptions};
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinHandle, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use crate::access_log::LogBuffer;
+use crate::auth::{CredentialCache, CredentialKey};
 use crate::capture::Captured;
-use crate::connection::Entrance;
+use crate::metrics::{CaptureCounters, Counters};
 use crate::phase::Phase;
+use crate::room::{Room, Seat};
+use crate::slot::{Slot, SlotKey};
+use crate::upstream::Pool;
+use crate::version::Version;
 
 /// How often collected log lines are handed over.
 const FLUSH_EVERY: Duration = Duration::from_millis(100);
@@ -25,99 +37,173 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 /// How long a worker waits after the system refused a connection for want of descriptors or memory.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What a worker begins with.
+pub struct Kit {
+    /// Its part of the access log.
+    pub log: LogBuffer,
+    /// The process's key for naming credentials.
+    pub key: Arc<CredentialKey>,
+    /// What it counts at the capture port.
+    pub captured: Arc<CaptureCounters>,
+    /// Says when to stop.
+    pub phase: watch::Receiver<Phase>,
+    /// Says what to serve.
+    pub updates: mpsc::UnboundedReceiver<Update>,
+}
+
+/// A version of the configuration to serve from now on.
+pub struct Update {
+    /// The version.
+    pub version: Arc<Version>,
+    /// What the worker counts of each listener of the configuration.
+    pub counters: Vec<Arc<Counters>>,
+    /// Sockets that it has not had before. It closes those that the version does not name.
+    pub sockets: Vec<(SocketAddr, TcpListener)>,
+    /// Dropped when the version is in force.
+    pub done: std_mpsc::Sender<Infallible>,
+}
+
 /// What is behind a socket.
 #[derive(Clone)]
-pub enum Door {
+enum Behind {
     /// A listener.
-    Listener(Rc<Entrance>),
+    Listener(Rc<Slot>),
     /// The capture port.
     Captured(Rc<Captured>),
 }
 
+/// A socket that is served.
+struct Door {
+    behind: Rc<RefCell<Behind>>,
+    task: JoinHandle<()>,
+}
+
 impl Door {
-    fn port(&self) -> u16 {
-        match self {
-            Self::Listener(entrance) => entrance.front.port,
-            Self::Captured(captured) => captured.port,
-        }
+    /// Closes the socket. It is closed when what this gives has ended.
+    fn close(self) -> JoinHandle<()> {
+        self.task.abort();
+        self.task
     }
 }
 
-/// What a worker is made of. Made on its own thread, since nothing of it may leave it.
+/// A worker at work.
 pub struct Worker {
-    /// Its sockets, each with what is behind it.
-    pub doors: Vec<(TcpListener, Door)>,
-    /// Its listeners.
-    pub entrances: Vec<Rc<Entrance>>,
-    /// Where its listeners look whether every answer is its connection's last.
-    pub leaving: Rc<Cell<bool>>,
-    /// Its part of the access log.
-    pub log: Rc<LogBuffer>,
-    /// Connections at a time.
-    pub connections: usize,
-    /// How long requests in flight may go on after the signal to stop.
-    pub drain: Duration,
-    /// Says when to stop.
-    pub phase: watch::Receiver<Phase>,
+    tools: Tools,
+    room: Rc<Room>,
+    doors: BTreeMap<SocketAddr, Door>,
+    slots: BTreeMap<SlotKey, Rc<Slot>>,
+    pools: Rc<RefCell<Vec<Rc<Pool>>>>,
+    captured: Arc<CaptureCounters>,
+    drain: Duration,
+}
+
+/// What all requests of a worker share, under every version.
+struct Tools {
+    log: Rc<LogBuffer>,
+    cache: Rc<RefCell<CredentialCache>>,
+    key: Arc<CredentialKey>,
+    leaving: Rc<Cell<bool>>,
 }
 
 impl Worker {
-    /// Serves until it is told to stop and all connections have ended, or the time to drain is over.
+    /// Serves until it is told to stop and all connections have ended, or the time to drain is over. Tells first how it is
+    /// reached.
     ///
     /// # Errors
     ///
     /// When the system gives no event queue.
-    pub fn run(make: impl FnOnce() -> Worker) -> io::Result<()> {
+    pub fn run(kit: Kit, tell: impl FnOnce(Handle)) -> io::Result<()> {
         let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
-        runtime.block_on(async move { make().serve().await })
+        tell(runtime.handle().clone());
+        runtime.block_on(async move {
+            let tools = Tools {
+                log: Rc::new(kit.log),
+                // The first version says how much it holds.
+                cache: Rc::new(RefCell::new(CredentialCache::new(1, Duration::ZERO))),
+                key: kit.key,
+                leaving: Rc::default(),
+            };
+            let worker = Self {
+                tools,
+                room: Room::new(0),
+                doors: BTreeMap::new(),
+                slots: BTreeMap::new(),
+                pools: Rc::default(),
+                captured: kit.captured,
+                drain: Duration::ZERO,
+            };
+            worker.serve(kit.phase, kit.updates).await;
+        });
+        Ok(())
     }
 
-    async fn serve(self) -> io::Result<()> {
-        let Self { doors: sockets, entrances, leaving, log, connections, drain, mut phase } = self;
-        let room = Arc::new(Semaphore::new(connections));
-        let keeper = spawn_local(keep(Rc::clone(&log), entrances));
-        let mut doors = Vec::new();
-        for (listener, door) in sockets {
-            let listener = tokio::net::TcpListener::from_std(listener)?;
-            doors.push(spawn_local(accept(listener, door, Arc::clone(&room))));
+    async fn serve(mut self, mut phase: watch::Receiver<Phase>, mut updates: mpsc::UnboundedReceiver<Update>) {
+        let log = Rc::clone(&self.tools.log);
+        let keeper = spawn_local(keep(Rc::clone(&log), Rc::clone(&self.pools)));
+        loop {
+            match *phase.borrow_and_update() {
+                Phase::Serving => {}
+                Phase::Unready => self.tools.leaving.set(true),
+                Phase::Closing => break,
+            }
+            tokio::select! {
+                biased;
+                changed = phase.changed() => {
+                    // The sender lives as long as the process; without it, stop too.
+                    if changed.is_err() {
+                        break;
+                    }
+                }
+                Some(update) = updates.recv() => self.take_up(update),
+            }
         }
-        // The sender lives as long as the process; without it, stop too.
-        let _ = phase.wait_for(|phase| *phase != Phase::Serving).await;
-        leaving.set(true);
-        let _ = phase.wait_for(|phase| *phase == Phase::Closing).await;
-        for door in doors {
-            door.abort();
-            // Aborted, or ended by a panic that has been reported.
-            let _ = door.await;
+        self.tools.leaving.set(true);
+        let doors = std::mem::take(&mut self.doors);
+        closed(doors.into_values().map(Door::close).collect()).await;
+        for slot in self.slots.values() {
+            slot.close();
         }
-        let all = u32::try_from(connections).unwrap_or(u32::MAX);
-        if timeout(drain, room.acquire_many(all)).await.is_err() {
-            let left = connections - room.available_permits();
-            tracing::warn!(connections = left, "the time to drain is over; connections are cut");
+        if timeout(self.drain, self.room.emptied()).await.is_err() {
+            tracing::warn!(connections = self.room.taken(), "the time to drain is over; connections are cut");
         }
         keeper.abort();
         log.flush();
-        Ok(())
+    }
+
+    fn open(&mut self, address: SocketAddr, socket: TcpListener, behind: Behind) {
+        let behind = Rc::new(RefCell::new(behind));
+        let task = spawn_local(accept(socket, Rc::clone(&behind), Rc::clone(&self.room)));
+        self.doors.insert(address, Door { behind, task });
     }
 }
 
-async fn accept(listener: tokio::net::TcpListener, door: Door, room: Arc<Semaphore>) {
+/// Ends when these are closed.
+async fn closed(doors: Vec<JoinHandle<()>>) {
+    for door in doors {
+        // Aborted, or ended by a panic that has been reported.
+        let _ = door.await;
+    }
+}
+
+async fn accept(listener: TcpListener, behind: Rc<RefCell<Behind>>, room: Rc<Room>) {
     loop {
         match listener.accept().await {
             Ok((stream, peer)) => {
-                let entrance = match &door {
-                    Door::Listener(entrance) => Rc::clone(entrance),
-                    Door::Captured(captured) => match captured.entrance(&stream) {
-                        Ok(entrance) => entrance,
+                // At the limit, this one waits here and all others in the kernel's backlog. Never closed.
+                let seat = room.take().await;
+                // Asked now and not before: what is behind the socket may have changed meanwhile.
+                let now = behind.borrow().clone();
+                let slot = match now {
+                    Behind::Listener(slot) => slot,
+                    Behind::Captured(captured) => match captured.slot(&stream) {
+                        Ok(slot) => slot,
                         Err(refused) => {
                             tracing::debug!(%refused, %peer, "a connection to the capture port is refused");
                             continue;
                         }
                     },
                 };
-                // At the limit, this one waits here and all others in the kernel's backlog. Never closed.
-                let Ok(permit) = Arc::clone(&room).acquire_owned().await else { return };
-                spawn_local(serve(entrance, stream, peer, permit));
+                spawn_local(serve(slot, stream, peer, seat));
             }
             Err(error) => {
                 // Some of these are one connection's (reset before it was accepted), some everybody's (no descriptors).
@@ -126,7 +212,8 @@ async fn accept(listener: tokio::net::TcpListener, door: Door, room: Arc<Semapho
                     io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
                 );
                 if !of_one {
-                    tracing::error!(%error, listener = door.port(), "cannot accept a connection");
+                    let address = listener.local_addr().ok();
+                    tracing::error!(%error, ?address, "cannot accept a connection");
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -134,13 +221,13 @@ async fn accept(listener: tokio::net::TcpListener, door: Door, room: Arc<Semapho
     }
 }
 
-async fn serve(entrance: Rc<Entrance>, stream: tokio::net::TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
-    entrance.serve(stream, peer).await;
-    drop(permit);
+async fn serve(slot: Rc<Slot>, stream: TcpStream, peer: SocketAddr, seat: Seat) {
+    slot.serve(stream, peer).await;
+    drop(seat);
 }
 
 /// Hands over log lines and closes old connections to the application.
-async fn keep(log: Rc<LogBuffer>, entrances: Vec<Rc<Entrance>>) {
+async fn keep(log: Rc<LogBuffer>, pools: Rc<RefCell<Vec<Rc<Pool>>>>) {
     let mut flush = interval(FLUSH_EVERY);
     flush.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut sweep = interval(SWEEP_EVERY);
@@ -149,8 +236,8 @@ async fn keep(log: Rc<LogBuffer>, entrances: Vec<Rc<Entrance>>) {
         tokio::select! {
             _ = flush.tick() => log.flush(),
             _ = sweep.tick() => {
-                for entrance in &entrances {
-                    entrance.front.pool.sweep();
+                for pool in pools.borrow().iter() {
+                    pool.sweep();
                 }
             }
         }

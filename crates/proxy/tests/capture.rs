@@ -11,6 +11,8 @@ use std::time::Duration;
 use common::client::{Answer, Client};
 use common::upstream::Upstream;
 use common::{ADMIN, USERS, eventually, free_port, spawn};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sidewall_netns::{Links, NetNs};
 
 /// Where the pod is, as a client sees it.
@@ -111,6 +113,14 @@ impl Pod {
             .expect("the namespace")
     }
 
+    /// Puts another configuration in force.
+    fn configure(&self, text: &str) {
+        fs::write(self.directory.path().join("proxy.yaml"), text).expect("written");
+        kill(Pid::from_raw(i32::try_from(self.proxy.id()).expect("an id")), Signal::SIGHUP).expect("it takes signals");
+        let hash = format!("hash={} before", common::mounted::short_hash(text));
+        eventually(&hash, || self.errors().contains(&hash));
+    }
+
     fn counted(&self, outcome: &str) -> u64 {
         let row = format!("sidewall_proxy_captured_connections_total{{outcome=\"{outcome}\"}} ");
         let admin = SocketAddr::from(([127, 0, 0, 1], self.admin));
@@ -145,10 +155,44 @@ fn what_aimed_at_the_application_meets_its_listeners_authentication() {
     assert_eq!((pod.counted("taken"), pod.counted("refused")), (4, 0));
     let log = || fs::read_to_string(pod.directory.path().join("stdout")).expect("readable");
     eventually("the access log has them", || log().lines().count() == 4);
-    assert!(log().lines().all(|line| line.contains(&format!("\"listener\":{},", pod.listener))), "{}", log());
+    let told = format!("\"listener\":{},\"captured\":{port},", pod.listener);
+    assert!(log().lines().all(|line| line.contains(&told)), "{}", log());
     // Beside it, both listeners are what they were: the captured ones were the stricter one's.
     assert_eq!(pod.ask(POD[0], pod.open, &[]).expect("an answer").status, 200);
     assert_eq!(pod.ask(POD[0], pod.listener, &[ADMIN]).expect("an answer").status, 200);
+    eventually("the access log has them, too", || log().lines().count() == 6);
+    assert!(log().lines().skip(4).all(|line| !line.contains("captured")), "they aimed where they arrived: {}", log());
+}
+
+#[test]
+fn a_new_configuration_holds_for_captured_connections_that_are_there() {
+    let pod = Pod::start();
+    let port = pod.application.port;
+    pod.redirect(port);
+    let address = SocketAddr::new(POD[0].parse::<IpAddr>().expect("an address"), port);
+    let stream = pod.client.run(|| TcpStream::connect(address)).expect("the namespace").expect("it connects");
+    stream.set_read_timeout(Some(common::PATIENCE)).expect("a timeout");
+    let mut kept = Client::over(stream);
+    assert_eq!(kept.get("/", &[]).status, 401, "the stricter listener's");
+
+    let listener = |port: u16| {
+        format!("listeners:\n- {{port: {port}, forward: {{port: {}}}, anonymous: true}}\n", pod.application.port)
+    };
+    let admin = format!("admin: {{port: {}}}\n", pod.admin);
+    pod.configure(&format!("{}{admin}capture: {{inbound: [{port}], port: {}}}\n", listener(pod.open), pod.capture));
+    assert_eq!(kept.get("/", &[]).status, 200, "there is no stricter one any more");
+    let log = || fs::read_to_string(pod.directory.path().join("stdout")).expect("readable");
+    eventually("the access log has both", || log().lines().count() == 2);
+    let told = format!("\"listener\":{},\"captured\":{port},", pod.open);
+    assert!(log().lines().nth(1).is_some_and(|line| line.contains(&told)), "{}", log());
+    assert_eq!(pod.counted("taken"), 1);
+
+    // Nothing is captured any more: such connections end, and there are no new ones.
+    pod.configure(&format!("{}{admin}", listener(pod.open)));
+    assert!(kept.is_closed());
+    assert!(pod.ask(POD[0], port, &[]).is_none());
+    assert_eq!(pod.ask(POD[0], pod.open, &[]).expect("an answer").status, 200);
+    assert_eq!(pod.counted("taken"), 1, "it is still told");
 }
 
 #[test]

@@ -63,7 +63,7 @@ fn sigterm_lets_requests_in_flight_end_and_takes_no_new_ones() {
     eventually("the request arrives", || upstream.heads().len() == 2);
 
     proxy.signal(Signal::SIGHUP);
-    eventually("it has heard", || proxy.errors().contains("SIGHUP: nothing to do"));
+    eventually("it has heard", || proxy.errors().contains("SIGHUP: looking at all files"));
     assert_eq!(idle.get("/", &[ADMIN]).status, 200, "it goes on");
 
     proxy.signal(Signal::SIGTERM);
@@ -144,7 +144,7 @@ fn check_reads_everything_and_opens_nothing() {
     let (status, _, errors) = run(&["--config", &file, "--check"], "");
     assert_eq!(status.code(), Some(1));
     assert!(
-        errors.starts_with(&format!("sidewall-proxy: {file}: listeners[0].authentication[0].basic.htpasswdFile: "))
+        errors.starts_with(&format!("sidewall-proxy: {file}:1: listeners[0].authentication[0].basic.htpasswdFile: "))
             && errors.contains("users: line 1: has a hash of an unsupported kind")
             && !errors.contains("admin:admin"),
         "{errors}"

@@ -7,6 +7,7 @@ fn line(path: &str) -> Line<'_> {
     Line {
         time: SystemTime::UNIX_EPOCH,
         listener: 80,
+        captured: None,
         peer: ([192, 0, 2, 1], 1234).into(),
         method: Some("GET"),
         path: Some(path),

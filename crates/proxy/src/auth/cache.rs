@@ -17,7 +17,7 @@ pub struct CredentialCache {
 #[derive(Clone)]
 struct Entry {
     user: HeaderValue,
-    until: Instant,
+    since: Instant,
 }
 
 impl CredentialCache {
@@ -26,10 +26,21 @@ impl CredentialCache {
         Self { entries: Cache::new(capacity), lifetime }
     }
 
+    /// Holds so many from now on, each for so long. What it knows it keeps, as far as that goes.
+    pub fn resize(&mut self, capacity: usize, lifetime: Duration) {
+        if self.entries.is_empty() {
+            self.entries = Cache::new(capacity);
+        } else if self.entries.capacity() != capacity as u64 {
+            self.entries.set_capacity(capacity as u64);
+        }
+        self.lifetime = lifetime;
+    }
+
     /// The user of a credential that was verified within the lifetime.
     pub fn get(&mut self, id: &CredentialId, now: Instant) -> Option<HeaderValue> {
         let entry = self.entries.get(id)?;
-        if entry.until > now {
+        // Asked of the lifetime of now, which may be shorter than that of then.
+        if entry.since + self.lifetime > now {
             return Some(entry.user.clone());
         }
         self.entries.remove(id);
@@ -38,6 +49,6 @@ impl CredentialCache {
 
     /// Remembers a credential that was verified now.
     pub fn insert(&mut self, id: CredentialId, user: HeaderValue, now: Instant) {
-        self.entries.insert(id, Entry { user, until: now + self.lifetime });
+        self.entries.insert(id, Entry { user, since: now });
     }
 }

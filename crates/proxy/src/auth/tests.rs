@@ -79,6 +79,23 @@ fn a_credential_is_forgotten_after_its_lifetime() {
 }
 
 #[test]
+fn new_limits_of_the_cache_hold_for_what_it_knows() {
+    let mut cache = CredentialCache::new(1, Duration::ZERO);
+    cache.resize(64, Duration::from_secs(60));
+    let key = CredentialKey::random().expect("random bytes");
+    let (id, now) = (key.credential(1, b"x"), Instant::now());
+    cache.insert(id, HeaderValue::from_static("u"), now);
+    cache.resize(32, Duration::from_secs(60));
+    assert!(cache.get(&id, now + Duration::from_secs(59)).is_some(), "it is not forgotten");
+    cache.resize(32, Duration::from_secs(10));
+    assert!(cache.get(&id, now + Duration::from_secs(10)).is_none(), "not for as long as it was told then");
+    cache.resize(2, Duration::from_secs(10));
+    let many: Vec<_> = (0..20).map(|generation| key.credential(generation, b"x")).collect();
+    many.iter().for_each(|id| cache.insert(*id, HeaderValue::from_static("u"), now));
+    assert!(many.iter().filter(|id| cache.get(id, now).is_some()).count() <= 2);
+}
+
+#[test]
 fn the_cache_is_bounded() {
     let mut cache = CredentialCache::new(16, Duration::from_secs(10));
     let key = CredentialKey::random().expect("random bytes");

@@ -57,14 +57,13 @@ fn what_does_not_read_names_line_and_column() {
 
 #[test]
 fn the_file_is_named_before_every_problem() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("proxy.yaml");
-    fs::write(&file, "listeners:\n- port: 0\n  forward: {port: 0}\n").expect("written");
-    let message = load(&file).expect_err("two ports are 0").to_string();
+    let file = Path::new("/etc/proxy.yaml");
+    let message =
+        from_file(file, b"listeners:\n- port: 0\n  forward: {port: 0}\n").expect_err("two ports are 0").to_string();
     assert_eq!(message.lines().count(), 3, "{message}");
     assert!(message.lines().all(|line| line.starts_with(&format!("{}:", file.display()))), "{message}");
-    let missing = load(&directory.path().join("none.yaml")).expect_err("no file").to_string();
-    assert!(missing.contains("none.yaml"), "{missing}");
+    let binary = from_file(file, b"listeners:\n# \xff\n").expect_err("no text").to_string();
+    assert_eq!(binary, "/etc/proxy.yaml:2: is not UTF-8");
 }
 
 #[test]

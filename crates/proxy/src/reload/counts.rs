@@ -1,26 +1,36 @@
 //! What has become of new versions of watched files.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::metrics::Count;
 
-/// Of all watched files.
+/// The configuration's own name among what is watched.
+pub const CONFIGURATION: &str = "configuration";
+
+/// Of all watched files, by what they are: [`CONFIGURATION`], or the field that names them.
 #[derive(Debug, Default)]
-pub struct ReloadCounts(Vec<(String, FileCounts)>);
+pub struct ReloadCounts(Mutex<BTreeMap<String, Arc<FileCounts>>>);
 
 impl ReloadCounts {
-    /// Of what these fields name.
-    pub fn new(what: impl Iterator<Item = String>) -> Self {
-        Self(what.map(|what| (what, FileCounts::default())).collect())
+    /// Of one of them. It goes on where it was if it is known.
+    pub fn of(&self, what: &str) -> Arc<FileCounts> {
+        Arc::clone(self.lock().entry(what.to_owned()).or_default())
     }
 
-    /// The field that names the files, and what has become of them.
-    pub fn all(&self) -> impl Iterator<Item = (&str, &FileCounts)> {
-        self.0.iter().map(|(what, counts)| (what.as_str(), counts))
+    /// Forgets what is not among these and not the configuration.
+    pub fn keep(&self, these: &BTreeSet<String>) {
+        self.lock().retain(|what, _| what == CONFIGURATION || these.contains(what));
     }
 
-    pub(super) fn at(&self, index: usize) -> Option<&FileCounts> {
-        self.0.get(index).map(|(_, counts)| counts)
+    /// What they are, and what has become of them.
+    pub fn all(&self) -> Vec<(String, Arc<FileCounts>)> {
+        self.lock().iter().map(|(what, counts)| (what.clone(), Arc::clone(counts))).collect()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Arc<FileCounts>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -33,14 +43,21 @@ pub struct FileCounts {
 }
 
 impl FileCounts {
-    pub(super) fn was_applied(&self) {
+    /// A new version is in force.
+    pub fn was_applied(&self) {
         self.applied.add(1);
-        self.stale.store(false, Ordering::Relaxed);
+        self.is_now(false);
     }
 
-    pub(super) fn was_refused(&self) {
+    /// A new version was refused.
+    pub fn was_refused(&self) {
         self.refused.add(1);
-        self.stale.store(true, Ordering::Relaxed);
+        self.is_now(true);
+    }
+
+    /// Whether the newest version is refused, without a new one.
+    pub fn is_now(&self, stale: bool) {
+        self.stale.store(stale, Ordering::Relaxed);
     }
 
     /// New versions that were put in force.

@@ -1,4 +1,7 @@
+use std::fs;
 use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
@@ -18,7 +21,7 @@ fn watch(files: &[PathBuf]) -> (Watch, Seen) {
         record.lock().expect("unpoisoned").push(all);
         Ok(())
     });
-    (Watch::new("test".to_owned(), files.to_vec(), &snapshot, apply), seen)
+    (Watch::new(files.to_vec(), &snapshot, apply), seen)
 }
 
 #[test]
@@ -82,4 +85,48 @@ fn too_large_and_missing_files_are_named() {
     assert!(error.contains("none: "), "{error}");
     let error = read(&[directory.path().to_owned()]).err().expect("a directory").to_string();
     assert!(error.ends_with(": not a regular file"), "{error}");
+}
+
+#[test]
+fn what_is_in_force_is_not_stale_once_it_is_the_newest_again() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("f");
+    fs::write(&file, "one").expect("written");
+    let (mut watch, seen) = watch(std::slice::from_ref(&file));
+    fs::rename(&file, directory.path().join("away")).expect("moved");
+    assert!(matches!(watch.look(), Found::Refused(_)));
+    fs::rename(directory.path().join("away"), &file).expect("moved back");
+    assert_eq!(watch.look(), Found::Restored);
+    assert_eq!(watch.look(), Found::Same);
+    fs::write(&file, "bad").expect("written");
+    assert!(matches!(watch.look(), Found::Refused(_)));
+    assert_eq!(watch.look(), Found::Same, "it is said once");
+    fs::write(&file, "one").expect("written");
+    assert_eq!(watch.look(), Found::Restored);
+    assert!(seen.lock().expect("unpoisoned").is_empty(), "and it was in force all the time");
+}
+
+#[test]
+fn a_file_that_is_being_written_is_noticed() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("f");
+    fs::write(&file, "one").expect("written");
+    let files = Files::new(vec![file.clone()], &read(std::slice::from_ref(&file)).expect("it reads"));
+    let within = Duration::from_millis(200);
+    assert!(!files.are_being_written(within), "nothing has changed");
+    fs::write(&file, "more").expect("written");
+    assert!(!files.are_being_written(within), "it has changed, and does no more");
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for size in (5..4000).cycle().take_while(|_| !done.load(Ordering::SeqCst)) {
+                fs::write(&file, "x".repeat(size)).expect("written");
+                thread::sleep(within / 10);
+            }
+        });
+        // The one who writes may be kept from it for a while.
+        let noticed = (0..20).any(|_| files.are_being_written(within));
+        done.store(true, Ordering::SeqCst);
+        assert!(noticed);
+    });
 }

@@ -43,7 +43,7 @@ fn serve(bytes: &[u8], cuts: &[usize]) -> Vec<(String, usize)> {
     runtime.block_on(async {
         let (mut client, server) = tokio::io::duplex(1 << 20);
         let second = Duration::from_secs(1);
-        let patience = Patience { header: second, idle: second, send: second };
+        let patience = Rc::new(Cell::new(Patience { header: second, idle: second, send: second }));
         let guarded = GuardedStream::new(server, 1 << 16, patience, Rc::default());
         let service = service_fn(move |request: Request<Incoming>| {
             let record = Rc::clone(&record);

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod client;
+pub mod mounted;
 pub mod side;
 pub mod upstream;
 
@@ -144,6 +145,11 @@ impl Proxy {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).expect("readable");
         let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a VmHWM line");
         line.split_whitespace().nth(1).and_then(|number| number.parse().ok()).expect("a number")
+    }
+
+    /// How many threads it has.
+    pub fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.child.id())).expect("readable").count()
     }
 
     fn pid(&self) -> Pid {
