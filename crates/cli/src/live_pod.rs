@@ -14,13 +14,13 @@ use sidewall_policy::resolve;
 use sidewall_policy::world::{Network, World, objects};
 
 use crate::args::{CountArgs, IdentityChoice};
-use crate::census::{Census, PodCensus, PodState, Seen};
 use crate::cluster::{Cluster, counted, kinds};
 use crate::error::Error;
 use crate::identity::Identity;
 use crate::scene::{Imagined, node_addresses, subject};
 use crate::screen::{Screen, visible};
 use crate::what_if::{Supposed, suppose};
+use sidewall_cluster::census::{Census, PodCensus, PodState, Seen};
 
 /// A pod of a cluster.
 pub struct LivePod {

@@ -2,7 +2,6 @@
 #![forbid(unsafe_code)]
 
 mod args;
-mod census;
 mod cluster;
 mod commands;
 mod ends;

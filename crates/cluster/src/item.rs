@@ -176,7 +176,10 @@ impl Watched for Value {
                 })
             }),
             Kind::SidecarProxy => policy(self, &name, read::PolicyKind::SidecarProxy, |value| {
-                read::read_proxy(value).map(|read| Item::Proxy(Box::new(read.object)))
+                read::read_proxy(value).map(|Read { mut object, .. }| {
+                    object.status = None;
+                    Item::Proxy(Box::new(object))
+                })
             }),
             Kind::NetworkPolicy => policy(self, &name, read::PolicyKind::NetworkPolicy, |value| {
                 read::read_network_policy(value).map(|read| Item::Network(Box::new(read.object)))

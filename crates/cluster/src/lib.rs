@@ -5,6 +5,7 @@
 //!   into changes: names, fingerprints, what Services are made of, and which policies can't be understood.
 //! - [`live`] reads a cluster once, for commands that explain it.
 //! - [`enforcement`] writes a node's `NodeEnforcement`; [`events`] writes Kubernetes Events; neither holds up its caller.
+//! - [`census`] holds what nodes say of enforcement against what there is to enforce.
 //! - [`client`] builds a client; [`review`] asks the API server who somebody is and what he may see; [`flows`] is the way to
 //!   the flow logs of agents.
 //!
@@ -28,6 +29,7 @@
 /// The client library whose client everything here takes.
 pub use kube;
 
+pub mod census;
 pub mod client;
 pub mod enforcement;
 pub mod events;

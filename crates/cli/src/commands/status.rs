@@ -14,10 +14,10 @@ use sidewall_policy::index::Named;
 use super::Answer;
 use crate::args::Status;
 use crate::args::cluster::Target;
-use crate::census::{Census, Counts, NodeState, PodState, PolicyRef, Seen};
 use crate::cluster::{self, Cluster, counted, kinds};
 use crate::error::Error;
 use crate::screen::Screen;
+use sidewall_cluster::census::{Census, Counts, NodeState, PodState, PolicyRef, Seen};
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]

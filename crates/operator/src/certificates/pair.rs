@@ -1,9 +1,10 @@
 //! A certificate and its key.
 
-use super::{AUTHORITY, CertificateError, SERVING, SKEW};
+use super::authority::Purpose;
+use super::{CertificateError, SKEW};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa,
+    Issuer, KeyPair, KeyUsagePurpose, NameConstraints,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -11,12 +12,19 @@ use std::time::{Duration, SystemTime};
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
-/// What every authority of ours is called.
-const AUTHORITY_NAME: &str = "Sidewall webhook authority";
+/// A certificate that is to be signed.
+pub(crate) struct Wanted<'a> {
+    /// Its common name.
+    pub called: &'static str,
+    /// The server's names.
+    pub names: &'a [String],
+    /// How long it is to be good for.
+    pub life: Duration,
+}
 
 /// A certificate that was read, as far as it is asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Certificate {
+pub(crate) struct Certificate {
     pem: String,
     der: Vec<u8>,
     from: SystemTime,
@@ -26,8 +34,8 @@ pub(super) struct Certificate {
 
 /// A certificate and its key, which is never printed and is wiped from memory.
 #[derive(Clone)]
-pub(super) struct Pair {
-    pub(super) certificate: Certificate,
+pub(crate) struct Pair {
+    pub(crate) certificate: Certificate,
     key: Arc<Zeroizing<String>>,
 }
 
@@ -39,23 +47,30 @@ impl fmt::Debug for Pair {
 
 impl Pair {
     /// An authority that may sign certificates of servers and nothing else.
-    pub(super) fn authority(now: SystemTime) -> Result<Self, CertificateError> {
-        let mut wanted = valid(now, AUTHORITY);
-        wanted.distinguished_name = called(AUTHORITY_NAME);
+    pub(super) fn authority(purpose: &Purpose, now: SystemTime) -> Result<Self, CertificateError> {
+        let mut wanted = CertificateParams::default();
+        (wanted.not_before, wanted.not_after) = ((now - SKEW).into(), (now + purpose.life).into());
+        wanted.distinguished_name = called(purpose.name);
         wanted.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         wanted.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        if !purpose.within.is_empty() {
+            // Whoever believes it, believes it of nothing else (RFC 5280, 4.2.1.10), even were its key lost.
+            let within = purpose.within.iter().map(|name| GeneralSubtree::DnsName((*name).to_owned())).collect();
+            wanted.name_constraints =
+                Some(NameConstraints { permitted_subtrees: within, excluded_subtrees: Vec::new() });
+        }
         let key = KeyPair::generate()?;
         let made = wanted.self_signed(&key)?;
         Self::made(&made.pem(), &key)
     }
 
-    /// Signs a certificate for a server of these names.
-    pub(super) fn sign(&self, names: &[String], now: SystemTime) -> Result<Self, CertificateError> {
-        let mut wanted = CertificateParams::new(names)?;
-        let CertificateParams { not_before, not_after, .. } = valid(now, SERVING);
-        (wanted.not_before, wanted.not_after) = (not_before, not_after);
-        // A common name has 64 characters at most, and nobody reads it: names are in the extension.
-        wanted.distinguished_name = called("Sidewall webhook");
+    /// Signs a certificate for a server, which is good no longer than this authority.
+    pub(super) fn sign(&self, of: &Wanted<'_>, now: SystemTime) -> Result<Self, CertificateError> {
+        let mut wanted = CertificateParams::new(of.names)?;
+        let until = (now + of.life).min(self.certificate.until);
+        // What is good from now on is good a little before, too, by whoever's clock is behind.
+        (wanted.not_before, wanted.not_after) = ((now - SKEW).into(), until.into());
+        wanted.distinguished_name = called(of.called);
         wanted.use_authority_key_identifier_extension = true;
         wanted.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         wanted.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -71,7 +86,7 @@ impl Pair {
     }
 
     /// A pair from a Secret's entries, each with its name.
-    pub(super) fn read(
+    pub(crate) fn read(
         certificate: (&'static str, &str),
         (entry, key): (&'static str, &str),
     ) -> Result<Self, CertificateError> {
@@ -85,14 +100,14 @@ impl Pair {
         Ok(Self { certificate, key: Arc::new(Zeroizing::new(key.to_owned())) })
     }
 
-    pub(super) fn key_pem(&self) -> &str {
+    pub(crate) fn key_pem(&self) -> &str {
         &self.key
     }
 }
 
 impl Certificate {
     /// The certificate of a Secret's entry, with the entry's name.
-    pub(super) fn read((entry, pem): (&'static str, &str)) -> Result<Self, CertificateError> {
+    pub(crate) fn read((entry, pem): (&'static str, &str)) -> Result<Self, CertificateError> {
         let unreadable = |reason: &str| CertificateError::Unreadable { entry, reason: reason.to_owned() };
         let (rest, block) =
             x509_parser::pem::parse_x509_pem(pem.as_bytes()).map_err(|_| unreadable("no certificate in PEM"))?;
@@ -113,35 +128,43 @@ impl Certificate {
         Ok(Self { pem: pem.to_owned(), from, until, names, der: block.contents.clone() })
     }
 
-    pub(super) fn pem(&self) -> &str {
+    pub(crate) fn pem(&self) -> &str {
         &self.pem
     }
 
-    pub(super) fn names(&self) -> &[String] {
+    pub(crate) fn names(&self) -> &[String] {
         &self.names
     }
 
-    pub(super) const fn good_until(&self) -> SystemTime {
+    pub(crate) const fn good_from(&self) -> SystemTime {
+        self.from
+    }
+
+    pub(crate) const fn good_until(&self) -> SystemTime {
         self.until
     }
 
     /// Whether it is not good any more.
-    pub(super) fn is_over(&self, now: SystemTime) -> bool {
+    pub(crate) fn is_over(&self, now: SystemTime) -> bool {
         now >= self.until
     }
 
     /// Whether two thirds of its time are over.
-    pub(super) fn is_old(&self, now: SystemTime) -> bool {
-        let whole = self.until.duration_since(self.from).unwrap_or_default();
-        now >= self.from + whole * 2 / 3
+    pub(crate) fn is_old(&self, now: SystemTime) -> bool {
+        now >= self.from + self.whole() * 2 / 3
+    }
+
+    /// How long it is good for, all in all.
+    pub(crate) fn whole(&self) -> Duration {
+        self.until.duration_since(self.from).unwrap_or_default()
     }
 
     /// How long ago it was made, which is so much later than when it began to be good.
-    pub(super) fn age(&self, now: SystemTime, skew: Duration) -> Duration {
+    pub(crate) fn age(&self, now: SystemTime, skew: Duration) -> Duration {
         now.duration_since(self.from + skew).unwrap_or_default()
     }
 
-    pub(super) fn is_signed_by(&self, authority: &Self) -> bool {
+    pub(crate) fn is_signed_by(&self, authority: &Self) -> bool {
         let verified = self.parsed(|own| {
             authority.parsed(|by| own.issuer() == by.subject() && own.verify_signature(Some(by.public_key())).is_ok())
         });
@@ -151,13 +174,6 @@ impl Certificate {
     fn parsed<T>(&self, ask: impl FnOnce(&X509Certificate<'_>) -> T) -> Option<T> {
         X509Certificate::from_der(&self.der).ok().map(|(_, parsed)| ask(&parsed))
     }
-}
-
-/// What is good for so long from now on, and a little before, by whoever's clock is behind.
-fn valid(now: SystemTime, life: Duration) -> CertificateParams {
-    let mut wanted = CertificateParams::default();
-    (wanted.not_before, wanted.not_after) = ((now - SKEW).into(), (now + life).into());
-    wanted
 }
 
 fn called(name: &str) -> DistinguishedName {

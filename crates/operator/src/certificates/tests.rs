@@ -18,7 +18,7 @@ fn start() -> SystemTime {
 }
 
 /// Whether whoever believes `authorities` accepts what is served, as rustls and so the strictest client finds it.
-fn accepts(authorities: &str, served: &str, name: &str, now: SystemTime) -> Result<(), String> {
+pub(crate) fn accepts(authorities: &str, served: &str, name: &str, now: SystemTime) -> Result<(), String> {
     let mut roots = rustls::RootCertStore::empty();
     for authority in CertificateDer::pem_slice_iter(authorities.as_bytes()) {
         roots.add(authority.unwrap()).unwrap();
@@ -60,7 +60,7 @@ fn nobody_who_is_an_hour_late_is_refused() {
         // One step an hour is all that is asked for.
         if let Some(next) = store.next(&names(), now).unwrap() {
             served += u32::from(next.serving().0 != store.serving().0);
-            authorities += u32::from(next.authority.certificate != store.authority.certificate);
+            authorities += u32::from(next.authority.current.certificate != store.authority.current.certificate);
             store = Store::read(&next.written()).unwrap();
         }
         before.push_back((store.authorities(), store.serving().0.to_owned()));
@@ -78,7 +78,7 @@ fn nobody_who_is_an_hour_late_is_refused() {
         (4..=6).contains(&authorities) && (50..=70).contains(&served),
         "{authorities} authorities, {served} certificates"
     );
-    assert!(store.former.is_none() || store.next.is_none());
+    assert!(store.authority.former.is_none() || store.authority.next.is_none());
 }
 
 #[test]

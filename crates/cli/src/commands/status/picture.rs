@@ -3,9 +3,9 @@
 use jiff::Timestamp;
 
 use super::{Report, kind_name, node_word};
-use crate::census::{Missing, NodeCensus, NodeState, PodCensus, PodState, PolicyCensus, short};
 use crate::screen::{Paint, Screen, visible};
 use crate::table::{Cell, layout};
+use sidewall_cluster::census::{Missing, NodeCensus, NodeState, PodCensus, PodState, PolicyCensus, short};
 
 /// How many nodes are named on which a policy is not in force, unless it was asked for.
 const LINES: usize = 5;

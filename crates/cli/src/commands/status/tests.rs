@@ -1,5 +1,5 @@
 use super::*;
-use crate::census::{Missing, NodeCensus, PodCensus, PolicyCensus};
+use sidewall_cluster::census::{Missing, NodeCensus, PodCensus, PolicyCensus};
 
 fn name_of(kind: EnforcedKind, name: &str) -> PolicyRef {
     PolicyRef { kind, namespace: "shop".to_owned(), name: name.to_owned() }

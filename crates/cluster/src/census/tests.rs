@@ -1,10 +1,10 @@
 use super::*;
+use crate::{Kind, LocalPod};
 use serde_json::{Value, json};
 use sidewall_api::NodeEnforcementSpec;
 use sidewall_api::NodeEnforcementStatus;
 use sidewall_api::enforcement::PolicyEnforcement;
 use sidewall_api::enforcement::{NodePodCounts, Omitted};
-use sidewall_cluster::{Kind, LocalPod};
 use std::time::Duration;
 
 use EnforcementState::{Enforced, NotEnforced, Pending};

@@ -2,20 +2,26 @@
 //!
 //! Nothing is called enforced on a word that is too old, or that is about another pod of the same name, or about an older
 //! generation of a policy.
+//!
+//! [`Census`] is of everything that can be listed, and tells of each pod; it costs the pods times the policies of their
+//! namespaces. [`Tally`] is for whoever watches and has to say of each policy how far it is in force: it adds up what the nodes
+//! say in one pass over their reports.
 
 mod heard;
+mod tally;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::live::{ListedNode, ListedPolicy, PlacedPod, PolicySet};
 use heard::Heard;
 pub use heard::short;
 use jiff::Timestamp;
 use serde::Serialize;
 use sidewall_api::NodeEnforcement;
 use sidewall_api::enforcement::{EnforcedKind, EnforcementState, IdentityKind, PodEnforcement};
-use sidewall_cluster::live::{ListedNode, ListedPolicy, PlacedPod, PolicySet};
+pub use tally::{Present, Tallied, Tally};
 
 /// What was seen of a cluster.
 pub struct Seen<'a> {

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use crate::enforcement::WriteTiming;
+use crate::live::ListedPolicy;
 use jiff::Timestamp;
 use sidewall_api::NodeEnforcement;
 use sidewall_api::enforcement::{NodeEnforcementStatus, PolicyEnforcement};
-use sidewall_cluster::enforcement::WriteTiming;
-use sidewall_cluster::live::ListedPolicy;
 
-use super::{NodeState, PodState};
+use super::{NodeState, PodState, Present};
 
 /// How old a report may be: three heartbeats of an agent.
-fn longest_silence() -> Duration {
+pub(super) fn longest_silence() -> Duration {
     3 * WriteTiming::default().heartbeat
 }
 
@@ -67,31 +67,46 @@ impl<'a> Heard<'a> {
         let mut known = status.policy_list.iter();
         let found =
             known.find(|known| known.kind == kind && known.namespace == name.namespace && known.name == name.name);
-        match found {
-            None if status.omitted.policies > 0 => {
-                Err((PodState::Unknown, format!("its node's report has no room for {kind:?} {name}")))
-            }
-            None => Err((PodState::Pending, format!("its node's agent has not taken up {kind:?} {name} yet"))),
-            Some(found) if policy.unreadable().is_some() && found.unreadable.is_some() => Ok(found),
-            Some(PolicyEnforcement { unreadable: Some(why), .. }) => Err((
-                PodState::Pending,
-                format!("its node's agent can't understand {kind:?} {name}, and isolates what it selects: {why}"),
-            )),
-            Some(found) if found.observed_generation < policy.generation => Err((
-                PodState::Pending,
-                format!(
-                    "its node's agent works on generation {} of {kind:?} {name}, which is at {}",
-                    found.observed_generation.unwrap_or_default(),
-                    policy.generation.unwrap_or_default()
-                ),
-            )),
-            Some(found) => Ok(found),
-        }
+        let present = Present::of(policy);
+        let found = found.ok_or_else(|| absent(status.omitted.policies > 0, &present))?;
+        judge(found, &present).map(|()| found)
     }
 
     /// Why it can't be believed, or not wholly.
     pub fn why(&self) -> String {
         self.reason.clone().unwrap_or_default()
+    }
+}
+
+/// Why a policy is not known to be in force on a node that does not speak of it. `omitting` says that the node's report has no
+/// room for all its policies.
+pub(super) fn absent(omitting: bool, policy: &Present<'_>) -> (PodState, String) {
+    let kind = policy.kind;
+    if omitting {
+        (PodState::Unknown, format!("its node's report has no room for {kind:?} {policy}"))
+    } else {
+        (PodState::Pending, format!("its node's agent has not taken up {kind:?} {policy} yet"))
+    }
+}
+
+/// Whether what a node says of a policy is about its present generation.
+pub(super) fn judge(said: &PolicyEnforcement, policy: &Present<'_>) -> Result<(), (PodState, String)> {
+    let kind = policy.kind;
+    match &said.unreadable {
+        Some(_) if policy.unreadable => Ok(()),
+        Some(why) => Err((
+            PodState::Pending,
+            format!("its node's agent can't understand {kind:?} {policy}, and isolates what it selects: {why}"),
+        )),
+        None if said.observed_generation < policy.generation => Err((
+            PodState::Pending,
+            format!(
+                "its node's agent works on generation {} of {kind:?} {policy}, which is at {}",
+                said.observed_generation.unwrap_or_default(),
+                policy.generation.unwrap_or_default()
+            ),
+        )),
+        None => Ok(()),
     }
 }
 
