@@ -279,7 +279,7 @@ fn unknown_field(name: &str, known: Option<&Map<String, Value>>) -> String {
 }
 
 /// The word that `found` most likely should have been, if one is near enough.
-fn suggest<'w>(found: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+pub fn suggest<'w>(found: &str, words: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     // Longer text is no typing error, and comparing costs the product of the lengths.
     if found.len() > 64 {
         return None;

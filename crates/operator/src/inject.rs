@@ -22,6 +22,10 @@ use crate::refusal::Refusal;
 use crate::render::Rendered;
 use crate::settings::Settings;
 
+pub(crate) use choose::{age, name_of};
+pub(crate) use ports::Own;
+pub(crate) use volumes::check_names;
+
 /// Secrets by their names, and of each the keys that are used.
 pub type Secrets = BTreeMap<String, BTreeSet<String>>;
 
@@ -189,7 +193,7 @@ fn decide(request: &Request<'_>, settings: &Settings) -> Result<Outcome, Refusal
             return Err(Refusal::Reserved { key });
         }
         if !asks.without_proxy() {
-            let own = chosen.proxy.map(|proxy| Why::BringsItsOwn { proxy: choose::name_of(proxy.proxy).to_owned() });
+            let own = chosen.proxy.map(|proxy| Why::BringsItsOwn { proxy: name_of(proxy.proxy).to_owned() });
             return Ok(Outcome::Untouched(own.unwrap_or(Why::NotSelected)));
         }
     }

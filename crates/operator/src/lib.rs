@@ -8,6 +8,7 @@
 //!                                         └── sidecar    the container and its volumes
 //! SidecarProxy + what the pod's annotations say ── render ──► the proxy's configuration, as text
 //! user + what he wrote ── trust ──► allowed │ refused
+//! AdmissionReview of a kind of ours ── validate ──► what must be asked first ──► allowed, warnings │ refused
 //! ```
 //!
 //! A pod is patched as JSON and never read into a type and written back: what this version does not know stays as it is.
@@ -46,6 +47,7 @@ pub mod slim;
 pub mod status;
 pub mod table;
 pub mod trust;
+pub mod validate;
 pub mod watching;
 pub mod webhook;
 pub mod written;

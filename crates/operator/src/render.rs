@@ -111,8 +111,8 @@ pub fn secrets(proxy: &SidecarProxy) -> Secrets {
     secrets
 }
 
-const TLS_CERT: &str = "tls.crt";
-const TLS_KEY: &str = "tls.key";
+pub(crate) const TLS_CERT: &str = "tls.crt";
+pub(crate) const TLS_KEY: &str = "tls.key";
 
 /// Renders the configuration of the pods that bear this record and these originals.
 ///

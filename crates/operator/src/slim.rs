@@ -53,6 +53,9 @@ pub struct SlimPort {
     /// Its number.
     #[serde(default)]
     pub container_port: i32,
+    /// Its protocol; empty is TCP.
+    #[serde(default)]
+    pub protocol: String,
 }
 
 /// How far a pod has come.
@@ -61,6 +64,13 @@ pub struct SlimStatus {
     /// `Pending`, `Running`, `Succeeded`, `Failed`.
     #[serde(default)]
     pub phase: String,
+}
+
+impl SlimPort {
+    /// Its protocol, as Kubernetes has it.
+    pub fn protocol(&self) -> &str {
+        if self.protocol.is_empty() { "TCP" } else { &self.protocol }
+    }
 }
 
 impl Resource for SlimPod {

@@ -25,8 +25,14 @@ pub(super) struct Selected<'a> {
     pub by_hand: bool,
 }
 
-pub(super) fn name_of(proxy: &SidecarProxy) -> &str {
+pub(crate) fn name_of(proxy: &SidecarProxy) -> &str {
     proxy.metadata.name.as_deref().unwrap_or_default()
+}
+
+/// What SidecarProxies are sorted by, the oldest first. One without a date is the one that is being written down just now, by
+/// hand: as the walls have it, the oldest.
+pub(crate) fn age(proxy: &SidecarProxy) -> impl Ord + '_ {
+    (proxy.metadata.creation_timestamp.as_ref().map(|time| time.0), name_of(proxy))
 }
 
 /// The oldest of those that select the pod and can be used, as the walls have it; of two of one age the first by name.
@@ -40,8 +46,7 @@ pub(super) fn choose<'a>(request: &Request<'a>, labels: &BTreeMap<String, String
         .copied()
         .filter(|proxy| own(proxy.metadata.namespace.as_deref()) && proxy.spec.pod_selector.matches(labels))
         .collect();
-    // One without a date is the one that is being written down just now, by hand: as the walls have it, the oldest.
-    selecting.sort_by_key(|proxy| (proxy.metadata.creation_timestamp.as_ref().map(|time| time.0), name_of(proxy)));
+    selecting.sort_by_key(|proxy| age(proxy));
     let mut warnings = Vec::new();
     let mut unusable = Vec::new();
     let mut proxy: Option<Selected<'a>> = None;

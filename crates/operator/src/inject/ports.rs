@@ -14,7 +14,7 @@ use crate::refusal::Refusal;
 use crate::settings::Ports;
 
 /// The ports of the proxy beside its listeners.
-pub(super) struct Own {
+pub(crate) struct Own {
     /// Probes and hooks.
     pub probe: u16,
     /// What the SidecarProxy may say, with the operator's word where it says nothing; and whether it is on the pod's address.
@@ -22,7 +22,7 @@ pub(super) struct Own {
 }
 
 impl Own {
-    pub(super) fn of(proxy: &SidecarProxy, settings: &Ports) -> Self {
+    pub(crate) fn of(proxy: &SidecarProxy, settings: &Ports) -> Self {
         let spec = &proxy.spec;
         let probe = spec.probes.as_ref().map_or(settings.probe, |probes| probes.port);
         let admin = spec.admin.as_ref();
@@ -33,7 +33,7 @@ impl Own {
     }
 
     /// Refuses ports that two would have.
-    pub(super) fn check(&self, proxy: &SidecarProxy, places: &[Place<'_>]) -> Result<(), Refusal> {
+    pub(crate) fn check(&self, proxy: &SidecarProxy, places: &[Place<'_>]) -> Result<(), Refusal> {
         let own: Vec<(&'static str, u16, bool)> =
             std::iter::once(("probe", self.probe, true)).chain(self.others.iter().copied()).collect();
         for (index, listener) in proxy.spec.listeners.iter().enumerate() {

@@ -14,7 +14,7 @@ const KEY_MAX: usize = 253;
 const LIST: [&str; 2] = ["spec", "volumes"];
 
 /// Refuses names of Secrets and keys that the API server would refuse in a volume, or that lead out of it.
-pub(super) fn check_names(proxy: &str, secrets: &Secrets) -> Result<(), Refusal> {
+pub(crate) fn check_names(proxy: &str, secrets: &Secrets) -> Result<(), Refusal> {
     let bad = |name: &str, what| Refusal::SecretName { proxy: proxy.to_owned(), name: name.to_owned(), what };
     for (secret, keys) in secrets {
         if !is_dns_subdomain(secret) {

@@ -1,5 +1,9 @@
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use proptest::prelude::*;
+use serde_json::{Value, json};
 
+use super::wire::short;
 use super::*;
 use crate::fixture::{namespace, secret, settings, web, yaml};
 

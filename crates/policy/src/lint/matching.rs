@@ -4,7 +4,7 @@ use super::covers;
 use super::effort::Effort;
 use super::{Finding, Seen, SeenPod, Written};
 use crate::addresses::Addresses;
-use crate::model::{DeclaredPort, PolicyKind};
+use crate::model::PolicyKind;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sidewall_api::{Entity, FieldPath, LabelSelector, Peer, PeerKind, PolicyPort, PortProtocol};
 use sidewall_flow::Direction;
@@ -203,10 +203,7 @@ fn undeclared(seen: &Seen<'_>, policy: &Written<'_>, index: usize, effort: &Effo
         if peers.is_empty() || !effort.spend(peers.len()) {
             return;
         }
-        let such = |declared: &DeclaredPort| {
-            declared.name.as_ref() == Some(name) && declared.protocol.to_string() == port.protocol.as_str()
-        };
-        if !peers.iter().any(|pod| pod.declares(&such)) {
+        if !peers.iter().any(|pod| pod.declares(name, port.protocol)) {
             let path = Written::rule_path(Direction::Egress, index).key("ports").index(i).key("port");
             let message = format!(
                 "none of the {} pods that this rule names declares a {} port {name:?}",

@@ -1,8 +1,8 @@
 //! What policies are held against: pods and namespaces, as far as they are known.
 
 use crate::addresses::Addresses;
-use crate::model::DeclaredPort;
 use crate::world::{self, Labels, NAMESPACE_NAME_LABEL, World};
+use sidewall_api::PortProtocol;
 use std::collections::BTreeMap;
 
 /// A pod, as far as policies are held against it.
@@ -13,8 +13,8 @@ pub trait SeenPod {
     /// Whether it shares its node's network.
     fn host_network(&self) -> bool;
 
-    /// Whether one of its containers declares such a port.
-    fn declares(&self, such: &dyn Fn(&DeclaredPort) -> bool) -> bool;
+    /// Whether one of its containers declares a port of this name.
+    fn declares(&self, name: &str, protocol: PortProtocol) -> bool;
 }
 
 impl SeenPod for world::Pod {
@@ -26,8 +26,10 @@ impl SeenPod for world::Pod {
         self.host_network
     }
 
-    fn declares(&self, such: &dyn Fn(&DeclaredPort) -> bool) -> bool {
-        self.ports.iter().any(such)
+    fn declares(&self, name: &str, protocol: PortProtocol) -> bool {
+        self.ports
+            .iter()
+            .any(|port| port.name.as_deref() == Some(name) && port.protocol.to_string() == protocol.as_str())
     }
 }
 
