@@ -58,6 +58,8 @@ pub struct Fleet {
     workers: Vec<WorkerReach>,
     side: SideReach,
     held: BTreeMap<SocketAddr, Holder>,
+    /// Addresses of IPv6 that the configuration means and the machine does not have.
+    missing: BTreeSet<SocketAddr>,
     counters: ListenerCounters,
     /// Whether anything was ever captured: what was counted then is still told.
     captures: bool,
@@ -70,6 +72,7 @@ pub struct Fleet {
 /// Sockets that a version needs beside those that are there. They are open already.
 pub struct Opened {
     held: BTreeMap<SocketAddr, Holder>,
+    missing: BTreeSet<SocketAddr>,
     workers: Vec<Vec<(SocketAddr, TcpListener)>>,
     side: Vec<(SocketAddr, TcpListener)>,
 }
@@ -87,6 +90,7 @@ impl Fleet {
             workers,
             side,
             held: BTreeMap::new(),
+            missing: BTreeSet::new(),
             counters: ListenerCounters::default(),
             captures: false,
             probes: None,
@@ -105,6 +109,7 @@ impl Fleet {
         let count = NonZeroUsize::new(self.workers.len()).unwrap_or(NonZeroUsize::MIN);
         let mut opened = Opened {
             held: BTreeMap::new(),
+            missing: BTreeSet::new(),
             workers: self.workers.iter().map(|_| Vec::new()).collect(),
             side: Vec::new(),
         };
@@ -117,9 +122,11 @@ impl Fleet {
                 let ours = self.held.keys().any(|held| sockets::overlap(*held, address));
                 let count = if holder == Holder::Workers { count } else { NonZeroUsize::MIN };
                 let sockets = port.open(address, count, ours)?;
-                if !sockets.is_empty() {
-                    opened.held.insert(address, holder);
+                if sockets.is_empty() {
+                    opened.missing.insert(address);
+                    continue;
                 }
+                opened.held.insert(address, holder);
                 if holder == Holder::Workers {
                     for ((worker, own), socket) in self.workers.iter().zip(&mut opened.workers).zip(sockets) {
                         own.push((address, register(&worker.handle, socket)?));
@@ -136,13 +143,12 @@ impl Fleet {
 
     /// Puts a version in force, with what was opened for it. Returns when everybody goes by it.
     pub fn deploy(&mut self, version: &Arc<Version>, opened: Opened) {
-        let Opened { held, workers: by_worker, side } = opened;
+        let Opened { held, missing, workers: by_worker, side } = opened;
         let ports: Vec<u16> = version.config.listeners.iter().map(|listener| listener.port).collect();
         self.counters.set(&ports, self.workers.len());
         self.captures |= version.config.capture.is_some();
         let prober = Prober::new(&version.config, self.phase.clone(), self.probes.as_deref());
         self.probes = version.config.probes.is_some().then(|| prober.counts());
-        self.numbers.store(Arc::new(self.numbers_of(version)));
 
         let (done, all_done) = std_mpsc::channel();
         for (index, (worker, sockets)) in self.workers.iter().zip(by_worker).enumerate() {
@@ -152,6 +158,8 @@ impl Fleet {
         }
         drop(done);
         wait(&all_done);
+        // Not before: whoever reads there which version is in force relies on it.
+        self.numbers.store(Arc::new(self.numbers_of(version)));
         // Last, so that nobody is told that all is ready before it is.
         let (done, side_done) = std_mpsc::channel();
         let roles = held.iter().filter_map(|(address, holder)| match holder {
@@ -163,6 +171,10 @@ impl Fleet {
         wait(&side_done);
         self.tell(&held);
         self.held = held;
+        for address in missing.difference(&self.missing) {
+            tracing::warn!(%address, "this machine has no IPv6; listening on IPv4 alone");
+        }
+        self.missing = missing;
     }
 
     fn numbers_of(&self, version: &Version) -> Numbers {

@@ -7,6 +7,7 @@ mod listeners;
 pub use counters::{BOUNDS, CaptureCounters, Count, Counters, FAILURES, OUTCOMES, Sums};
 pub use listeners::ListenerCounters;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -185,12 +186,17 @@ impl Numbers {
         let help = "When the first certificate of the chain ends, in seconds since 1970";
         let name = "tls_certificate_not_after_timestamp";
         let mut metric = encoder.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        let mut first: BTreeMap<u16, i64> = BTreeMap::new();
         for (port, ends) in &self.certificates {
             let ends = ends.load(Ordering::Relaxed);
             if ends != i64::MIN {
-                let labels = [("listener", port.to_string())];
-                metric.encode_family(&labels)?.encode_gauge(&ends)?;
+                // A port may have a listener on each of several addresses.
+                first.entry(*port).and_modify(|first| *first = ends.min(*first)).or_insert(ends);
             }
+        }
+        for (port, ends) in first {
+            let labels = [("listener", port.to_string())];
+            metric.encode_family(&labels)?.encode_gauge(&ends)?;
         }
         Ok(())
     }

@@ -91,10 +91,7 @@ impl Port {
     pub fn open(&self, address: SocketAddr, count: NonZeroUsize, ours: bool) -> Result<Vec<TcpListener>, SocketError> {
         match open(address, count, ours) {
             Ok(sockets) => Ok(sockets),
-            Err(error) if self.at.is_none() && address.is_ipv6() && no_ipv6(&error) => {
-                tracing::warn!(%address, "this machine has no IPv6; listening on IPv4 alone");
-                Ok(Vec::new())
-            }
+            Err(error) if self.at.is_none() && address.is_ipv6() && no_ipv6(&error) => Ok(Vec::new()),
             Err(source) => {
                 let field = self.field.clone();
                 Err(match source.kind() {

@@ -55,7 +55,11 @@ fn users_change_while_it_runs_and_a_bad_file_changes_nothing() {
 #[test]
 fn sigterm_lets_requests_in_flight_end_and_takes_no_new_ones() {
     let upstream = Upstream::start();
-    let mut proxy = Proxy::in_front_of(upstream.port);
+    // Draining begins at once, while the request is in flight.
+    let basic = "authentication: [{basic: {htpasswdFile: users}}]";
+    let mut proxy = Proxy::with(upstream.port, basic, "timeouts: {unreadySeconds: 0}", |directory| {
+        fs::write(directory.join("users"), USERS).expect("written");
+    });
     let mut idle = Client::connect(proxy.address());
     assert_eq!(idle.get("/", &[ADMIN]).status, 200);
     let mut busy = Client::connect(proxy.address());

@@ -364,3 +364,22 @@ fn a_file_that_is_rewritten_in_place_or_renamed_over_is_taken_without_a_signal()
     realm("Asked");
     assert_eq!(Client::connect(proxy.address()).get("/", &[ADMIN]).status, 200);
 }
+
+#[test]
+fn two_listeners_of_one_port_are_counted_together_and_one_of_them_may_go() {
+    let upstream = Upstream::start();
+    let elsewhere = |port| open(port, upstream.port).replace("127.0.0.1", "127.0.0.2");
+    let rest = |admin| format!("admin: {{port: {admin}}}");
+    let mounted =
+        Mounted::start(|port, admin| config(&[open(port, upstream.port), elsewhere(port)], &rest(admin)), &[]);
+    let port = mounted.proxy.port;
+    let other = SocketAddr::from(([127, 0, 0, 2], port));
+    let mut stays = Client::connect(at(port));
+    assert_eq!((stays.get("/", &[]).status, Client::connect(other).get("/", &[]).status), (200, 200));
+    mounted.told(&format!("sidewall_proxy_requests_total{{listener=\"{port}\",status=\"200\"}} 2"));
+    assert_eq!(mounted.metrics("sidewall_proxy_connections_total").len(), 1, "no label comes twice");
+    mounted.reconfigure(&config(&[open(port, upstream.port)], &rest(mounted.admin.port())));
+    assert!(TcpStream::connect(other).is_err());
+    assert_eq!(stays.get("/", &[]).status, 200);
+    mounted.told(&format!("sidewall_proxy_requests_total{{listener=\"{port}\",status=\"200\"}} 3"));
+}
