@@ -64,6 +64,12 @@ const PRODUCTS: &[Product] = &[
         user: "0:0",
     },
     Product {
+        name: "sidewall-operator",
+        description: "Sidewall's operator: puts the front proxy into pods, and keeps what it needs",
+        programs: &[("sidewall-operator", "usr/bin/sidewall-operator")],
+        user: NOBODY,
+    },
+    Product {
         name: "sidewall-proxy",
         description: "Sidewall's front proxy: authenticates every request before the application sees it",
         programs: &[("sidewall-proxy", "usr/bin/sidewall-proxy")],

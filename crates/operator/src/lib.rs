@@ -7,14 +7,14 @@
 //!                                         ├── probes     what the kubelet asks, led through the proxy
 //!                                         └── sidecar    the container and its volumes
 //! SidecarProxy + what the pod's annotations say ── render ──► the proxy's configuration, as text
-//! user + what he wrote ── trust ──► allowed │ refused
 //! AdmissionReview of a kind of ours ── validate ──► what must be asked first ──► allowed, warnings │ refused
 //! ```
 //!
 //! A pod is patched as JSON and never read into a type and written back: what this version does not know stays as it is.
 //! Everything that a pod's annotations say is made anew from the pod and the SidecarProxy at each call; the only thing that
 //! is read back is what a probe asked before it was rewritten, which its author could as well have written into the probe.
-//! So a forged annotation gains nothing (invariant 11), and a second call changes nothing.
+//! So a forged annotation gains nothing (invariant 11), and a second call changes nothing. Who may write our annotations and
+//! labels at all, the API server itself decides, by the ValidatingAdmissionPolicies that are installed with the operator.
 #![forbid(unsafe_code)]
 
 pub mod args;
@@ -46,7 +46,6 @@ mod sidecar;
 pub mod slim;
 pub mod status;
 pub mod table;
-pub mod trust;
 pub mod validate;
 pub mod watching;
 pub mod webhook;

@@ -3,20 +3,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use serde_json::{Value, json};
-use sidewall_cluster::client::{ClientOptions, client};
-use sidewall_cluster::kube::api::{Patch, PatchParams};
-use sidewall_cluster::kube::core::Request;
-use sidewall_node_tests::api::{Api, Credentials, Token};
+use sidewall_node_tests::api::Api;
 use sidewall_node_tests::cell::output;
-use sidewall_node_tests::{ControlPlane, Fabric, parts};
+use sidewall_node_tests::parts;
 
-const LIMIT: Duration = Duration::from_secs(60);
-const NAMESPACE: &str = "sidewall-system";
+use deployed::{Bed, CREATE, LIMIT, NAMESPACE, event, helm, patch, refused, rendered, root, rules};
+
+mod deployed;
 
 /// OpenShift's kind, as far as the chart says anything of it: its API server is not to be had here, and a field that this does
 /// not know would be refused.
@@ -57,88 +53,86 @@ spec:
           groups: {type: array, items: {type: string}}
 "#;
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+/// cert-manager's kinds, as far as the chart says anything of them, for the same reason.
+const CERT_MANAGER: &str = r#"
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: certificates.cert-manager.io}
+spec:
+  group: cert-manager.io
+  scope: Namespaced
+  names: {kind: Certificate, listKind: CertificateList, plural: certificates, singular: certificate}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec:
+            type: object
+            required: [issuerRef, secretName]
+            properties:
+              commonName: {type: string}
+              dnsNames: {type: array, items: {type: string}}
+              duration: {type: string}
+              isCA: {type: boolean}
+              issuerRef:
+                type: object
+                required: [name]
+                properties: {group: {type: string}, kind: {type: string}, name: {type: string}}
+              privateKey:
+                type: object
+                properties:
+                  algorithm: {type: string, enum: [RSA, ECDSA, Ed25519]}
+                  rotationPolicy: {type: string, enum: [Never, Always]}
+                  size: {type: integer}
+              secretName: {type: string}
+              usages: {type: array, items: {type: string, enum: [digital signature, server auth]}}
+---
+apiVersion: apiextensions.k8s.io/v1
+kind: CustomResourceDefinition
+metadata: {name: issuers.cert-manager.io}
+spec:
+  group: cert-manager.io
+  scope: Namespaced
+  names: {kind: Issuer, listKind: IssuerList, plural: issuers, singular: issuer}
+  versions:
+  - name: v1
+    served: true
+    storage: true
+    schema:
+      openAPIV3Schema:
+        type: object
+        properties:
+          spec:
+            type: object
+            properties:
+              ca: {type: object, required: [secretName], properties: {secretName: {type: string}}}
+              selfSigned: {type: object}
+"#;
+
+/// Has the programs themselves read the configurations that a manifest brings.
+fn programs_understand(api: &Api, manifest: &str) -> Result<(), String> {
+    for program in ["sidewall-agent", "sidewall-operator"] {
+        understands(api, manifest, program)?;
+    }
+    Ok(())
 }
 
-/// Runs Helm, which finds nothing of this machine's user.
-fn helm(arguments: &[&str]) -> Result<String, String> {
-    let home = tempfile::tempdir().unwrap();
-    let mut helm = Command::new(parts::node("helm").unwrap());
-    helm.env_clear().env("HOME", home.path()).current_dir(root().join("deploy/charts")).args(arguments);
-    output(&mut helm).map_err(|error| error.to_string())
-}
-
-/// Has the agent's own program read the configuration that a manifest brings.
-fn agent_understands(api: &Api, manifest: &str) -> Result<(), String> {
+fn understands(api: &Api, manifest: &str, program: &str) -> Result<(), String> {
     let printed =
         api.with_input(&["create", "--dry-run=client", "--validate=false", "-o", "json", "-f", "-"], manifest);
     let printed = printed.map_err(|error| error.to_string())?;
     let objects = serde_json::Deserializer::from_str(&printed).into_iter::<Value>().map(Result::unwrap);
-    let maps: Vec<Value> = objects.filter(|object| object["kind"] == "ConfigMap").collect();
-    let [map] = maps.as_slice() else { return Err(format!("{} ConfigMaps", maps.len())) };
+    let named = |object: &Value| object["kind"] == "ConfigMap" && object["metadata"]["name"] == program;
+    let maps: Vec<Value> = objects.filter(named).collect();
+    let [map] = maps.as_slice() else { return Err(format!("{} ConfigMaps {program}", maps.len())) };
     let file = tempfile::NamedTempFile::new().unwrap();
-    fs::write(file.path(), map["data"]["agent.yaml"].as_str().unwrap()).unwrap();
-    let mut check = Command::new(parts::built("sidewall-agent").unwrap());
+    fs::write(file.path(), map["data"][program.replace("sidewall-", "") + ".yaml"].as_str().unwrap()).unwrap();
+    let mut check = Command::new(parts::built(program).unwrap());
     output(check.args(["check", "--config"]).arg(file.path())).map(drop).map_err(|error| error.to_string())
-}
-
-fn rendered(values: &[&str]) -> String {
-    let sets = values.iter().flat_map(|value| ["--set", value]);
-    let arguments = ["template", "sidewall", "sidewall", "--namespace", NAMESPACE].into_iter().chain(sets);
-    helm(&arguments.collect::<Vec<_>>()).unwrap()
-}
-
-/// A control plane with our kinds and two nodes that are none.
-struct Bed {
-    control: ControlPlane,
-    _fabric: Fabric,
-}
-
-impl Bed {
-    fn new() -> Self {
-        let fabric = Fabric::new().unwrap();
-        let control = ControlPlane::start(&fabric).unwrap();
-        let admin = control.admin();
-        admin.apply(&sidewall_api::crd::crd_yaml()).unwrap();
-        for crd in sidewall_api::crd::crds() {
-            let name = format!("crd/{}", crd.metadata.name.unwrap());
-            admin.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &name]).unwrap();
-        }
-        for node in ["n1", "n2"] {
-            admin.apply(&format!("apiVersion: v1\nkind: Node\nmetadata: {{name: {node}}}\n")).unwrap();
-        }
-        admin.kubectl(&["create", "namespace", NAMESPACE]).unwrap();
-        Self { control, _fabric: fabric }
-    }
-
-    fn admin(&self) -> &Api {
-        self.control.admin()
-    }
-
-    /// As the agent's account, with a token that `more` says what it is bound to.
-    fn agent(&self, more: &[&str]) -> Api {
-        let create = ["-n", NAMESPACE, "create", "token", "sidewall-agent"];
-        let arguments: Vec<&str> = create.into_iter().chain(more.iter().copied()).collect();
-        let token = self.admin().kubectl(&arguments).unwrap().trim().to_owned();
-        self.control.api(&Credentials::Token(Token(token))).unwrap()
-    }
-
-    /// As the agent on a node: a pod of its account is bound to it there, and the token to the pod.
-    fn agent_on(&self, node: &str) -> Api {
-        let name = format!("agent-on-{node}");
-        let pod = json!({
-            "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": NAMESPACE},
-            "spec": {
-                "nodeName": node, "serviceAccountName": "sidewall-agent",
-                "containers": [{"name": "agent", "image": "none"}],
-            },
-        });
-        self.admin().apply(&pod.to_string()).unwrap();
-        let pod = self.admin().get(&["-n", NAMESPACE, "pod", &name]).unwrap();
-        let uid = pod["metadata"]["uid"].as_str().unwrap();
-        self.agent(&["--bound-object-kind=Pod", "--bound-object-name", &name, "--bound-object-uid", uid])
-    }
 }
 
 #[test]
@@ -146,8 +140,16 @@ fn a_real_api_server_takes_every_manifest() {
     let bed = Bed::new();
     let admin = bed.admin();
     admin.apply(SECURITY_CONTEXT_CONSTRAINTS).unwrap();
-    let kind = "crd/securitycontextconstraints.security.openshift.io";
-    admin.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", kind]).unwrap();
+    admin.apply(CERT_MANAGER).unwrap();
+    let kinds =
+        ["securitycontextconstraints.security.openshift.io", "certificates.cert-manager.io", "issuers.cert-manager.io"];
+    for kind in kinds {
+        let kind = format!("crd/{kind}");
+        admin.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &kind]).unwrap();
+    }
+    for namespace in ["shop", "bank"] {
+        admin.kubectl(&["create", "namespace", namespace]).unwrap();
+    }
     admin
         .apply("apiVersion: scheduling.k8s.io/v1\nkind: PriorityClass\nmetadata: {name: node-agents}\nvalue: 1000\n")
         .unwrap();
@@ -162,7 +164,7 @@ fn a_real_api_server_takes_every_manifest() {
             assert!(said.contains("daemonset.apps/sidewall-agent"), "{said}");
             // To uninstall takes the configuration that is there.
             if !name.ends_with("-uninstall") {
-                agent_understands(admin, &text).unwrap_or_else(|error| panic!("{name}: {error}"));
+                programs_understand(admin, &text).unwrap_or_else(|error| panic!("{name}: {error}"));
             }
             seen.insert(name);
         }
@@ -176,7 +178,7 @@ fn a_real_api_server_takes_every_manifest() {
     {
         let text = rendered(values);
         let said = admin.with_input(&strictly, &text).unwrap();
-        agent_understands(admin, &text).unwrap();
+        programs_understand(admin, &text).unwrap();
         assert!(said.contains("containernetworkpolicies.sidewall.dev"), "{said}");
     }
     // That strictness means something.
@@ -184,7 +186,9 @@ fn a_real_api_server_takes_every_manifest() {
         fs::read_to_string(root().join("deploy/manifests/kubeadm.yaml")).unwrap().replace("hostPID:", "hostPIDs:");
     assert!(admin.with_input(&strictly, &wrong).unwrap_err().to_string().contains("hostPIDs"));
     let wrong = wrong.replace("exemptNamespaces:", "exemptNamespace:");
-    assert!(agent_understands(admin, &wrong).unwrap_err().contains("exemptNamespace"));
+    assert!(programs_understand(admin, &wrong).unwrap_err().contains("exemptNamespace"));
+    let wrong = rendered(&["crds.install=false"]).replace("uidRange:", "uidRanges:");
+    assert!(programs_understand(admin, &wrong).unwrap_err().contains("uidRanges"));
 }
 
 #[test]
@@ -194,6 +198,16 @@ fn helm_accepts_the_chart_and_refuses_wrong_values() {
     let version = format!("appVersion: {}", env!("CARGO_PKG_VERSION"));
     assert!(chart.lines().any(|line| line == version), "{chart}");
     for (value, field) in [
+        ("operator.replicas=0", "replicas"),
+        ("operator.secrets=Nowhere", "secrets"),
+        ("operator.injection.uidRange=all", "uidRange"),
+        ("operator.injection.identity=Uid", "identity"),
+        ("operator.injection.namespaceSelector.matchLabels.a=b'c", "namespaceSelector"),
+        ("operator.certificates.source=Nobody", "source"),
+        ("operator.webhook.timeoutSeconds=31", "timeoutSeconds"),
+        ("proxy.uid=0", "uid"),
+        ("proxy.ports.probe=80", "probe"),
+        ("admissionPolicies=some", "admissionPolicies"),
         ("preset=kops", "preset"),
         ("pathes.criSocket=/x", "pathes"),
         ("paths.criSocket=run/x", "criSocket"),
@@ -215,20 +229,14 @@ fn helm_accepts_the_chart_and_refuses_wrong_values() {
     assert!(error.contains("1.30.0"), "{error}");
 }
 
-/// A merge patch and nothing else: kubectl looks at an object before it patches it, which an agent may not.
-fn patch(api: &Api, path: &str, name: &str, subresource: Option<&str>, change: &Value) -> Result<String, String> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    runtime.block_on(async {
-        let options = ClientOptions { kubeconfig: Some(api.kubeconfig()), context: None };
-        let client = client(&options).await.unwrap();
-        let (request, how, change) = (Request::new(path), PatchParams::default(), Patch::Merge(change));
-        let request = match subresource {
-            None => request.patch(name, &how, &change),
-            Some(part) => request.patch_subresource(part, name, &how, &change),
-        };
-        let answer = client.request::<Value>(request.unwrap()).await;
-        answer.map(|object| object.to_string()).map_err(|error| error.to_string())
+/// Writes a policy where no operator runs, whose word the API server waits for.
+fn written_without_the_operator(admin: &Api, policy: &Value) {
+    admin.kubectl(&["delete", "validatingwebhookconfiguration", "sidewall-validate"]).unwrap();
+    // The API server itself hears of it a moment later.
+    sidewall_node_tests::until::until("nobody to be asked", LIMIT, || {
+        Ok(admin.apply(&policy.to_string()).map(drop).map_err(|error| error.to_string()))
     })
+    .unwrap();
 }
 
 #[test]
@@ -276,7 +284,7 @@ fn helm_installs_upgrades_and_uninstalls_and_leaves_the_kinds() {
         "apiVersion": "sidewall.dev/v1alpha1", "kind": "ContainerNetworkPolicy", "metadata": {"name": "a", "namespace": "default"},
         "spec": {"podSelector": {}},
     });
-    admin.apply(&policy.to_string()).unwrap();
+    written_without_the_operator(admin, &policy);
     // The same DaemonSet, so that no agent runs where its work is taken away.
     helm(&["upgrade", "sidewall", "sidewall", "--reuse-values", "--set", "uninstall.enabled=true"]);
     let uninstalling = daemon_set();
@@ -295,41 +303,6 @@ fn helm_installs_upgrades_and_uninstalls_and_leaves_the_kinds() {
     assert!(admin.get(&["-n", NAMESPACE, "daemonset", "sidewall-agent"]).is_err());
     assert!(admin.get(&["clusterrole", "sidewall-agent"]).is_err());
     admin.get(&["containernetworkpolicy", "a"]).unwrap();
-}
-
-fn refused<E: std::fmt::Display>(result: Result<String, E>, what: &str) {
-    let error = match result {
-        Ok(said) => panic!("{what} is allowed: {said}"),
-        Err(error) => error.to_string(),
-    };
-    assert!(error.to_lowercase().contains("forbidden"), "{what}: {error}");
-}
-
-/// What the API server itself says that somebody may, one line a rule: `VERBS GROUP/RESOURCE [NAMES]`.
-fn rules(api: &Api) -> BTreeSet<String> {
-    let review = json!({
-        "apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectRulesReview", "spec": {"namespace": "default"},
-    });
-    let answer = api.with_input(&CREATE, &review.to_string()).unwrap();
-    let answer: Value = serde_json::from_str(&answer).unwrap();
-    assert_eq!(answer["status"]["incomplete"], false, "{answer}");
-    let words = |rule: &Value, field: &str| -> Vec<String> {
-        let all = rule[field].as_array().into_iter().flatten();
-        all.map(|word| word.as_str().unwrap_or_default().to_owned()).collect()
-    };
-    let mut lines = BTreeSet::new();
-    for rule in answer["status"]["resourceRules"].as_array().unwrap() {
-        for group in words(rule, "apiGroups") {
-            for resource in words(rule, "resources") {
-                let mut line = format!("{} {group}/{resource}", words(rule, "verbs").join(","));
-                for name in words(rule, "resourceNames") {
-                    line = format!("{line} {name}");
-                }
-                lines.insert(line);
-            }
-        }
-    }
-    lines
 }
 
 const NEEDED: [&str; 18] = [
@@ -362,19 +335,7 @@ fn enforcement(node: &str) -> String {
     .to_string()
 }
 
-fn event(name: &str, controller: &str, instance: &str) -> String {
-    json!({
-        "apiVersion": "events.k8s.io/v1", "kind": "Event", "metadata": {"name": name, "namespace": "default"},
-        "eventTime": "2026-01-01T00:00:00.000000Z", "reportingController": controller, "reportingInstance": instance,
-        "action": "Enforce", "reason": "NotEnforceable", "type": "Warning", "note": "words",
-        "regarding": {"apiVersion": "v1", "kind": "Pod", "namespace": "default", "name": "x"},
-    })
-    .to_string()
-}
-
 const OURS: &str = "/apis/sidewall.dev/v1alpha1/nodeenforcements";
-/// Without kubectl's own validation, for which it reads definitions that an agent may not list.
-const CREATE: [&str; 6] = ["create", "--validate=false", "-o", "json", "-f", "-"];
 const APPLY: [&str; 6] = ["apply", "--server-side", "--validate=false", "--field-manager=agent", "-f", "-"];
 
 #[test]
@@ -385,7 +346,7 @@ fn an_agent_may_do_what_it_needs_and_nothing_else() {
     let agent = bed.agent_on("n1");
     let list = ["selfsubjectreviews"].map(|own| format!("create authentication.k8s.io/{own}"));
     let expected: BTreeSet<String> = NEEDED.into_iter().map(str::to_owned).chain(list).collect();
-    assert_eq!(rules(&agent), expected);
+    assert_eq!(rules(&agent, "default"), expected);
 
     // What it needs, by real requests.
     for watched in [
@@ -433,7 +394,7 @@ fn an_agent_may_do_what_it_needs_and_nothing_else() {
         "spec": {"podSelector": {}},
     });
     refused(agent.with_input(&CREATE, &policy.to_string()), "to write policies");
-    admin.apply(&policy.to_string()).unwrap();
+    written_without_the_operator(admin, &policy);
     for request in [
         &["get", "secrets", "--all-namespaces"][..],
         &["get", "configmaps", "--all-namespaces"],
