@@ -12,4 +12,5 @@ pub mod raw;
 pub mod scene;
 pub mod siege;
 pub mod sockets;
+pub mod spoken;
 pub mod time_wait;

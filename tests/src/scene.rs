@@ -172,13 +172,22 @@ impl Scene {
     /// The policies' rules as a generation.
     pub fn compiled(&self, policies: &[ContainerNetworkPolicy], generation: Generation) -> Compiled {
         let world = World { policies: policies.to_vec(), ..World::default() };
-        compile(&resolve(&world, &self.subject()), generation)
+        self.compiled_in(&world, generation)
+    }
+
+    fn compiled_in(&self, world: &World, generation: Generation) -> Compiled {
+        compile(&resolve(world, &self.subject()), generation)
     }
 
     /// Enforces policies as the next generation.
     pub fn enforce(&mut self, policies: &[ContainerNetworkPolicy]) {
+        self.enforce_in(&World { policies: policies.to_vec(), ..World::default() });
+    }
+
+    /// Enforces what there is in a world as the next generation.
+    pub fn enforce_in(&mut self, world: &World) {
         let generation = self.lab.next_generation();
-        let compiled = self.compiled(policies, generation);
+        let compiled = self.compiled_in(world, generation);
         self.lab.load(&compiled.ruleset);
         self.loaded = Some(compiled.ruleset);
     }

@@ -4,7 +4,7 @@ use sidewall_tests::lab::By;
 use sidewall_tests::lab::attacker::{Arms, Attacker};
 use sidewall_tests::scene::{APP, COLLECTORS, LOOPBACK, MALLORY, PROXY, id};
 use sidewall_tests::siege::Siege;
-use std::net::IpAddr;
+use sidewall_tests::spoken::{ACCEPTS, dials, listens, original};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_sidewall-party");
 const STAGES: [Option<By>; 3] = [None, Some(By::Cgroup), Some(By::Uid)];
@@ -17,32 +17,6 @@ fn redirects(administrator: &mut Attacker) {
          'oif lo meta l4proto { tcp, udp } th dport 8083 redirect to :8080; ' .
          'oif != lo tcp dport 7001 dnat ip to 198.51.100.10:7000; oif != lo tcp dport 7001 dnat ip6 to [2001:db8:1::10]:7000; }; }') == 0 or die 'nft'",
     );
-}
-
-/// Code that listens, and code that says what has come.
-fn listens(at: IpAddr, port: u16) -> String {
-    format!(
-        "delete $keep{{$_}} for qw(l a);
-         $keep{{l}} = bound(SOCK_STREAM, '{at}', {port}, options => [[SOL_SOCKET, SO_REUSEADDR, pack('i', 1)], [{}, pack('i', 1)]]);
-         listen($keep{{l}}, 8) or fail('listen'); 1",
-        if at.is_ipv4() { "0, 15" } else { "41, 78" }
-    )
-}
-
-const ACCEPTS: &str =
-    "my $set = ''; vec($set, fileno($keep{l}), 1) = 1; select($set, undef, undef, 3) or return 'nobody';
-     accept($keep{a}, $keep{l}) or fail('accept'); $set = ''; vec($set, fileno($keep{a}), 1) = 1;
-     select($set, undef, undef, 3); waiting($keep{a})";
-
-fn dials(to: IpAddr, port: u16) -> String {
-    format!(
-        "delete $keep{{c}}; $keep{{c}} = made(family('{to}'), SOCK_STREAM); dial($keep{{c}}, 'hello', '{to}', {port})"
-    )
-}
-
-/// The address that a connection was meant for (`SO_ORIGINAL_DST`, `IP6T_SO_ORIGINAL_DST`), as its port.
-fn original(socket: &str, family: usize) -> String {
-    format!("my $name = getsockopt({socket}, {}, 80) // fail('original'); unpack('x2 n', $name)", [0, 41][family])
 }
 
 #[test]

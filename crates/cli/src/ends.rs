@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use sidewall_flow::{Party, Protocol};
+use sidewall_policy::model::DeclaredPort;
 use sidewall_policy::world::World;
 use sidewall_policy::{End, Flow, ResolvedPod};
 
@@ -126,10 +127,21 @@ impl Names<'_> {
         declared.map(|(_, protocol, number)| (protocol, number)).ok_or_else(fault)
     }
 
-    /// The ports that an end declares: name, protocol, number.
+    /// The ports that an end declares, and a proxy those that it captures: name, protocol, number.
     pub fn declared(&self, to: &Named) -> Vec<(Option<String>, Protocol, u16)> {
         let ports = match to.end {
-            End::Local(Party::Container(id)) => self.pod.containers.get(&id).map(|container| container.ports.clone()),
+            End::Local(Party::Container(id)) => self.pod.containers.get(&id).map(|container| {
+                let mut ports = container.ports.clone();
+                // What a proxy captures is its own too, whoever declares it.
+                let captured = self.pod.captured.iter().filter(|captured| captured.proxy == id);
+                for port in captured.flat_map(|captured| &captured.ports) {
+                    let port = DeclaredPort { name: None, protocol: Protocol::Tcp, port: *port };
+                    if !ports.iter().any(|own| (own.protocol, own.port) == (port.protocol, port.port)) {
+                        ports.push(port);
+                    }
+                }
+                ports
+            }),
             End::Remote(address) => {
                 let alive = self.world.pods.iter().filter(|pod| !pod.ended && !pod.host_network);
                 alive.filter(|pod| pod.addresses.contains(&address)).map(|pod| pod.ports.clone()).next()

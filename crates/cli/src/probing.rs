@@ -174,7 +174,9 @@ impl ProbePod {
     ) -> Result<Finding, Error> {
         let protocol = wire(flow.protocol);
         self.prober(pod, sender)?;
-        let listener = match self.prober(pod, receiver)?.listen(protocol, to)? {
+        // What a front proxy captures arrives at another port than the one it was meant for.
+        let at = SocketAddr::new(to.ip(), pod.answered_at(flow));
+        let listener = match self.prober(pod, receiver)?.listen(protocol, at)? {
             Outcome::Listening { handle, .. } => Some(handle),
             Outcome::Unsupported => return Ok(Finding::unclear("this kernel does not have the protocol")),
             // The running pod's own process has the port.
