@@ -7,6 +7,8 @@
 //!                                         ├── probes     what the kubelet asks, led through the proxy
 //!                                         └── sidecar    the container and its volumes
 //! SidecarProxy + what the pod's annotations say ── render ──► the proxy's configuration, as text
+//! SidecarProxy ── issue ──► the certificates that it asks for, and what is to become of their Secrets
+//! pods, Secrets, nodes' reports ── status ──► statuses and Events
 //! AdmissionReview of a kind of ours ── validate ──► what must be asked first ──► allowed, warnings │ refused
 //! ```
 //!

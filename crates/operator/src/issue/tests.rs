@@ -102,6 +102,12 @@ fn whoever_believes_the_authority_believes_it_of_services_only() {
         let accepted = accepts(&authority.bundle(), pair.certificate.pem(), name, start());
         assert_eq!(accepted.is_ok(), good, "{name}: {accepted:?}");
     }
+    let wanted = WantedCertificate { names: vec!["*.web.shop.svc".to_owned()], ..one("web") };
+    let (secret, _) = written(&wanted, None, &authority, start());
+    for (name, good) in [("web-0.web.shop.svc", true), ("a.web-0.web.shop.svc", false), ("db.shop.svc", false)] {
+        let accepted = accepts(text(&secret, "ca.crt"), text(&secret, "tls.crt"), name, start());
+        assert_eq!(accepted.is_ok(), good, "{name}: {accepted:?}");
+    }
     for name in ["web.bank.svc", "www.example.com", "*.svc", "shop.svc"] {
         let wanted = WantedCertificate { names: vec!["web.shop.svc".to_owned(), name.to_owned()], ..one("web") };
         let error = next(&wanted, None, &authority, start()).err().unwrap();
