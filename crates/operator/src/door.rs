@@ -4,7 +4,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use kube::Client;
+use futures::future::join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::authorization::v1::{SubjectAccessReview, SubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::PostParams;
+use kube::{Api, Client};
+use sidewall_api::{ContainerNetworkPolicy, PolicyKind};
 use tokio::time::timeout;
 
 use crate::configs;
@@ -12,13 +18,18 @@ use crate::inject::Needs;
 use crate::keeper::plan::word;
 use crate::metrics::Metrics;
 use crate::probes::HookSecret;
-use crate::review::{self, Decision};
+use crate::review::{self, Cluster, Decision};
 use crate::settings::Settings;
 use crate::shared::Shared;
+use crate::validate::{self, Access, Content, Facts, KnownPod, Permission, SecretContent};
 use crate::webhook::{Answers, NoAnswer};
 
 /// Where pods are asked about.
 pub const INJECT: &str = "/inject";
+/// Where objects of our kinds are asked about.
+pub const VALIDATE: &str = "/validate";
+/// How long an answer of the API server is waited for; it waits for ours meanwhile.
+const ANSWER: Duration = Duration::from_secs(4);
 /// How long a pod's answer waits for its ConfigMap; it is sent in any case, and the pod starts when the ConfigMap is there.
 const CONFIG: Duration = Duration::from_secs(2);
 /// How long a ConfigMap that was written here is not written again: until the news of it have come.
@@ -72,6 +83,11 @@ impl Answers for Door {
                 self.metrics.review(INJECT, decision, begun.elapsed());
                 answer
             }
+            VALIDATE => {
+                let (decision, answer) = self.validate(body).await;
+                self.metrics.review(VALIDATE, decision, begun.elapsed());
+                answer
+            }
             _ => Err(NoAnswer::Nobody),
         }
     }
@@ -109,6 +125,103 @@ impl Door {
             }
         };
         (decision, Ok(answer.body))
+    }
+
+    async fn validate(&self, body: &[u8]) -> (&'static str, Result<Vec<u8>, NoAnswer>) {
+        let question = match validate::read(body) {
+            Ok(question) => question,
+            Err(error) => {
+                tracing::warn!("a review of what is written can't be answered: {error}");
+                return ("unintelligible", Err(NoAnswer::Unintelligible(error.to_string())));
+            }
+        };
+        let wants = question.wants();
+        let (asks, namespace) = (&question, question.namespace());
+        let asked = wants.access.iter().map(|access| async move {
+            let permission = self.may(asks.access_review(access)).await;
+            let content = match (access, &permission) {
+                (Access::Secret(name), Permission::Allowed) => {
+                    Some((name.clone(), self.content(namespace, name).await))
+                }
+                _ => None,
+            };
+            ((*access).clone(), permission, content)
+        });
+        let mut facts = Facts { now: Some(Timestamp::now().as_second()), ..Facts::default() };
+        for (access, permission, content) in join_all(asked).await {
+            facts.access.insert(access, permission);
+            facts.contents.extend(content);
+        }
+        let answer = {
+            let known = self.shared.known();
+            let namespace = question.namespace();
+            let others = wants.others;
+            let pods: Vec<KnownPod<'_>> = known
+                .running(namespace)
+                .filter(|_| others.is_some())
+                .map(|(_, pod)| KnownPod {
+                    labels: &pod.labels,
+                    host_network: pod.host_network,
+                    containers: Some(&pod.containers),
+                })
+                .collect();
+            let proxies = match others {
+                Some(PolicyKind::SidecarProxy) => known.proxies(namespace),
+                _ => Vec::new(),
+            };
+            let policies: Vec<&ContainerNetworkPolicy> = match others {
+                Some(PolicyKind::ContainerNetworkPolicy) => {
+                    known.policies.of(namespace).filter_map(|(_, policy)| policy.read.as_ref().ok()).collect()
+                }
+                _ => Vec::new(),
+            };
+            let facts = Facts {
+                namespace: known.namespace(namespace),
+                pods: known.pods.synced().then_some(pods.as_slice()),
+                proxies: &proxies,
+                policies: &policies,
+                ..facts
+            };
+            question.answer(&facts, &self.settings)
+        };
+        match answer {
+            Ok(answer) => {
+                let decision = match &answer.decision {
+                    validate::Decision::NotOurs => "not-ours",
+                    validate::Decision::Allowed { warnings } if warnings.is_empty() => "allowed",
+                    validate::Decision::Allowed { .. } => "warned",
+                    validate::Decision::Refused { .. } => "refused",
+                };
+                (decision, Ok(answer.body))
+            }
+            Err(error) => ("unintelligible", Err(NoAnswer::Unintelligible(error.to_string()))),
+        }
+    }
+
+    /// Whether somebody may do something.
+    async fn may(&self, spec: SubjectAccessReviewSpec) -> Permission {
+        let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+        let reviews = Api::<SubjectAccessReview>::all(self.client.clone());
+        match timeout(ANSWER, reviews.create(&PostParams::default(), &review)).await {
+            Ok(Ok(review)) => {
+                let status = review.status.unwrap_or_default();
+                let allowed = status.allowed && status.denied != Some(true);
+                if allowed { Permission::Allowed } else { Permission::Denied }
+            }
+            Ok(Err(error)) => Permission::Unanswered(error.to_string()),
+            Err(_) => Permission::Unanswered(format!("no answer within {} s", ANSWER.as_secs())),
+        }
+    }
+
+    /// What is in a Secret that the requester may read.
+    async fn content(&self, namespace: &str, name: &str) -> Content {
+        let secrets = Api::<Secret>::namespaced(self.client.clone(), namespace);
+        match timeout(ANSWER, secrets.get_opt(name)).await {
+            Ok(Ok(Some(secret))) => Content::Found(SecretContent::of(secret)),
+            Ok(Ok(None)) => Content::Missing,
+            Ok(Err(error)) => Content::Unread(error.to_string()),
+            Err(_) => Content::Unread(format!("no answer within {} s", ANSWER.as_secs())),
+        }
     }
 
     /// Sees to it that the ConfigMap is there before the pod is: else its first start would fail once.

@@ -2,23 +2,30 @@
 //!
 //! What is to be done is planned from what is known, at once and whole, for a namespace at a time; what fails is planned anew.
 
+pub mod certificates;
 pub mod plan;
+pub mod secrets;
+pub mod status;
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::{Api, Client, Resource};
 use serde_json::json;
+use sidewall_api::{ContainerNetworkPolicy, SidecarProxy};
+use sidewall_cluster::events::EventWriter;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::configs;
+use crate::known::Object;
 use crate::metrics::{Metrics, Outcome};
 use crate::names::{ANNOTATION_REFRESHED, MANAGED_BY};
 use crate::settings::Settings;
@@ -26,7 +33,10 @@ use crate::shared::{Shared, Subject};
 use crate::slim::SlimPod;
 use crate::watching::synced;
 use crate::written::WriteError;
+use certificates::Issuing;
 use plan::{State, Wanted, plan};
+use secrets::Looked;
+use status::{Change, Found};
 
 /// How many namespaces are looked at at a time.
 const NAMESPACES: usize = 8;
@@ -40,6 +50,12 @@ const AGAIN: Duration = Duration::from_millis(500);
 const LONGEST: Duration = Duration::from_secs(60);
 /// How long a ConfigMap is left that no pod needs: a pod that was let in may take a while to be written down.
 const UNUSED: Duration = Duration::from_secs(600);
+/// How many statuses of policies are written at a time.
+const STATUSES: usize = 8;
+/// How often policies are added up at most.
+const POLICIES: Duration = Duration::from_secs(5);
+/// The shortest wait before something is looked at again of which nothing has been heard.
+const SOON: Duration = Duration::from_secs(1);
 /// How long an answer is waited for.
 const ANSWER: Duration = Duration::from_secs(10);
 
@@ -53,6 +69,12 @@ pub struct Keeper {
     pub settings: Arc<Settings>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// Tells people.
+    pub events: EventWriter,
+    /// The certificates of proxies.
+    pub issuing: Issuing,
+    /// What is in proxies' Secrets.
+    pub looked: Looked,
 }
 
 /// What is remembered of the work while this operator leads.
@@ -62,6 +84,19 @@ struct Work {
     failed: BTreeMap<Subject, (Instant, u32)>,
     /// Since when ConfigMaps are not needed, by namespace and name.
     unused: BTreeMap<(String, String), Instant>,
+    /// What is to be looked at again although nothing has been heard, and when.
+    due: BTreeMap<Subject, Instant>,
+    /// When policies were looked at last.
+    policies: Option<Instant>,
+}
+
+/// What came of a look.
+#[derive(Default)]
+struct Look {
+    /// ConfigMaps that no pod needs.
+    unused: BTreeSet<String>,
+    /// When it is to be taken again although nothing has been heard.
+    again: Option<Duration>,
 }
 
 impl Keeper {
@@ -85,8 +120,9 @@ impl Keeper {
         let mut work = Work::default();
         loop {
             let now = Instant::now();
-            let next = work.failed.values().map(|(at, _)| *at).chain(work.unused.values().map(|since| *since + UNUSED));
-            let next = next.min().unwrap_or(now + LONGEST);
+            let failed = work.failed.values().map(|(at, _)| *at);
+            let unused = work.unused.values().map(|since| *since + UNUSED);
+            let next = failed.chain(unused).chain(work.due.values().copied()).min().unwrap_or(now + LONGEST);
             let mut subjects = tokio::select! {
                 subjects = self.shared.marked() => {
                     sleep(COLLECT).await;
@@ -98,17 +134,29 @@ impl Keeper {
             subjects.extend(work.failed.iter().filter(|(_, (at, _))| *at <= now).map(|(subject, _)| subject.clone()));
             let over = work.unused.iter().filter(|(_, since)| **since + UNUSED <= now);
             subjects.extend(over.map(|((namespace, _), _)| Subject::Namespace(namespace.clone())));
+            subjects.extend(work.due.iter().filter(|(_, at)| **at <= now).map(|(subject, _)| subject.clone()));
+            // Every node's report is news of policies: they are added up so often and not more often.
+            if let Some(last) = work.policies
+                && now < last + POLICIES
+                && subjects.remove(&Subject::Policies)
+            {
+                work.due.insert(Subject::Policies, last + POLICIES);
+            }
             self.look(&mut work, subjects).await;
         }
     }
 
     /// Looks at subjects, several at a time.
     async fn look(&self, work: &mut Work, subjects: BTreeSet<Subject>) {
-        let done: Vec<(Subject, Result<BTreeSet<String>, WriteError>)> = stream::iter(subjects)
+        if subjects.contains(&Subject::Policies) {
+            work.policies = Some(Instant::now());
+        }
+        let unused = &work.unused;
+        let done: Vec<(Subject, Result<Look, WriteError>)> = stream::iter(subjects)
             .map(|subject| async {
                 let done = match &subject {
-                    Subject::Namespace(namespace) => self.namespace(namespace, &work.unused).await,
-                    Subject::Policies => Ok(BTreeSet::new()),
+                    Subject::Namespace(namespace) => self.namespace(namespace, unused).await,
+                    Subject::Policies => self.policies().await,
                 };
                 (subject, done)
             })
@@ -120,8 +168,12 @@ impl Keeper {
             let outcome = if done.is_ok() { "done" } else { "failed" };
             self.metrics.looks.get_or_create(&Outcome { outcome }).inc();
             match done {
-                Ok(unused) => {
+                Ok(Look { unused, again }) => {
                     work.failed.remove(&subject);
+                    match again {
+                        Some(again) => work.due.insert(subject.clone(), now + again),
+                        None => work.due.remove(&subject),
+                    };
                     let Subject::Namespace(namespace) = subject else { continue };
                     work.unused.retain(|(at, name), _| *at != namespace || unused.contains(name));
                     for name in unused {
@@ -136,41 +188,123 @@ impl Keeper {
                     } else {
                         tracing::warn!(?subject, tries, "not done, to be tried again in {wait:?}: {error}");
                     }
+                    work.due.remove(&subject);
                     work.failed.insert(subject, (now + wait, tries.saturating_add(1)));
                 }
             }
         }
     }
 
-    /// Puts a namespace right; the ConfigMaps there that no pod needs.
+    /// Puts a namespace right.
     async fn namespace(
         &self,
         namespace: &str,
         unused: &BTreeMap<(String, String), Instant>,
-    ) -> Result<BTreeSet<String>, WriteError> {
-        let plan = plan(&self.shared.known(), namespace, self.settings.proxy.ports);
+    ) -> Result<Look, WriteError> {
+        let (mut plan, proxies, versions) = {
+            let known = self.shared.known();
+            let proxies: Vec<(String, Arc<Object<SidecarProxy>>)> =
+                known.proxies.of(namespace).map(|(name, proxy)| (name.clone(), Arc::clone(proxy))).collect();
+            let versions: BTreeMap<String, String> = match proxies.is_empty() {
+                true => BTreeMap::new(),
+                false => known.secrets.of(namespace).map(|(name, version)| (name.clone(), version.clone())).collect(),
+            };
+            (plan(&known, namespace, self.settings.proxy.ports), proxies, versions)
+        };
+        // What can't be done keeps nothing else from being done.
         let mut first = Ok(());
-        for (name, wanted) in &plan.configs {
-            // One that can't be written keeps none of the others.
-            let written = self.config(namespace, name, wanted).await;
+        let mut note = |result: Result<(), WriteError>| {
+            let done = result.is_ok();
             if first.is_ok() {
-                first = written;
+                first = result;
+            }
+            done
+        };
+        let mut written = Vec::new();
+        for (name, wanted) in &plan.configs {
+            if note(self.config(namespace, name, wanted).await) {
+                written.push(name.clone());
             }
         }
-        for (config, problem) in &plan.problems {
-            tracing::debug!(namespace, config, "no configuration: {problem}");
-        }
+        plan.configs.retain(|name, _| !written.contains(name));
         let now = Instant::now();
         for name in &plan.unused {
             let since = unused.get(&(namespace.to_owned(), name.clone()));
             if since.is_some_and(|since| *since + UNUSED <= now) {
-                let deleted = self.delete(namespace, name).await;
-                if first.is_ok() {
-                    first = deleted;
+                note(self.delete(namespace, name).await);
+            }
+        }
+        let mut found = BTreeMap::new();
+        let mut again: Option<Duration> = None;
+        for (name, object) in &proxies {
+            let Ok(proxy) = &object.read else { continue };
+            let version = |secret: &str| versions.get(secret).cloned();
+            let certificates = self.issuing.keep(proxy, version, &self.metrics).await;
+            let secrets = self.looked.problems(&self.client, namespace, proxy, version).await;
+            let (certificates, soonest) = match certificates {
+                Ok(standings) => standings,
+                Err(error) => {
+                    note(Err(error));
+                    continue;
+                }
+            };
+            if let Some(soonest) = soonest {
+                let wait = soonest.duration_since(SystemTime::now()).unwrap_or_default().max(SOON);
+                again = Some(again.map_or(wait, |again| again.min(wait)));
+            }
+            match secrets {
+                Ok(secrets) => {
+                    found.insert(name.clone(), Found { secrets, certificates });
+                }
+                Err(error) => {
+                    note(Err(error));
                 }
             }
         }
-        first.map(|()| plan.unused)
+        self.looked.keep(namespace, &proxies.into_iter().map(|(name, _)| name).collect());
+        let changes =
+            status::of_proxies(&self.shared.known(), namespace, &plan, &found, &self.settings, Timestamp::now());
+        for change in changes {
+            note(self.status::<SidecarProxy>(change).await);
+        }
+        first.map(|()| Look { unused: plan.unused, again })
+    }
+
+    /// Puts the statuses of policies right.
+    async fn policies(&self) -> Result<Look, WriteError> {
+        let now = Timestamp::now();
+        let (changes, until) = status::of_policies(&self.shared.known(), now);
+        let written = stream::iter(changes).map(|change| self.status::<ContainerNetworkPolicy>(change));
+        let written: Vec<Result<(), WriteError>> = written.buffer_unordered(STATUSES).collect().await;
+        written.into_iter().collect::<Result<(), WriteError>>()?;
+        let again = until.and_then(|until| Duration::try_from(until.duration_since(now)).ok());
+        Ok(Look { unused: BTreeSet::new(), again: again.map(|again| again.max(SOON)) })
+    }
+
+    /// Writes a status, and tells of it.
+    async fn status<K: Resource<DynamicType = ()>>(&self, change: Change) -> Result<(), WriteError> {
+        let Change { namespace, name, uid, status, notices } = change;
+        let kind = ApiResource::erase::<K>(&());
+        let objects = Api::<DynamicObject>::namespaced_with(self.client.clone(), &namespace, &kind);
+        let object = json!({
+            "apiVersion": kind.api_version, "kind": kind.kind,
+            "metadata": {"name": name, "namespace": namespace, "uid": uid},
+            "status": status,
+        });
+        let parameters = PatchParams::apply(MANAGED_BY).force();
+        let written = match timeout(ANSWER, objects.patch_status(&name, &parameters, &Patch::Apply(&object))).await {
+            Ok(written) => written.map(drop).map_err(WriteError::from),
+            Err(_) => Err(WriteError::Late(ANSWER)),
+        };
+        self.metrics.write("status", &written);
+        match written {
+            Err(error) if error.is_overtaken() => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => {
+                notices.into_iter().for_each(|notice| self.events.tell(notice));
+                Ok(())
+            }
+        }
     }
 
     /// Writes a ConfigMap, has its pods look, and notes that they have been told: in this order, so that nothing is forgotten

@@ -75,6 +75,10 @@ pub struct PodFacts {
     pub fronted: Option<Result<Arc<Fronted>, String>>,
     /// When it was last told to look at its files.
     pub refreshed: Option<String>,
+    /// Whether it has a node.
+    pub placed: bool,
+    /// Whether it shares its node's network.
+    pub host_network: bool,
     /// Whether it has come to its end, or is on the way.
     pub ending: bool,
 }
@@ -188,6 +192,8 @@ impl Known {
             containers,
             fronted,
             refreshed: annotations.get(ANNOTATION_REFRESHED).cloned(),
+            placed: !spec.node_name.is_empty(),
+            host_network: spec.host_network,
             ending: metadata.deletion_timestamp.is_some() || matches!(status.phase.as_str(), "Succeeded" | "Failed"),
         };
         (key, facts)

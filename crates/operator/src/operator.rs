@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use kube::Client;
 use sidewall_cluster::client::{ClientOptions, client, in_cluster};
+use sidewall_cluster::events::{EventWriter, Limits};
 use sidewall_pages::Page;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -18,6 +19,8 @@ use crate::config::{Certificates, Config};
 use crate::door::{Door, Written};
 use crate::hooks;
 use crate::keeper::Keeper;
+use crate::keeper::certificates::Issuing;
+use crate::keeper::secrets::Looked;
 use crate::leader::Elector;
 use crate::metrics::{Kind, Metrics};
 use crate::serving::{self, Keeping, Served};
@@ -31,6 +34,9 @@ const GIVE_BACK: Duration = Duration::from_secs(5);
 
 /// How long `/readyz` says that the operator is about to end, before it takes no more: until the API server asks others.
 const UNREADY: Duration = Duration::from_secs(3);
+
+/// Who tells in Events.
+const CONTROLLER: &str = "sidewall.dev/operator";
 
 /// What the operator is started with.
 pub struct Start {
@@ -96,6 +102,9 @@ pub async fn run(start: Start) -> anyhow::Result<()> {
         shared: Arc::clone(&shared),
         settings: Arc::clone(&settings),
         metrics: Arc::clone(&metrics),
+        events: EventWriter::start(&client, CONTROLLER, &pod, Limits::default()),
+        issuing: Issuing::new(client.clone(), namespace.clone()),
+        looked: Looked::default(),
     };
     parts.spawn(keeper.run(leads));
     let watches = watching::start(&client, &shared);

@@ -31,6 +31,12 @@ pub struct SlimSpec {
     /// Those before them, sidecars too.
     #[serde(default)]
     pub init_containers: Vec<SlimContainer>,
+    /// The node that it runs on; empty as long as it has none.
+    #[serde(default)]
+    pub node_name: String,
+    /// Whether it shares its node's network.
+    #[serde(default)]
+    pub host_network: bool,
 }
 
 /// A container.

@@ -4,12 +4,20 @@ use std::time::Duration;
 
 use thiserror::Error;
 
+use crate::certificates::CertificateError;
+
 /// Why something was not written.
 #[derive(Debug, Error)]
 pub enum WriteError {
     /// The API server refuses, or can't be reached.
     #[error("{0}")]
     Api(kube::Error),
+    /// A certificate can't be read or made.
+    #[error("{0}")]
+    Certificate(CertificateError),
+    /// An object can't be written as one.
+    #[error("it can't be written as an object: {0}")]
+    Object(serde_json::Error),
     /// It does not answer.
     #[error("the API server has not answered within {} s", .0.as_secs())]
     Late(Duration),

@@ -1,8 +1,6 @@
 //! Sidewall's own agent on a node.
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::time::Duration;
 
@@ -14,6 +12,7 @@ use crate::control::ControlPlane;
 use crate::error::{BedError, Result};
 use crate::inside::mounts::LOGS;
 use crate::node::{CNI_CONFIGURATION, CNI_PLUGINS, Node};
+use crate::page;
 use crate::parts;
 use crate::until::until;
 
@@ -31,8 +30,6 @@ const KUBECONFIG: &str = "/etc/sidewall/kubeconfig";
 const PAGES: u16 = 9551;
 /// Its metrics, inside.
 const METRICS: u16 = 9552;
-/// How long a page may take.
-const PAGE: Duration = Duration::from_secs(5);
 /// Where Sidewall's own things live.
 pub const NAMESPACE: &str = "sidewall-system";
 
@@ -210,19 +207,7 @@ impl<'a> Agent<'a> {
     /// When it does not answer, or says that not all is well.
     pub fn page(&self, page: &str) -> Result<String> {
         let port = if page == "metrics" { METRICS } else { PAGES };
-        let asked = self.node.cell().netns().run(|| {
-            let mut connection = TcpStream::connect_timeout(&SocketAddr::from((Ipv4Addr::LOCALHOST, port)), PAGE)?;
-            connection.set_read_timeout(Some(PAGE))?;
-            connection
-                .write_all(format!("GET /{page} HTTP/1.1\r\nhost: agent\r\nconnection: close\r\n\r\n").as_bytes())?;
-            let mut answer = String::new();
-            connection.read_to_string(&mut answer).map(|_| answer)
-        })?;
-        let answer = asked.map_err(BedError::file("ask", page))?;
-        match answer.split_once("\r\n\r\n") {
-            Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
-            _ => Err(BedError::Failed { line: format!("GET /{page}"), status: "not 200".into(), said: answer }),
-        }
+        page::ask(self.node.cell(), port, page)
     }
 
     /// What the agent has counted under a name with labels.
@@ -230,9 +215,7 @@ impl<'a> Agent<'a> {
     /// # Errors
     /// As [`Agent::page`].
     pub fn metric(&self, name: &str) -> Result<f64> {
-        let text = self.page("metrics")?;
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(line.and_then(|value| value.parse().ok()).unwrap_or(0.0))
+        Ok(page::metric(&self.page("metrics")?, name))
     }
 
     /// The agent's process, as this process counts.
@@ -250,7 +233,7 @@ impl<'a> Agent<'a> {
 }
 
 /// Puts settings over others.
-fn merge(into: &mut Value, from: Value) {
+pub(crate) fn merge(into: &mut Value, from: Value) {
     match (into, from) {
         (Value::Object(into), Value::Object(from)) => {
             for (key, value) in from {

@@ -157,6 +157,8 @@ impl ControlPlane {
             format!("--service-account-key-file={FOLDER}/accounts.pub"),
             format!("--service-account-signing-key-file={FOLDER}/accounts.key"),
             "--service-account-issuer=https://kubernetes.default.svc".into(),
+            // There is no kube-proxy: webhooks are called at their Services' endpoints.
+            "--enable-aggregator-routing=true".into(),
         ]);
         self.cell.start("kube-apiserver", &command, &[])?;
         until("the API server", LIMIT, || {

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::inject::Secrets;
 use crate::known::{Fronted, Known, PodFacts};
-use crate::render::{Rendered, hex, render};
+use crate::render::{RenderError, Rendered, hex, render};
 use crate::settings::Ports;
 
 /// What is to be done in a namespace.
@@ -17,7 +17,7 @@ pub struct Plan {
     /// ConfigMaps of ours that no pod needs.
     pub unused: BTreeSet<String>,
     /// Why there is no configuration for some pods, by the ConfigMap that they name.
-    pub problems: BTreeMap<String, String>,
+    pub problems: BTreeMap<String, RenderError>,
 }
 
 /// A ConfigMap as it has to be, where it is not.
@@ -73,9 +73,7 @@ pub fn plan(known: &Known, namespace: &str, ports: Ports) -> Plan {
             None => continue,
             // As long as it can't be understood, its proxies go on with what they have.
             Some(Err(_)) => continue,
-            Some(Ok(proxy)) => {
-                render(proxy, &fronted.record, &fronted.originals, ports).map_err(|error| error.to_string())
-            }
+            Some(Ok(proxy)) => render(proxy, &fronted.record, &fronted.originals, ports),
         };
         let rendered = match rendered {
             Ok(rendered) => rendered,

@@ -168,7 +168,7 @@ fn a_pod_that_does_not_mount_what_is_asked_for_now_is_a_problem_and_keeps_what_i
     bed.0.proxies.note(Event::Apply(known::proxy(object)));
     let plan = bed.plan();
     assert!(plan.configs.is_empty());
-    assert!(plan.problems[&name].contains("kubectl rollout restart"), "{:?}", plan.problems);
+    assert!(plan.problems[&name].to_string().contains("kubectl rollout restart"), "{:?}", plan.problems);
 }
 
 #[test]
