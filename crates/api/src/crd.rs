@@ -23,6 +23,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
             if let Some(versions) = value.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
                 for version in versions {
                     version.pointer_mut("/schema/openAPIV3Schema/properties/spec").into_iter().for_each(keep_unknown);
+                    version.pointer_mut("/schema/openAPIV3Schema").into_iter().for_each(say_atomic);
                 }
             }
             serde_json::from_value(value).expect("tidying leaves a CustomResourceDefinition")
@@ -99,6 +100,20 @@ fn keep_unknown(schema: &mut Value) {
             map.values_mut().for_each(keep_unknown);
         }
         Value::Array(list) => list.iter_mut().for_each(keep_unknown),
+        _ => {}
+    }
+}
+
+/// Says of each list how two who apply it are merged, also where that is by the default: one of them has it whole.
+fn say_atomic(schema: &mut Value) {
+    match schema {
+        Value::Object(map) => {
+            if map.get("type") == Some(&"array".into()) && map.get("items").is_some() {
+                map.entry("x-kubernetes-list-type").or_insert_with(|| "atomic".into());
+            }
+            map.values_mut().for_each(say_atomic);
+        }
+        Value::Array(list) => list.iter_mut().for_each(say_atomic),
         _ => {}
     }
 }

@@ -4,6 +4,8 @@ mod status;
 
 pub use status::{ProxyPodCounts, SidecarProxyStatus};
 
+use std::collections::BTreeMap;
+
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
 use sidewall_proxy_config::{
@@ -81,8 +83,11 @@ pub struct SidecarProxySpec {
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub container_name: String,
 
-    /// The ports that the proxy opens, and where it forwards to.
-    #[schemars(length(min = 1, max = LISTENERS_MAX))]
+    /// The ports that the proxy opens, and where it forwards to. A port has one listener.
+    #[schemars(
+        length(min = 1, max = LISTENERS_MAX),
+        extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["port"])
+    )]
     pub listeners: Vec<Listener>,
 
     /// How much the proxy accepts before it refuses.
@@ -158,6 +163,7 @@ impl SidecarProxy {
                 format!("has {} entries, and at most {LISTENERS_MAX} are allowed", self.spec.listeners.len()),
             ));
         }
+        self.one_listener_a_port(&mut problems);
         if let Err(found) = self.spec.config().validate(form) {
             problems.extend(found.as_slice().iter().map(|problem| {
                 let path = FieldPath::parse(&problem.path).unwrap_or_default();
@@ -168,6 +174,22 @@ impl SidecarProxy {
         }
         self.certificates(&mut problems);
         problems
+    }
+
+    /// Listeners are a map by their ports for the API server, so that two who apply a listener each get both. By hand, where a
+    /// machine has addresses of its own, a port may have a listener on each.
+    fn one_listener_a_port(&self, problems: &mut Vec<Problem>) {
+        let mut first = BTreeMap::new();
+        for (index, listener) in self.spec.listeners.iter().enumerate() {
+            if let Some(before) = first.get(&listener.port) {
+                problems.push(Problem::error(
+                    FieldPath::spec().key("listeners").index(index).key("port"),
+                    format!("port {} is that of spec.listeners[{before}]; a port has one listener", listener.port),
+                ));
+            } else {
+                first.insert(listener.port, index);
+            }
+        }
     }
 
     /// A namespace is a boundary: who writes in one gets no certificate for another's names from an authority whom clients

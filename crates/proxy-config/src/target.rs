@@ -186,7 +186,7 @@ impl fmt::Debug for HttpHeader {
 pub struct TcpSocket {
     /// The application's port.
     pub port: u16,
-    /// The address to connect to, as [`HttpGet::host`].
+    /// The address to connect to, as in `httpGet`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub host: Option<String>,
 }

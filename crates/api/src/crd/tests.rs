@@ -134,3 +134,65 @@ fn bounded(schema: &Value, at: &str) -> bool {
     }
     own || inside
 }
+
+/// Each field of each kind, with its schema.
+fn fields() -> Vec<(String, Value)> {
+    fn walk(schema: &Value, at: &str, found: &mut Vec<(String, Value)>) {
+        for (name, property) in schema.get("properties").and_then(Value::as_object).into_iter().flatten() {
+            found.push((format!("{at}.{name}"), property.clone()));
+            walk(property, &format!("{at}.{name}"), found);
+        }
+        for word in ["items", "additionalProperties"] {
+            schema.get(word).into_iter().for_each(|inner| walk(inner, &format!("{at}[]"), found));
+        }
+    }
+    let mut found = Vec::new();
+    for crd in crds() {
+        let schema = crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
+        walk(&serde_json::to_value(schema).unwrap(), &crd.spec.names.kind, &mut found);
+    }
+    assert!(found.len() > 100, "{}", found.len());
+    found
+}
+
+#[test]
+fn every_field_is_explained_to_people() {
+    for (at, schema) in fields() {
+        let text = schema.get("description").and_then(Value::as_str).unwrap_or_default();
+        assert!(text.len() >= 5 && text.ends_with(['.', ':', '>', '`']), "{at}: {text:?}");
+        // What only rustdoc reads.
+        assert!(!text.contains("[`") && !text.contains("`]"), "{at}: {text:?}");
+    }
+}
+
+#[test]
+fn every_list_says_how_it_is_merged() {
+    let mut maps = Vec::new();
+    for (at, schema) in fields() {
+        if schema.get("type") != Some(&"array".into()) {
+            continue;
+        }
+        let (kind, items) =
+            (schema.get("x-kubernetes-list-type").and_then(Value::as_str), schema.get("items").unwrap());
+        match kind {
+            Some("atomic") => {}
+            Some("set") => assert!(["string", "integer"].contains(&items["type"].as_str().unwrap()), "{at}"),
+            Some("map") => {
+                let keys: Vec<String> =
+                    serde_json::from_value(schema["x-kubernetes-list-map-keys"].clone()).unwrap_or_default();
+                let required: Vec<String> = serde_json::from_value(items["required"].clone()).unwrap_or_default();
+                assert!(!keys.is_empty() && keys.iter().all(|key| required.contains(key)), "{at}: {keys:?}");
+                maps.push(format!("{at} by {}", keys.join(", ")));
+            }
+            other => panic!("{at}: {other:?}"),
+        }
+    }
+    assert_eq!(
+        maps,
+        [
+            "ContainerNetworkPolicy.status.conditions by type",
+            "SidecarProxy.spec.listeners by port",
+            "SidecarProxy.status.conditions by type",
+        ]
+    );
+}

@@ -147,3 +147,13 @@ fn a_status_of_a_newer_operator_is_read() {
     let counts = read.object.status.and_then(|status| status.pods).expect("the counts");
     assert_eq!((counts.selected, counts.fronted), (2, 0));
 }
+
+#[test]
+fn a_port_has_one_listener_whatever_their_addresses() {
+    let spec = spec(json!({"listeners": [
+        {"port": 80, "address": "10.0.0.1", "forward": {"port": 8080}, "anonymous": true},
+        {"port": 443, "forward": {"port": 8080}, "anonymous": true},
+        {"port": 80, "address": "10.0.0.2", "forward": {"port": 8080}, "anonymous": true},
+    ]}));
+    assert_eq!(rust_refuses(&spec), BTreeSet::from(["spec.listeners[2].port".to_owned()]));
+}
