@@ -1,5 +1,6 @@
 //! The operator's configuration file: YAML, strict.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::{Ipv6Addr, SocketAddr};
@@ -29,6 +30,9 @@ pub struct Config {
     /// Which of several operators writes.
     #[serde(default)]
     pub leader: Leader,
+    /// Whose Secrets the operator may read and write.
+    #[serde(default)]
+    pub secrets: SecretScope,
     /// What is logged: a level, or levels by module.
     #[serde(default = "info")]
     pub log: String,
@@ -80,6 +84,30 @@ pub struct Listen {
 pub struct Leader {
     /// The Lease, in the operator's own namespace.
     pub lease: String,
+}
+
+/// Whose Secrets the operator may read and write.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "`Everywhere`, or a list of namespaces")]
+pub enum SecretScope {
+    /// Those of all namespaces.
+    Everywhere(Everywhere),
+    /// Those of some namespaces, in which it has been given the right. Elsewhere proxies hear of changes when the kubelet
+    /// looks, within two minutes, and get no certificates.
+    In(BTreeSet<String>),
+}
+
+impl Default for SecretScope {
+    fn default() -> Self {
+        Self::Everywhere(Everywhere::Everywhere)
+    }
+}
+
+/// The word `Everywhere`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Everywhere {
+    /// In all namespaces.
+    Everywhere,
 }
 
 fn anywhere(port: u16) -> SocketAddr {
@@ -213,6 +241,16 @@ mod tests {
         assert!(
             problem("injection: {proxy: {image: a}}\nwebhook: {certificates: {source: Files}}\n").contains("directory")
         );
+    }
+
+    #[test]
+    fn secrets_are_read_everywhere_or_in_some_namespaces() {
+        let scope = |said: &str| {
+            Config::parse(&format!("injection: {{proxy: {{image: a}}}}\nsecrets: {said}\n")).map(|c| c.secrets)
+        };
+        assert_eq!(scope("Everywhere"), Ok(SecretScope::default()));
+        assert_eq!(scope("[shop, bank]"), Ok(SecretScope::In(["bank".to_owned(), "shop".to_owned()].into())));
+        assert!(scope("Nowhere").unwrap_err().contains("`Everywhere`, or a list of namespaces"));
     }
 
     #[test]

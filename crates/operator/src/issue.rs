@@ -142,21 +142,6 @@ pub fn wanted(proxy: &SidecarProxy) -> Vec<WantedCertificate> {
     wanted.into_values().collect()
 }
 
-/// Whether somebody who writes this SidecarProxy needs no right to read one of its Secrets, because the operator is to make it
-/// and nobody else has (`existing` is nothing), or has made it for this very SidecarProxy: nothing in it is anybody else's.
-///
-/// With cert-manager, the operator creates a Certificate in the author's stead: see [`asks_cert_manager`].
-pub fn is_kept(proxy: &SidecarProxy, secret: &str, existing: Option<&ObjectMeta>) -> bool {
-    let asked = wanted(proxy).into_iter().find(|wanted| wanted.secret == secret);
-    asked.is_some_and(|wanted| existing.is_none_or(|existing| wanted.owns_secret(existing).is_ok()))
-}
-
-/// Whether somebody who writes this SidecarProxy must be allowed to `create` `certificates.cert-manager.io` in its namespace:
-/// the operator will do it for him, and he shall gain nothing by that.
-pub fn asks_cert_manager(proxy: &SidecarProxy) -> bool {
-    wanted(proxy).iter().any(|wanted| matches!(wanted.signer, Signer::CertManager(_)))
-}
-
 impl WantedCertificate {
     /// The owner reference of what is made for it.
     pub fn owner(&self) -> OwnerReference {

@@ -33,7 +33,7 @@ use crate::shared::{Shared, Subject};
 use crate::slim::SlimPod;
 use crate::watching::synced;
 use crate::written::WriteError;
-use certificates::Issuing;
+use certificates::{Issuing, issue_nothing};
 use plan::{State, Wanted, plan};
 use secrets::Looked;
 use status::{Change, Found};
@@ -205,10 +205,9 @@ impl Keeper {
             let known = self.shared.known();
             let proxies: Vec<(String, Arc<Object<SidecarProxy>>)> =
                 known.proxies.of(namespace).map(|(name, proxy)| (name.clone(), Arc::clone(proxy))).collect();
-            let versions: BTreeMap<String, String> = match proxies.is_empty() {
-                true => BTreeMap::new(),
-                false => known.secrets.of(namespace).map(|(name, version)| (name.clone(), version.clone())).collect(),
-            };
+            let secrets = known.secrets_of(namespace).filter(|_| !proxies.is_empty());
+            let versions: Option<BTreeMap<String, String>> = secrets
+                .map(|secrets| secrets.of(namespace).map(|(name, version)| (name.clone(), version.clone())).collect());
             (plan(&known, namespace, self.settings.proxy.ports), proxies, versions)
         };
         // What can't be done keeps nothing else from being done.
@@ -238,6 +237,10 @@ impl Keeper {
         let mut again: Option<Duration> = None;
         for (name, object) in &proxies {
             let Ok(proxy) = &object.read else { continue };
+            let Some(versions) = &versions else {
+                found.insert(name.clone(), Found { secrets: Vec::new(), certificates: issue_nothing(proxy) });
+                continue;
+            };
             let version = |secret: &str| versions.get(secret).cloned();
             let certificates = self.issuing.keep(proxy, version, &self.metrics).await;
             let secrets = self.looked.problems(&self.client, namespace, proxy, version).await;

@@ -40,8 +40,8 @@ pub struct Known {
     pub pods: Table<PodFacts>,
     /// ConfigMaps with the configuration of proxies, which are ours.
     pub configs: Table<ConfigFacts>,
-    /// Secrets' versions.
-    pub secrets: Table<String>,
+    /// Secrets' versions: of all namespaces under an empty name, or of single ones.
+    pub secrets: BTreeMap<String, Table<String>>,
     /// What nodes say, each under an empty namespace.
     pub enforcements: Table<Arc<NodeEnforcement>>,
     pools: Pools,
@@ -160,7 +160,7 @@ impl Known {
             && policies.synced()
             && pods.synced()
             && configs.synced()
-            && secrets.synced()
+            && secrets.values().all(Table::synced)
             && enforcements.synced()
     }
 
@@ -202,6 +202,11 @@ impl Known {
     /// The pods of a namespace that run, or will.
     pub fn running<'a>(&'a self, namespace: &str) -> impl Iterator<Item = (&'a String, &'a PodFacts)> + use<'a> {
         self.pods.of(namespace).filter(|(_, pod)| !pod.ending)
+    }
+
+    /// The Secrets of a namespace; none where the operator may not look.
+    pub fn secrets_of(&self, namespace: &str) -> Option<&Table<String>> {
+        self.secrets.get("").or_else(|| self.secrets.get(namespace))
     }
 
     /// Whether the pods of a namespace are looked at.

@@ -26,6 +26,7 @@ use crate::metrics::{Kind, Metrics};
 use crate::serving::{self, Keeping, Served};
 use crate::settings::Settings;
 use crate::shared::Shared;
+use crate::table::Table;
 use crate::watching;
 use crate::webhook;
 
@@ -107,7 +108,7 @@ pub async fn run(start: Start) -> anyhow::Result<()> {
         looked: Looked::default(),
     };
     parts.spawn(keeper.run(leads));
-    let watches = watching::start(&client, &shared);
+    let watches = watching::start(&client, &shared, &config.secrets);
     let serving = tokio::spawn(serving(listener, client, namespace, settings, condition, serves, until(ending)));
 
     tokio::select! {
@@ -276,7 +277,7 @@ impl Condition {
             ("containernetworkpolicies", known.policies.len()),
             ("pods", known.pods.len()),
             ("configmaps", known.configs.len()),
-            ("secrets", known.secrets.len()),
+            ("secrets", known.secrets.values().map(Table::len).sum()),
             ("nodeenforcements", known.enforcements.len()),
         ] {
             self.metrics.known.get_or_create(&Kind { kind }).set(i64::try_from(count).unwrap_or(i64::MAX));

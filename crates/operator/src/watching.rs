@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use sidewall_api::{ContainerNetworkPolicy, NodeEnforcement, SidecarProxy};
 use tokio::task::JoinSet;
 
+use crate::config::SecretScope;
 use crate::known::{self, Known};
 use crate::names::{LABEL_MANAGED_BY, MANAGED_BY};
 use crate::shared::{Shared, Subject};
@@ -27,7 +28,7 @@ use crate::table::{Key, Table};
 const WATCH: u32 = 120;
 
 /// The watches, until they are dropped.
-pub fn start(client: &Client, shared: &Arc<Shared>) -> JoinSet<()> {
+pub fn start(client: &Client, shared: &Arc<Shared>, secrets: &SecretScope) -> JoinSet<()> {
     let mut watches = JoinSet::new();
     let all = watcher::Config::default().timeout(WATCH);
     let ours = all.clone().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
@@ -66,13 +67,25 @@ pub fn start(client: &Client, shared: &Arc<Shared>) -> JoinSet<()> {
         |_, object| known::config(object),
         |known| &mut known.configs,
     ));
-    watches.spawn(follow(
-        Arc::clone(shared),
-        Watch { kind: "secrets", marks: in_namespaces },
-        watcher(Api::<PartialObjectMeta<Secret>>::all(client.clone()), all.clone()),
-        |_, object| known::secret(object),
-        |known| &mut known.secrets,
-    ));
+    // An empty name is all of them.
+    let scopes = match secrets {
+        SecretScope::Everywhere(_) => BTreeSet::from([String::new()]),
+        SecretScope::In(namespaces) => namespaces.clone(),
+    };
+    shared.learn().secrets = scopes.iter().map(|scope| (scope.clone(), Table::default())).collect();
+    for scope in scopes {
+        let secrets = match scope.is_empty() {
+            true => Api::<PartialObjectMeta<Secret>>::all(client.clone()),
+            false => Api::namespaced(client.clone(), &scope),
+        };
+        watches.spawn(follow(
+            Arc::clone(shared),
+            Watch { kind: "secrets", marks: in_namespaces },
+            watcher(secrets, all.clone()),
+            |_, object| known::secret(object),
+            move |known| known.secrets.entry(scope.clone()).or_default(),
+        ));
+    }
     watches.spawn(follow(
         Arc::clone(shared),
         Watch { kind: "nodeenforcements", marks: of_policies },

@@ -272,22 +272,6 @@ fn a_lost_authority_makes_another_and_all_follow() {
     }
 }
 
-#[test]
-fn who_writes_a_proxy_reads_no_secret_of_others() {
-    let proxy = asking("web", &json!({}));
-    let authority = ProxyAuthority::new(start()).unwrap();
-    let ours = written(&one("web"), None, &authority, start()).0.metadata;
-    assert!(is_kept(&proxy, "web-tls", None) && is_kept(&proxy, "web-tls", Some(&ours)));
-    assert!(!is_kept(&proxy, "brought", None), "it asks for no certificate there");
-    assert!(!is_kept(&asking("other", &json!({})), "web-tls", None));
-    assert!(!is_kept(&proxy, "web-tls", Some(&ObjectMeta { owner_references: None, ..ours.clone() })));
-    let mut unborn = proxy.clone();
-    unborn.metadata.uid = None;
-    assert!(is_kept(&unborn, "web-tls", None) && !is_kept(&unborn, "web-tls", Some(&ours)));
-    assert!(!asks_cert_manager(&proxy));
-    assert!(asks_cert_manager(&asking("web", &managed_by("ca"))));
-}
-
 fn managed_by(issuer: &str) -> Value {
     json!({"source": "CertManager", "issuerRef": {"name": issuer}, "dnsNames": ["www.example.com"]})
 }

@@ -207,6 +207,13 @@ impl Issuing {
     }
 }
 
+/// How it stands with the certificates of a SidecarProxy in whose namespace the operator may not touch Secrets.
+pub fn issue_nothing(proxy: &SidecarProxy) -> BTreeMap<String, Standing> {
+    let why = "the operator may not read and write Secrets in this namespace: list it in operator.secrets";
+    let failed = Standing::Failed { why: why.to_owned() };
+    wanted(proxy).into_iter().map(|wanted| (wanted.secret, failed.clone())).collect()
+}
+
 fn late<T>(answer: Result<T, tokio::time::error::Elapsed>) -> Result<T, WriteError> {
     answer.map_err(|_| WriteError::Late(ANSWER))
 }

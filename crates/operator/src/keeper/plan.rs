@@ -109,7 +109,8 @@ pub fn word(known: &Known, namespace: &str, hash: &str, secrets: &Secrets) -> St
     let mut digest = Sha256::new();
     digest.update(hash);
     for name in secrets.keys() {
-        let version = known.secrets.get(namespace, name).map_or("", String::as_str);
+        let version = known.secrets_of(namespace).and_then(|secrets| secrets.get(namespace, name));
+        let version = version.map_or("", String::as_str);
         for part in [name.as_str(), version] {
             digest.update((part.len() as u64).to_be_bytes());
             digest.update(part);

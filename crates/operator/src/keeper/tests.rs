@@ -56,7 +56,7 @@ impl Bed {
     }
 
     fn secret(&mut self, version: &str) {
-        self.0.secrets.note(Event::Apply((key("users"), version.to_owned())));
+        self.0.secrets.entry(String::new()).or_default().note(Event::Apply((key("users"), version.to_owned())));
     }
 
     fn pod(&mut self, name: &str, refreshed: Option<&str>) {
