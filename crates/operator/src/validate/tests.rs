@@ -1,6 +1,7 @@
 mod containers;
 mod decisions;
 mod hostile;
+mod scale;
 mod secrets;
 mod updates;
 
