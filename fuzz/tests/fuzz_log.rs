@@ -8,8 +8,8 @@ use sidewall_flow::{
 };
 use sidewall_fuzz::{Input, Tally, effort};
 use sidewall_policy::model::{
-    Attached, AttachmentId, Container, DeclaredPort, Identities, Isolation, Layer, PolicyKind, PolicyName, ResolvedPod,
-    Scope, Side, Sides, UserIdentities,
+    Attached, AttachmentId, Captured, Container, DeclaredPort, Identities, Isolation, Layer, PolicyKind, PolicyName,
+    ResolvedPod, Scope, Side, Sides, UserIdentities,
 };
 use sidewall_policy::record::{Logged, LoggedConnection, LoggedPacket, Names, POLICIES_MAX, Recorder};
 use std::collections::{BTreeMap, BTreeSet};
@@ -122,6 +122,12 @@ fn recorder(by_user: bool) -> Recorder {
         elsewhere: Sides::default(),
         containers: BTreeMap::from(containers),
         identities,
+        captured: Some(Captured {
+            by: policy(PolicyKind::SidecarProxy, "web"),
+            proxy: ids[0],
+            ports: BTreeSet::from([8080]),
+            port: 15412,
+        }),
         // More than a record names.
         enforced: layer(&[first, Party::Unknown], POLICIES_MAX + 3),
         audit: Some(layer(&[second, Party::Unknown], 1)),

@@ -99,6 +99,34 @@ fn denied_egress_names_the_peer_and_who_isolates() {
     assert_eq!((record.peer.entity.as_deref(), record.port), (Some("ClusterDNS"), Some(53)));
 }
 
+/// What was led to the proxy's port is told by the port that it was meant for.
+#[test]
+fn what_a_proxy_captures_is_told_by_the_port_that_was_meant() {
+    let captured = || {
+        Fixture::new(&[("front-proxy", &["TCP/80"]), ("app", &["TCP/8080"])])
+            .proxy("web", "2026-01-01T00:00:00Z", &[(80, 8080)])
+            .captures(&[8080])
+    };
+    let closed = json!({"containers": ["front-proxy"], "policyTypes": ["Ingress"]});
+    for (fixture, receiver, by) in [
+        // Somebody else has taken the proxy's port.
+        (captured(), 2, "SidecarProxy shop/web ingress container"),
+        (captured().policy("closed", closed), 1, "ContainerNetworkPolicy shop/closed ingress container"),
+    ] {
+        let denied = Decision::denied(Place::Ingress(container(receiver)));
+        let mut led = logged(denied, IN, "eth0", "192.0.2.1:50000", "10.1.0.9:15412");
+        led.connection = Some(LoggedConnection {
+            source: end("192.0.2.1:50000"),
+            destination: end("10.1.0.9:8080"),
+            protocol: 6,
+            reply: false,
+        });
+        let record = recorder(&fixture).record(&led);
+        assert_eq!((record.port, record.local), (Some(8080), end("10.1.0.9:8080")));
+        assert_eq!((record.cause, policies(&record)), (RecordCause::Isolated, vec![by.to_owned()]));
+    }
+}
+
 #[test]
 fn denied_ingress_and_its_answer_have_the_same_ends() {
     let recorder = recorder(&fixture());

@@ -265,3 +265,14 @@ fn a_proxy_that_cannot_be_understood_closes_the_probe_port_too() {
     two.world.proxies[1].spec.listeners.clear();
     two.expect(&[], &["10.0.0.1 -> front-proxy TCP/15411"]);
 }
+
+#[test]
+fn an_explanation_says_where_a_captured_flow_is_led() {
+    let led = capturing().explained("192.0.2.1 -> front-proxy TCP/8080").to_string();
+    assert!(led.starts_with("allowed: ") && led.contains("captures it: it arrives at port 15412"), "{led}");
+    let past = capturing().explained("192.0.2.1 -> app TCP/8080");
+    assert!(!past.allowable && past.to_string().contains("ask about front-proxy and this port"), "{past}");
+    let json = serde_json::to_value(&past).unwrap();
+    assert_eq!(json["sides"][0]["reason"]["kind"], "captured");
+    assert_eq!(json["sides"][0]["reason"]["proxy"], "front-proxy");
+}
