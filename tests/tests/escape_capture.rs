@@ -14,6 +14,7 @@ use sidewall_tests::party::Maker;
 use sidewall_tests::scene::{
     APP, CLIENTS, End, Flow, LOOPBACK, MALLORY, POD, PROXY, Scene, bound, connect, id, policy, send_to,
 };
+use sidewall_tests::siege::networks::{ETH0, NET1, NET2, Pod, own};
 use sidewall_tests::sockets;
 use sidewall_tests::spoken::{ACCEPTS, dials, listens, original};
 use sidewall_tests::time_wait::{close, reused, states};
@@ -393,6 +394,38 @@ fn onto_time_wait_it_is_the_proxys_too() {
                 assert_eq!(denied, 0, "{by:?}: {from} to {to} at {at}");
                 assert!(scene.app(APP).accept(&app).is_err(), "{by:?}: the application heard of it");
                 sockopt::set_socket_linger(&flow.server, Some(Duration::ZERO)).unwrap();
+            }
+        }
+    }
+}
+
+/// What comes by one network to an address of another's is led nowhere: it would arrive at an address that may be reached
+/// there.
+#[test]
+fn another_networks_address_leads_nowhere() {
+    let mut pod = Pod::new(PROGRAM);
+    for (family, length) in [("-4", 32), ("-6", 128)] {
+        let at = usize::from(length == 128);
+        let route = format!("{family} route add {}/{length} via {} dev pod0 table local", own(NET1, at), POD[at]);
+        lab::ip(&pod.siege.scene.lab.network, &route).unwrap();
+    }
+    for by in By::ALL {
+        pod.enforce(by, &world("proxy"), 2);
+        let scene = &mut pod.siege.scene;
+        for family in [0, 1] {
+            for network in [ETH0, NET1, NET2] {
+                let client = if network == ETH0 { scene.outside() } else { &scene.lab.linked[network - 1] };
+                let to = SocketAddr::new(own(network, family), MEANT);
+                let proxy = listener(scene, PROXY, ANY[family], CAPTURE);
+                let client = bound(client, Protocol::Tcp, scene.fresh(ANY[family])).unwrap();
+                let flow = Flow::between(scene.app(PROXY), Protocol::Tcp, client, proxy, to);
+                flow.unwrap_or_else(|error| panic!("{by:?}: {to}: {error}; {}", scene.moved())).works().unwrap();
+            }
+            let to = SocketAddr::new(own(NET1, family), MEANT);
+            for (server, port) in [(PROXY, CAPTURE), (APP, MEANT)] {
+                let ear = listener(scene, server, ANY[family], port);
+                let from = scene.fresh(CLIENTS[family]);
+                is_kept_out(scene, from, to, server, &ear);
             }
         }
     }
