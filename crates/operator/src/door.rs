@@ -36,6 +36,9 @@ const CONFIG: Duration = Duration::from_secs(2);
 const WRITTEN: Duration = Duration::from_secs(30);
 /// The most ConfigMaps of which that is remembered.
 const REMEMBERED: usize = 4096;
+/// How many ConfigMaps are written here a second in the long run, and at once. Whoever reaches the port can ask for one; those of
+/// pods that there really are the leading operator writes in any case.
+const WRITES: (u32, u32) = (10, 50);
 
 /// Answers the API server.
 pub struct Door {
@@ -55,16 +58,50 @@ pub struct Door {
 
 /// ConfigMaps that were written here, by namespace and name, and when.
 #[derive(Default)]
-pub struct Written(Mutex<HashMap<(String, String), Instant>>);
+pub struct Written {
+    at: Mutex<HashMap<(String, String), Instant>>,
+    budget: Mutex<Budget>,
+}
+
+/// How many may still be written, and when that was.
+struct Budget {
+    left: f64,
+    at: Instant,
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self { left: f64::from(WRITES.1), at: Instant::now() }
+    }
+}
+
+impl Budget {
+    fn take(&mut self, now: Instant) -> bool {
+        let come = now.saturating_duration_since(self.at).as_secs_f64() * f64::from(WRITES.0);
+        self.left = (self.left + come).min(f64::from(WRITES.1));
+        self.at = now;
+        let may = self.left >= 1.0;
+        if may {
+            self.left -= 1.0;
+        }
+        may
+    }
+}
 
 impl Written {
     fn has(&self, key: &(String, String)) -> bool {
-        let written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = self.at.lock().unwrap_or_else(PoisonError::into_inner);
         written.get(key).is_some_and(|at| at.elapsed() < WRITTEN)
     }
 
+    /// Whether one more may be written now.
+    fn may(&self) -> bool {
+        let mut budget = self.budget.lock().unwrap_or_else(PoisonError::into_inner);
+        budget.take(Instant::now())
+    }
+
     fn note(&self, key: (String, String)) {
-        let mut written = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut written = self.at.lock().unwrap_or_else(PoisonError::into_inner);
         if written.len() >= REMEMBERED {
             written.retain(|_, at| at.elapsed() < WRITTEN);
         }
@@ -229,7 +266,7 @@ impl Door {
         let key = (namespace.to_owned(), needs.record.config.clone());
         let object = {
             let known = self.shared.known();
-            if known.configs.get(namespace, &key.1).is_some() || self.written.has(&key) {
+            if known.configs.get(namespace, &key.1).is_some() || self.written.has(&key) || !self.written.may() {
                 return;
             }
             let word = word(&known, namespace, &needs.config.hash, &needs.record.secrets);
@@ -248,5 +285,20 @@ impl Door {
             }
             Err(_) => tracing::warn!(namespace, name = key.1, "a configuration can't be written within {CONFIG:?}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_so_many_configurations_are_written_here() {
+        let mut budget = Budget::default();
+        let now = budget.at;
+        let took = |budget: &mut Budget, now| (0..1000).filter(|_| budget.take(now)).count();
+        assert_eq!(took(&mut budget, now), 50);
+        assert_eq!(took(&mut budget, now + Duration::from_secs(1)), 10);
+        assert_eq!(took(&mut budget, now + Duration::from_secs(3600)), 50);
     }
 }

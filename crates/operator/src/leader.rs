@@ -171,3 +171,51 @@ impl Elector {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Somebody who wants the Lease, of an API server that is never asked here.
+    fn elector() -> Elector {
+        let config = kube::Config::new("https://127.0.0.1:1".parse().unwrap());
+        Elector::new(Client::try_from(config).unwrap(), "walls", "lead", "me".to_owned())
+    }
+
+    fn held(by: &str, seconds: i32) -> LeaseSpec {
+        LeaseSpec {
+            holder_identity: Some(by.to_owned()),
+            lease_duration_seconds: Some(seconds),
+            lease_transitions: Some(4),
+            ..LeaseSpec::default()
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn anothers_lease_is_respected_for_as_long_as_it_is_good_by_ones_own_clock() {
+        let mut elector = elector();
+        let spec = held("other", 15);
+        elector.seen = Some((spec.clone(), Instant::now()));
+        tokio::time::advance(Duration::from_secs(15)).await;
+        assert_eq!(elector.holder(&spec), Some("other".to_owned()));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert_eq!(elector.holder(&spec), None);
+        // One that was given back, and one's own.
+        assert_eq!(elector.holder(&held("", 1)), None);
+        assert_eq!(elector.holder(&held("me", 15)), None);
+    }
+
+    #[tokio::test]
+    async fn whoever_follows_another_is_counted_and_whoever_goes_on_is_not() {
+        let elector = elector();
+        let now = Timestamp::now();
+        let first = elector.spec(None, now);
+        assert_eq!((first.lease_transitions, first.holder_identity.as_deref()), (Some(0), Some("me")));
+        let later = now + Duration::from_secs(2);
+        let renewed = elector.spec(Some(&first), later);
+        assert_eq!((renewed.lease_transitions, &renewed.acquire_time), (Some(0), &first.acquire_time));
+        assert_eq!(renewed.renew_time, Some(MicroTime(later)));
+        let taken = elector.spec(Some(&held("other", 15)), later);
+        assert_eq!((taken.lease_transitions, taken.acquire_time), (Some(5), Some(MicroTime(later))));
+    }
+}

@@ -32,7 +32,7 @@ pub struct Shared {
     known: RwLock<Known>,
     subjects: Mutex<BTreeSet<Subject>>,
     more: Notify,
-    outages: Mutex<BTreeMap<&'static str, Outage>>,
+    outages: Mutex<BTreeMap<String, Outage>>,
 }
 
 impl Shared {
@@ -75,22 +75,22 @@ impl Shared {
         }
     }
 
-    /// Says that no news of a kind come; whether that is new.
-    pub fn trouble(&self, kind: &'static str, reason: String) -> bool {
+    /// Says that no news of a kind come; since when.
+    pub fn trouble(&self, kind: &str, reason: String) -> Timestamp {
         let mut outages = lock(&self.outages);
-        let new = !outages.contains_key(kind);
-        let outage = outages.entry(kind).or_insert_with(|| Outage { since: Timestamp::now(), reason: String::new() });
+        let begun = || Outage { since: Timestamp::now(), reason: String::new() };
+        let outage = outages.entry(kind.to_owned()).or_insert_with(begun);
         outage.reason = reason;
-        new
+        outage.since
     }
 
-    /// Says that news of a kind come; whether they had not.
-    pub fn well(&self, kind: &'static str) -> bool {
-        lock(&self.outages).remove(kind).is_some()
+    /// Says that news of a kind come.
+    pub fn well(&self, kind: &str) {
+        lock(&self.outages).remove(kind);
     }
 
     /// The kinds of which no news come.
-    pub fn outages(&self) -> BTreeMap<&'static str, Outage> {
+    pub fn outages(&self) -> BTreeMap<String, Outage> {
         lock(&self.outages).clone()
     }
 }
@@ -121,10 +121,10 @@ mod tests {
     #[test]
     fn an_outage_keeps_its_beginning() {
         let shared = Shared::default();
-        assert!(shared.trouble("pods", "refused".to_owned()));
-        let since = shared.outages()["pods"].since;
-        assert!(!shared.trouble("pods", "reset".to_owned()));
+        let since = shared.trouble("pods", "refused".to_owned());
+        assert_eq!(shared.trouble("pods", "reset".to_owned()), since);
         assert_eq!(shared.outages()["pods"], Outage { since, reason: "reset".to_owned() });
-        assert!(shared.well("pods") && !shared.well("pods"));
+        shared.well("pods");
+        assert!(shared.outages().is_empty());
     }
 }

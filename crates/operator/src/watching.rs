@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::PartialObjectMeta;
@@ -27,6 +28,9 @@ use crate::table::{Key, Table};
 /// How long a watch without news lasts, in seconds: a connection that was lost without a word is noticed within it.
 const WATCH: u32 = 120;
 
+/// How long no news may come before that is told, in seconds: a watch that ends is begun again at once.
+const PATIENCE: i64 = 5;
+
 /// The watches, until they are dropped.
 pub fn start(client: &Client, shared: &Arc<Shared>, secrets: &SecretScope) -> JoinSet<()> {
     let mut watches = JoinSet::new();
@@ -34,35 +38,38 @@ pub fn start(client: &Client, shared: &Arc<Shared>, secrets: &SecretScope) -> Jo
     let ours = all.clone().labels(&format!("{LABEL_MANAGED_BY}={MANAGED_BY}"));
     watches.spawn(follow(
         Arc::clone(shared),
-        Watch { kind: "namespaces", marks: |namespaces| namespaces.into_iter().map(Subject::Namespace).collect() },
+        Watch {
+            kind: "namespaces".to_owned(),
+            marks: |namespaces| namespaces.into_iter().map(Subject::Namespace).collect(),
+        },
         watcher(Api::<PartialObjectMeta<Namespace>>::all(client.clone()), all.clone()),
         |_, object| known::namespace(object),
         |known| &mut known.namespaces,
     ));
     watches.spawn(follow(
         Arc::clone(shared),
-        Watch { kind: "sidecarproxies", marks: in_namespaces },
+        Watch { kind: "sidecarproxies".to_owned(), marks: in_namespaces },
         watcher(dynamic::<SidecarProxy>(client), all.clone()),
         |_, object| known::proxy(object),
         |known| &mut known.proxies,
     ));
     watches.spawn(follow(
         Arc::clone(shared),
-        Watch { kind: "containernetworkpolicies", marks: of_policies },
+        Watch { kind: "containernetworkpolicies".to_owned(), marks: of_policies },
         watcher(dynamic::<ContainerNetworkPolicy>(client), all.clone()),
         |_, object| known::policy(object),
         |known| &mut known.policies,
     ));
     watches.spawn(follow(
         Arc::clone(shared),
-        Watch { kind: "pods", marks: in_namespaces },
+        Watch { kind: "pods".to_owned(), marks: in_namespaces },
         watcher(Api::<SlimPod>::all(client.clone()), all.clone()),
         Known::pod,
         |known| &mut known.pods,
     ));
     watches.spawn(follow(
         Arc::clone(shared),
-        Watch { kind: "configmaps", marks: in_namespaces },
+        Watch { kind: "configmaps".to_owned(), marks: in_namespaces },
         watcher(Api::<ConfigMap>::all(client.clone()), ours),
         |_, object| known::config(object),
         |known| &mut known.configs,
@@ -74,13 +81,13 @@ pub fn start(client: &Client, shared: &Arc<Shared>, secrets: &SecretScope) -> Jo
     };
     shared.learn().secrets = scopes.iter().map(|scope| (scope.clone(), Table::default())).collect();
     for scope in scopes {
-        let secrets = match scope.is_empty() {
-            true => Api::<PartialObjectMeta<Secret>>::all(client.clone()),
-            false => Api::namespaced(client.clone(), &scope),
+        let (kind, secrets) = match scope.is_empty() {
+            true => ("secrets".to_owned(), Api::<PartialObjectMeta<Secret>>::all(client.clone())),
+            false => (format!("secrets of {scope}"), Api::namespaced(client.clone(), &scope)),
         };
         watches.spawn(follow(
             Arc::clone(shared),
-            Watch { kind: "secrets", marks: in_namespaces },
+            Watch { kind, marks: in_namespaces },
             watcher(secrets, all.clone()),
             |_, object| known::secret(object),
             move |known| known.secrets.entry(scope.clone()).or_default(),
@@ -88,7 +95,7 @@ pub fn start(client: &Client, shared: &Arc<Shared>, secrets: &SecretScope) -> Jo
     }
     watches.spawn(follow(
         Arc::clone(shared),
-        Watch { kind: "nodeenforcements", marks: of_policies },
+        Watch { kind: "nodeenforcements".to_owned(), marks: of_policies },
         watcher(Api::<NodeEnforcement>::all(client.clone()), all),
         |_, object| known::enforcement(object),
         |known| &mut known.enforcements,
@@ -110,10 +117,9 @@ fn of_policies(namespaces: BTreeSet<String>) -> Vec<Subject> {
 }
 
 /// What is watched.
-#[derive(Clone, Copy)]
 struct Watch {
-    /// Its plural name.
-    kind: &'static str,
+    /// Its plural name, and of which namespace if not of all.
+    kind: String,
     /// What is to be looked at again when something changes in some namespaces.
     marks: fn(BTreeSet<String>) -> Vec<Subject>,
 }
@@ -129,20 +135,27 @@ async fn follow<K, T>(
     T: PartialEq + Send,
 {
     let mut events = pin!(events.default_backoff());
+    let kind = watch.kind.as_str();
+    let mut told = false;
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event,
             Err(error) => {
                 let reason = error.to_string();
-                if shared.trouble(watch.kind, reason.clone()) {
-                    tracing::warn!(kind = watch.kind, "no news come, and what was known last counts: {reason}");
+                let since = shared.trouble(kind, reason.clone());
+                let late = Timestamp::now().duration_since(since).as_secs() >= PATIENCE;
+                if late && !std::mem::replace(&mut told, true) {
+                    tracing::warn!(kind, "no news come, and what was known last counts: {reason}");
                 }
                 continue;
             }
         };
         // A new list has only begun: the API server may still refuse it.
-        if !matches!(event, Event::Init) && shared.well(watch.kind) {
-            tracing::info!(kind = watch.kind, "news come again");
+        if !matches!(event, Event::Init) {
+            shared.well(kind);
+            if std::mem::take(&mut told) {
+                tracing::info!(kind, "news come again");
+            }
         }
         let changed = {
             let mut known = shared.learn();
