@@ -42,5 +42,5 @@ pub use policy::{
 pub use problem::{FieldPath, Problem, Segment, Severity};
 pub use proxy::{ProxyPodCounts, SidecarProxy, SidecarProxySpec, SidecarProxyStatus};
 pub use read::{PolicyKind, UnreadablePolicy};
-pub use shape::suggest;
 pub use selector::{LabelSelector, Operator, Requirement, SelectorLimits};
+pub use shape::suggest;

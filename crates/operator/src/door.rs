@@ -202,10 +202,8 @@ impl Door {
                     containers: Some(&pod.containers),
                 })
                 .collect();
-            let proxies = match others {
-                Some(PolicyKind::SidecarProxy) => known.proxies(namespace),
-                _ => Vec::new(),
-            };
+            // A policy may name the proxy's container before there is a pod that has it.
+            let proxies = if others.is_some() { known.proxies(namespace) } else { Vec::new() };
             let policies: Vec<&ContainerNetworkPolicy> = match others {
                 Some(PolicyKind::ContainerNetworkPolicy) => {
                     known.policies.of(namespace).filter_map(|(_, policy)| policy.read.as_ref().ok()).collect()

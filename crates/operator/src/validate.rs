@@ -81,7 +81,7 @@ enum Subject {
 pub struct Wants<'a> {
     /// What the requester must be allowed to do, all of it in the namespace.
     pub access: Vec<&'a Access>,
-    /// What else of the namespace is looked at: its pods, and the objects of this kind. `None`: nothing.
+    /// What else of the namespace is looked at: its pods and its SidecarProxies, and the objects of this kind. `None`: nothing.
     pub others: Option<PolicyKind>,
 }
 

@@ -94,11 +94,11 @@ pub fn lint_policy(policy: &ContainerNetworkPolicy, beside: &Beside<'_>) -> Vec<
 }
 
 fn check(seen: &Seen<'_>, policy: &Written<'_>, all: &[Written<'_>], effort: &Effort, findings: &mut Vec<Finding>) {
-    matching::check(seen, policy, effort, findings);
-    // It is said that nothing helps, so it is looked at first and only if all who could were looked at.
+    // It says that nobody helps, which is certain only if all who could were looked at.
     if !effort.is_used_up() {
         dns::check(seen, policy, all, findings);
     }
+    matching::check(seen, policy, effort, findings);
     redundant::check(policy, all, effort, findings);
 }
 

@@ -3,7 +3,6 @@
 use super::covers;
 use super::effort::Effort;
 use super::{Finding, Seen, SeenPod, Written};
-use crate::addresses::Addresses;
 use crate::model::PolicyKind;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use sidewall_api::{Entity, FieldPath, LabelSelector, Peer, PeerKind, PolicyPort, PortProtocol};
@@ -87,11 +86,11 @@ fn nobody(
                 found.push((path.key("container"), "a container always reaches itself: this peer adds nothing".into()));
             }
         }
-        Ok(PeerKind::IpBlock(block)) => {
+        Ok(PeerKind::IpBlock(block)) if effort.spend(2 + block.except.len() / 4) => {
             let addresses = covers::addresses(block);
             if addresses.is_empty() {
                 found.push((path.key("ipBlock"), "its exceptions leave nothing of it".to_owned()));
-            } else if addresses.subtract(&Addresses::never_peers()).is_empty() {
+            } else if addresses.subtract(&seen.never_peers).is_empty() {
                 let message = "loopback, multicast and unspecified addresses are no peers: name the container instead";
                 found.push((path.key("ipBlock").key("cidr"), message.to_owned()));
             } else if policy.networks.is_none() && addresses.subtract(&seen.services).is_empty() {
@@ -112,7 +111,7 @@ fn nobody(
                 found.extend(unmatched(seen, policy, (pods, namespaces), path, effort));
             }
         }
-        Ok(PeerKind::Entity(_)) | Err(_) => {}
+        Ok(PeerKind::IpBlock(_) | PeerKind::Entity(_)) | Err(_) => {}
     }
     found
 }

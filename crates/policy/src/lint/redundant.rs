@@ -10,6 +10,9 @@ pub fn check(policy: &Written<'_>, all: &[Written<'_>], effort: &Effort, finding
     for (direction, rules) in policy.sides().into_iter().filter(|(direction, _)| policy.directions.contains(direction))
     {
         for (index, rule) in rules.iter().enumerate() {
+            if effort.is_used_up() {
+                return;
+            }
             within(policy, direction, index, effort, findings);
             let path = Written::rule_path(direction, index);
             // Of two rules that say the same, the later one is told of.
@@ -65,7 +68,7 @@ fn elsewhere<'a, 'w>(
 /// Peers and ports of a rule that its others cover.
 fn within(policy: &Written<'_>, direction: Direction, index: usize, effort: &Effort, findings: &mut Vec<Finding>) {
     let rule = &policy.rules(direction)[index];
-    for (i, peer) in rule.peers.iter().enumerate() {
+    for (i, peer) in rule.peers.iter().enumerate().take_while(|_| !effort.is_used_up()) {
         let covering = rule.peers.iter().enumerate().find(|(other, wide)| {
             *other != i && covers::peer(wide, peer, effort) && (*other < i || !covers::peer(peer, wide, effort))
         });
@@ -76,7 +79,7 @@ fn within(policy: &Written<'_>, direction: Direction, index: usize, effort: &Eff
         }
     }
     let port_path = |i: usize| Written::rule_path(direction, index).key("ports").index(i);
-    for (i, port) in rule.ports.iter().enumerate() {
+    for (i, port) in rule.ports.iter().enumerate().take_while(|_| !effort.is_used_up()) {
         let one = std::slice::from_ref(port);
         let covering = rule.ports.iter().enumerate().find(|(other, wide)| {
             let wide = std::slice::from_ref(*wide);

@@ -41,6 +41,8 @@ pub struct Seen<'a> {
     namespaces: BTreeMap<&'a str, &'a Labels>,
     /// The addresses that are Services'.
     pub services: Addresses,
+    /// The addresses that are no peers.
+    pub never_peers: Addresses,
     /// Whether these are the pods of every namespace, as far as there are any.
     pub everywhere: bool,
 }
@@ -53,7 +55,13 @@ impl<'a> Seen<'a> {
             pods.entry(&pod.namespace).or_default().push(pod);
         }
         let namespaces = world.namespaces.iter().map(|(name, labels)| (name.as_str(), labels)).collect();
-        Self { pods, namespaces, services: world.service_addresses(), everywhere: true }
+        Self {
+            pods,
+            namespaces,
+            services: world.service_addresses(),
+            never_peers: Addresses::never_peers(),
+            everywhere: true,
+        }
     }
 
     /// A namespace alone. Of all others nothing is known.
@@ -63,6 +71,7 @@ impl<'a> Seen<'a> {
             pods: known.into_iter().collect(),
             namespaces: labels.map(|labels| (name, labels)).into_iter().collect(),
             services: Addresses::default(),
+            never_peers: Addresses::never_peers(),
             everywhere: false,
         }
     }
