@@ -1,5 +1,6 @@
-//! `deploy/manifests/*.yaml`: the chart as plain manifests, for who has no Helm; one file for each preset, and one that takes the
-//! agent's work away from the nodes again. `deploy/golden/*.yaml`: the chart with values that nobody would choose together, so that
+//! `deploy/manifests/*.yaml`: the chart as plain manifests, for who has no Helm, and for `sidewall install`; for each preset one file
+//! with the whole product, one without the operator, one without the agent, and one that takes the agent's work away from the nodes
+//! again. `deploy/golden/*.yaml`: the chart with values that nobody would choose together, so that
 //! what a change of a template does is seen in its diff.
 
 use std::io;
@@ -28,8 +29,13 @@ const COMMON: [&str; 4] = [
     // They are in deploy/crds.
     "--set=crds.install=false",
 ];
-/// What the second file of a preset is rendered with beside those.
-const UNINSTALL: [&str; 2] = ["--set=uninstall.enabled=true", "--show-only=templates/daemon-set.yaml"];
+/// The files of a preset: how its name ends, and what it is rendered with beside those.
+const VARIANTS: [(&str, &[&str]); 4] = [
+    ("", &[]),
+    ("-walls", &["--set=operator.enabled=false"]),
+    ("-proxies", &["--set=agent.enabled=false"]),
+    ("-uninstall", &["--set=uninstall.enabled=true", "--show-only=templates/daemon-set.yaml"]),
+];
 
 /// Why the manifests could not be written.
 #[derive(Debug, Error)]
@@ -81,9 +87,10 @@ fn manifests(workspace: &Workspace, helm: &Path) -> Result<Files, ManifestError>
     for preset in names(workspace, "deploy/charts/sidewall/presets", ".yaml")? {
         let preset_option = format!("--set=preset={preset}");
         let common = COMMON.into_iter().chain([preset_option.as_str()]);
-        files.insert(format!("{preset}.yaml"), render(workspace, helm, common.clone())?);
-        let uninstall = render(workspace, helm, common.chain(UNINSTALL))?;
-        files.insert(format!("{preset}-uninstall.yaml"), uninstall);
+        for (end, more) in VARIANTS {
+            let text = render(workspace, helm, common.clone().chain(more.iter().copied()))?;
+            files.insert(format!("{preset}{end}.yaml"), text);
+        }
     }
     Ok(files)
 }

@@ -2,6 +2,7 @@
 
 pub mod cluster;
 pub mod flows;
+pub mod install;
 mod judging;
 mod status;
 mod values;
@@ -16,6 +17,7 @@ use crate::flow_log;
 
 pub use cluster::{ClusterArgs, CountArgs};
 pub use flows::Flows;
+pub use install::Install;
 pub use judging::{Explain, Matrix};
 pub use status::Status;
 pub use values::Publish;
@@ -85,6 +87,8 @@ pub enum Command {
     Test(Test),
     /// Show on a real pod what walls and a front proxy change (needs root)
     Demo(Demo),
+    /// Write the manifests that install Sidewall in a cluster, for `kubectl apply -f -`
+    Install(Install),
     /// Write a completion script for a shell
     #[command(after_help = "Example:\n  sidewall completions bash > /etc/bash_completion.d/sidewall")]
     Completions {

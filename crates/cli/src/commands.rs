@@ -5,6 +5,7 @@ mod completions;
 mod demo;
 mod explain;
 mod flows;
+mod install;
 mod internal;
 mod matrix;
 mod run;
@@ -71,6 +72,7 @@ fn dispatch(command: &Command, screen: &Screen) -> Result<Answer, Error> {
         Command::Flows(options) => flows::run(options, screen),
         Command::Test(options) => test::run(options, screen),
         Command::Demo(options) => demo::run(options, screen),
+        Command::Install(options) => install::run(options, screen),
         Command::Completions { shell } => Ok(completions::run(*shell)),
         Command::Internal { program } => internal::run(program),
     }

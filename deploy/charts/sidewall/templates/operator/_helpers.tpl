@@ -60,6 +60,7 @@ listen:
   health: "[::]:9561"
   metrics: {{ if $operator.metrics }}"[::]:9562"{{ else }}null{{ end }}
 leader: {lease: sidewall-operator}
+secrets: {{ $operator.secrets | toJson }}
 log: {{ $operator.log | quote }}
 {{- end -}}
 
