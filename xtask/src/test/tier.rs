@@ -100,7 +100,9 @@ impl Tier {
     fn of_target(package: &str, target: &str) -> Self {
         match package {
             // One package, since they share nodes; what needs an API server says so by its name.
-            "sidewall-node-tests" if ["agent", "cluster", "deploy", "operator"].iter().any(|name| target.starts_with(name)) => {
+            "sidewall-node-tests"
+                if ["agent", "cluster", "deploy", "operator"].iter().any(|name| target.starts_with(name)) =>
+            {
                 Self::Cluster
             }
             "sidewall-node-tests" => Self::Node,
