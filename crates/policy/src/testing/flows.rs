@@ -50,10 +50,16 @@ impl Case {
         let flow = Flow { sender, receiver, protocol: protocol(draw, ground), port };
         // Without a proxy that has ports of its own, nothing is drawn for them.
         let own = self.proxy_ports();
-        if own.is_empty() || draw.chance(80) {
+        if own.is_empty() || draw.chance(70) {
             return flow;
         }
-        Flow { port: *draw.pick(&own), protocol: Protocol::Tcp, ..flow }
+        let proxy = draw.pick(&self.world.proxies).spec.container_name.as_str();
+        let proxy = self.subject.containers.iter().find(|(_, container)| container.name == proxy);
+        let receiver = match proxy {
+            Some((id, _)) if flow.sender.on_network().is_some() && draw.chance(70) => End::Local(Party::Container(*id)),
+            _ => flow.receiver,
+        };
+        Flow { receiver, port: *draw.pick(&own), protocol: Protocol::Tcp, ..flow }
     }
 
     /// The ports of proxies beside their listeners, and those whose traffic they capture.
