@@ -80,6 +80,8 @@ pub enum Why {
         /// The SidecarProxy.
         proxy: String,
     },
+    /// No SidecarProxy selects it, and what it or its namespace asks for is Linux's.
+    System,
     /// All has been done before.
     Done,
 }
@@ -195,6 +197,10 @@ fn decide(request: &Request<'_>, settings: &Settings) -> Result<Outcome, Refusal
         if !asks.without_proxy() {
             let own = chosen.proxy.map(|proxy| Why::BringsItsOwn { proxy: name_of(proxy.proxy).to_owned() });
             return Ok(Outcome::Untouched(own.unwrap_or(Why::NotSelected)));
+        }
+        // The API server would refuse it with a user or capabilities in it.
+        if pod.spec.as_ref().and_then(|spec| spec.os.as_ref()).is_some_and(|os| os.name != "linux") {
+            return Ok(Outcome::Untouched(Why::System));
         }
     }
     let patched = plan::plan(request, settings, &pod, &asks, proxy, chosen.warnings)?;

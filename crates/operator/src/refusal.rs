@@ -228,6 +228,17 @@ pub enum Refusal {
         /// The most.
         most: usize,
     },
+    /// More annotations than a pod can have.
+    #[error(
+        "the annotations of this pod would be {size} bytes with those of the proxy, and there is room for {most}; make the \
+         pod's own shorter"
+    )]
+    Annotations {
+        /// How much they would be.
+        size: usize,
+        /// The most.
+        most: usize,
+    },
     /// The object does not have a pod's shape where it is to be changed.
     #[error(transparent)]
     Edit(#[from] EditError),

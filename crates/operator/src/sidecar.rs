@@ -12,10 +12,16 @@ use crate::names::{
     DIRECTORY_CONFIG, DIRECTORY_SECRETS, DIRECTORY_TOKEN, FILE_CONFIG, VOLUME_CONFIG, VOLUME_NO_TOKEN, VOLUME_SECRET,
     is_mesh,
 };
-use crate::settings::ProxySettings;
+use crate::settings::{ProxySettings, Resources};
 
 /// The container. Every field that the API server would fill in is there, so that a second call finds it as it was left.
-pub(crate) fn container(proxy: &SidecarProxy, record: &Record, settings: &ProxySettings, uid: u32) -> Value {
+pub(crate) fn container(
+    proxy: &SidecarProxy,
+    record: &Record,
+    settings: &ProxySettings,
+    resources: &Resources,
+    uid: u32,
+) -> Value {
     let mut container = Map::new();
     let mut set = |key: &str, value: Value| container.insert(key.to_owned(), value);
     set("name", json!(record.container));
@@ -38,12 +44,11 @@ pub(crate) fn container(proxy: &SidecarProxy, record: &Record, settings: &ProxyS
     set("startupProbe", probe("/healthz", 1, 60));
     set("livenessProbe", probe("/healthz", 10, 3));
     set("readinessProbe", probe("/readyz", 5, 2));
-    let resources: Map<String, Value> =
-        [("limits", &settings.resources.limits), ("requests", &settings.resources.requests)]
-            .into_iter()
-            .filter(|(_, amounts)| !amounts.is_empty())
-            .map(|(key, amounts)| (key.to_owned(), json!(amounts)))
-            .collect();
+    let resources: Map<String, Value> = [("limits", &resources.limits), ("requests", &resources.requests)]
+        .into_iter()
+        .filter(|(_, amounts)| !amounts.is_empty())
+        .map(|(key, amounts)| (key.to_owned(), json!(amounts)))
+        .collect();
     set("resources", Value::Object(resources));
     set(
         "securityContext",

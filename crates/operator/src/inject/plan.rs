@@ -2,9 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use k8s_openapi::api::core::v1::{Pod, PodSpec};
+use k8s_openapi::api::core::v1::{Pod, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use serde_json::json;
+use serde_json::{Value, json};
 use sidewall_api::SidecarProxy;
 use sidewall_api::names::is_dns_label;
 
@@ -18,8 +18,14 @@ use crate::names::{
 use crate::probes::{ORIGINALS_MAX, Originals, Rewriting, read_originals};
 use crate::refusal::Refusal;
 use crate::render::{config_name, render, secrets};
-use crate::settings::{Identity, Settings};
+use crate::settings::{Identity, Resources, Settings};
 use crate::sidecar;
+
+/// The most that the API server takes of annotations, keys and values of all together, in bytes.
+const ANNOTATIONS_MAX: usize = 256 * 1024;
+
+/// What is left of it to those who write annotations because of our container: what they filled into it, its AppArmor profile.
+const ANNOTATIONS_LEFT: usize = 1024;
 
 /// How long a pod has to end where it does not say, in seconds.
 const GRACE_DEFAULT: i64 = 30;
@@ -95,6 +101,19 @@ fn is_guaranteed(places: &[Place<'_>]) -> bool {
             (None, Some(_)) => false,
         })
     })
+}
+
+/// What the proxy asks for in a pod whose containers share what the pod has: nothing beside the others, because the API server
+/// refuses a pod whose containers ask for more than it does, and up to the whole. Both are said, so that no LimitRange fills in
+/// what would not fit; but nothing of what the pod leaves open, which the API server would take for the pod's own word.
+fn within(budget: &ResourceRequirements) -> Resources {
+    let shared = |name: &&String| ["cpu", "memory"].contains(&name.as_str());
+    let requests = budget.requests.iter().chain(&budget.limits).flatten().map(|(name, _)| name);
+    let limits = budget.limits.iter().flatten().filter(|(name, _)| shared(name));
+    Resources {
+        requests: requests.filter(shared).map(|name| (name.clone(), "0".to_owned())).collect(),
+        limits: limits.map(|(name, amount)| (name.clone(), amount.0.clone())).collect(),
+    }
 }
 
 fn unwritable(key: &'static str) -> impl Fn(serde_json::Error) -> Refusal {
@@ -209,7 +228,7 @@ impl Plan<'_> {
                     .to_owned(),
             );
         }
-        if is_guaranteed(self.places) && !self.settings.proxy.resources.is_guaranteed() {
+        if self.budget().is_none() && is_guaranteed(self.places) && !self.settings.proxy.resources.is_guaranteed() {
             self.warnings.push(
                 "this pod would be of the QoS class Guaranteed, and with the proxy it is Burstable: let proxy.resources of the \
                  operator's settings have equal requests and limits of cpu and memory"
@@ -264,8 +283,15 @@ impl Plan<'_> {
         Ok(Originals::new())
     }
 
+    /// What all containers of the pod may take together, where it says so.
+    fn budget(&self) -> Option<&ResourceRequirements> {
+        self.spec.resources.as_ref().filter(|all| all.limits.is_some() || all.requests.is_some())
+    }
+
     fn container(&mut self, proxy: &SidecarProxy, record: &Record, uid: u32) -> Result<(), Refusal> {
-        let container = sidecar::container(proxy, record, &self.settings.proxy, uid);
+        let budget = self.budget().map(within);
+        let resources = budget.as_ref().unwrap_or(&self.settings.proxy.resources);
+        let container = sidecar::container(proxy, record, &self.settings.proxy, resources, uid);
         let before = self.before.as_ref().map(|record| record.container.as_str());
         Ok(sidecar::place(&mut self.edits, container, before)?)
     }
@@ -282,6 +308,13 @@ impl Plan<'_> {
             self.edits.remove(&at(ANNOTATION_PROBES))?;
         } else {
             self.edits.set(&at(ANNOTATION_PROBES), json!(asked))?;
+        }
+        let all = self.edits.get(&["metadata", "annotations"]).and_then(Value::as_object).into_iter().flatten();
+        let size = all.map(|(key, value)| key.len() + value.as_str().map_or(0, str::len)).sum();
+        // At a second call they have written, and it was enough or the API server says so.
+        let left = if self.before.is_some() { 0 } else { ANNOTATIONS_LEFT };
+        if size > ANNOTATIONS_MAX - left {
+            return Err(Refusal::Annotations { size, most: ANNOTATIONS_MAX - left });
         }
         Ok(self.edits.set(&["metadata", "labels", LABEL_FRONTED], json!("true"))?)
     }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sidewall_api::{SidecarProxy, UnreadablePolicy};
 
 use super::{Outcome, Request, Why, inject};
-use crate::fixture::{Try, namespace, proxy, secret, settings, tls, web, yaml};
+use crate::fixture::{Try, defaulted, namespace, proxy, secret, settings, tls, web, yaml};
 use crate::names::{ANNOTATION_PROBES, ANNOTATION_PROXY};
 
 /// The article's application: on 127.0.0.1, and it asks nobody who they are.
@@ -59,6 +59,14 @@ fn what_nothing_selects_stays_as_it_is() {
     let mut other = web();
     other.metadata.namespace = Some("elsewhere".to_owned());
     assert!(matches!(Try::yaml(HELLO).by(other).outcome(), Outcome::Untouched(Why::NotSelected)));
+}
+
+#[test]
+fn a_pod_of_another_system_is_not_given_what_it_cannot_have() {
+    let mut hello = Try::yaml(HELLO).set("/metadata/labels", json!({})).set("/spec/os", json!({"name": "windows"}));
+    hello.namespace.annotations.insert("sidewall.dev/assign-uids".to_owned(), "true".to_owned());
+    hello.namespace.annotations.insert("sidewall.dev/drop-capabilities".to_owned(), "SETUID".to_owned());
+    assert!(matches!(hello.outcome(), Outcome::Untouched(Why::System)));
 }
 
 #[test]
@@ -301,6 +309,25 @@ fn a_pod_that_would_no_longer_be_guaranteed_is_told() {
     of.settings.proxy.resources.limits.insert("memory".to_owned(), "32Mi".to_owned());
     assert!(!told(&of));
     assert!(!told(&Try::containers("{name: app, resources: {limits: {cpu: '1'}}}")));
+}
+
+/// The API server refuses a pod whose containers ask for more than what it says of all of them, or may take more.
+#[test]
+fn where_the_containers_share_what_the_pod_has_the_proxy_asks_for_nothing_beside() {
+    let resources = |said: Value| {
+        let of = Try::containers("{name: app, resources: {requests: {cpu: 1m}}}").set("/spec/resources", said);
+        let (pod, patched) = of.patched();
+        assert!(!patched.warnings.iter().any(|warning| warning.contains("Guaranteed")), "{:?}", patched.warnings);
+        assert!(matches!(of.outcome_of(&defaulted(&pod)), Outcome::Untouched(Why::Done)));
+        container(&pod, "initContainers", "front-proxy")["resources"].clone()
+    };
+    let nothing = json!({"cpu": "0", "memory": "0"});
+    let both =
+        json!({"requests": {"cpu": "1m", "memory": "16Mi"}, "limits": {"memory": "64Mi", "hugepages-2Mi": "2Mi"}});
+    assert_eq!(resources(both), json!({"requests": nothing, "limits": {"memory": "64Mi"}}));
+    assert_eq!(resources(json!({"requests": {"cpu": "1m"}})), json!({"requests": {"cpu": "0"}}));
+    // One that says nothing there is one like any other.
+    assert_eq!(resources(json!({}))["requests"]["memory"], "32Mi");
 }
 
 #[test]

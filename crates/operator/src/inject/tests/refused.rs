@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::HELLO;
 use crate::fixture::{Try, tls, web};
+use crate::inject::{Outcome, Why};
 
 fn contains(message: &str, parts: &[&str]) {
     for part in parts {
@@ -144,6 +145,21 @@ fn probes_too_large_to_keep() {
     let headers = vec![header; 20].join(", ");
     let app = format!("{{name: app, livenessProbe: {{httpGet: {{port: 8080, httpHeaders: [{headers}]}}}}}}");
     contains(&Try::containers(&app).refusal(), &["at most 65536"]);
+}
+
+#[test]
+fn more_annotations_than_a_pod_can_have() {
+    let filled = |left: usize| {
+        let key = "example.com/big";
+        Try::yaml(HELLO).annotated(key, &"x".repeat(256 * 1024 - key.len() - left))
+    };
+    contains(&filled(1100).refusal(), &["the annotations of this pod would be 261", "there is room for 261120"]);
+    let (pod, _) = filled(2500).patched();
+    // What the API server writes of our container then fits, and a second call refuses nothing.
+    let again = Try::new(pod).annotated("kubernetes.io/limit-ranger", &"x".repeat(900));
+    assert!(matches!(again.outcome(), Outcome::Untouched(Why::Done)), "{:?}", again.outcome());
+    // Without a proxy it is none of our business.
+    assert!(matches!(filled(0).set("/metadata/labels", json!({})).outcome(), Outcome::Untouched(Why::NotSelected)));
 }
 
 #[test]
