@@ -1,5 +1,5 @@
-//! `cargo xtask bench NAME`: one side-by-side benchmark, in the package `sidewall-benches`; that of the agent is a package of its own,
-//! since it needs a whole cluster.
+//! `cargo xtask bench NAME`: one side-by-side benchmark, in the package `sidewall-benches`; those of the agent and of
+//! the operator are packages of their own, since they need a whole cluster.
 
 use std::ffi::OsString;
 use std::io;
@@ -44,7 +44,7 @@ enum Bench {
     Agent,
     /// (does not exist yet)
     Proxy,
-    /// (does not exist yet)
+    /// The operator: reviews at a rate, restarts, memory, with a real API server and 10,000 pods
     Operator,
     /// (does not exist yet)
     Split,
@@ -92,8 +92,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<(), BenchError> {
     let needs = match options.name {
         Bench::Walls => packages::BENCH_WALLS,
         Bench::Scale => &[],
-        Bench::Agent => packages::NODE,
-        Bench::Proxy | Bench::Operator | Bench::Split => return Err(BenchError::NotYet(name)),
+        Bench::Agent | Bench::Operator => packages::NODE,
+        Bench::Proxy | Bench::Split => return Err(BenchError::NotYet(name)),
     };
     packages::ensure(needs)?;
     privileges::require_root().map_err(|source| BenchError::Privileges { name: name.clone(), source })?;
@@ -103,6 +103,7 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<(), BenchError> {
     let plots = make_room(&plots, Some(&plots))?;
     let mut bench = match options.name {
         Bench::Agent => agent(workspace)?,
+        Bench::Operator => operator(workspace)?,
         _ => {
             let mut cargo = workspace.cargo();
             cargo.args(["bench", "-p", "sidewall-benches", "--bench", &name, "--"]);
@@ -134,6 +135,19 @@ fn agent(workspace: &Workspace) -> Result<Command, BenchError> {
     )?;
     let mut bench = command::program(workspace.target.join("release/sidewall-bench-agent"));
     bench.env(parts::VARIABLE, parts).arg("--plugin").arg(workspace.target.join(target).join("release/sidewall-cni"));
+    Ok(bench)
+}
+
+/// Builds the operator as it is deployed; the benchmark is a program of its own, that starts it beside an API server.
+fn operator(workspace: &Workspace) -> Result<Command, BenchError> {
+    let parts = parts::ensure(workspace, Parts::Cluster)?;
+    report::step("build the operator and the benchmark (release)");
+    // Each by itself: built together they would have each other's features.
+    for package in ["sidewall-operator", "sidewall-node-tests", "sidewall-bench-operator"] {
+        command::run(workspace.cargo().args(["build", "--release", "--bins", "-p", package]))?;
+    }
+    let mut bench = command::program(workspace.target.join("release/sidewall-bench-operator"));
+    bench.env(parts::VARIABLE, parts);
     Ok(bench)
 }
 
