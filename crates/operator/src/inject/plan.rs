@@ -261,6 +261,7 @@ impl Plan<'_> {
             namespace: &self.request.namespace.name,
             proxy: name_of(proxy),
             port,
+            former: self.before.as_ref().map(|record| record.probe_port),
             hidden,
             asking: &asking,
             grace: u32::try_from(grace).unwrap_or(1),

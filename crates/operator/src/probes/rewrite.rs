@@ -19,6 +19,8 @@ pub(crate) struct Rewriting<'a> {
     pub proxy: &'a str,
     /// The probe port.
     pub port: u16,
+    /// The probe port of an earlier call, which may have been of another version of the operator or of the SidecarProxy.
+    pub former: Option<u16>,
     /// The ports that are on 127.0.0.1 only.
     pub hidden: &'a BTreeSet<u16>,
     /// The listeners that ask for credentials.
@@ -66,8 +68,16 @@ impl Rewriting<'_> {
             warnings.push(format!("{said}.port is no port of container {name:?}: the probe will fail"));
             return Ok(known);
         };
-        if port == self.port && asked.host().is_none() {
-            return self.ours(name, occasion, &asked, known, said).map(Some);
+        if asked.host().is_none() && (port == self.port || Some(port) == self.former) {
+            let ours = self.ours(name, occasion, &asked, known);
+            let original = ours.ok_or_else(|| Refusal::Orphan { container: name.clone(), field: said, port })?;
+            if port != self.port {
+                let index = place.index.to_string();
+                let start = ["spec", place.list.field(), &index];
+                let at = start.into_iter().chain(fields(occasion).iter().copied()).chain(["httpGet", "port"]);
+                edits.set(&at.collect::<Vec<_>>(), json!(self.port))?;
+            }
+            return Ok(Some(original));
         }
         match asked.host() {
             // What is asked of somebody else is not ours to ask.
@@ -126,20 +136,12 @@ impl Rewriting<'_> {
     }
 
     /// What aims at the probe port already: ours, if it is where we would have led it and we know what it asked.
-    fn ours(
-        &self,
-        name: &str,
-        occasion: Occasion,
-        asked: &Asked<'_>,
-        known: Option<Original>,
-        field: String,
-    ) -> Result<Original, Refusal> {
+    fn ours(&self, name: &str, occasion: Occasion, asked: &Asked<'_>, known: Option<Original>) -> Option<Original> {
         let path = match asked {
             Asked::Http(http) => http.path.as_deref().unwrap_or_default(),
             _ => "",
         };
-        let ours = known.filter(|known| known.target(name, occasion).is_ok_and(|target| target.path() == path));
-        ours.ok_or_else(|| Refusal::Orphan { container: name.to_owned(), field, port: self.port })
+        known.filter(|known| known.target(name, occasion).is_ok_and(|target| target.path() == path))
     }
 
     fn key(&self, container: &str, occasion: Occasion) -> Option<sidewall_proxy_config::HookKey> {

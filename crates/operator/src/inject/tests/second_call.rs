@@ -42,6 +42,24 @@ fn changes_nothing() {
 }
 
 #[test]
+fn by_another_version_leaves_what_that_version_alone_would_have_made() {
+    for text in [HELLO, BUSY] {
+        let of = Try::yaml(text);
+        let mut settings = of.settings.clone();
+        settings.proxy.image = "registry.example/sidewall-proxy:next".to_owned();
+        settings.proxy.ports.probe += 100;
+        settings.proxy.uid += 1;
+        let next = Try { settings, ..Try::yaml(text) };
+        let (first, _) = of.patched();
+        let (alone, _) = next.patched();
+        let (pod, patched) = Try { pod: first, settings: next.settings.clone(), ..Try::yaml(text) }.patched();
+        assert_eq!(pod, alone);
+        assert_eq!(patched.needs.unwrap().record.probe_port, next.settings.proxy.ports.probe);
+        is_done(&next, &pod);
+    }
+}
+
+#[test]
 fn leads_probes_of_containers_that_came_later() {
     let of = Try::yaml(BUSY);
     let (mut pod, _) = of.patched();
