@@ -21,7 +21,7 @@ use sidewall_node_tests::{Api, Cell, Cluster};
 
 use tls_clients::Clients;
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LIMIT: Duration = Duration::from_secs(90);
 /// The proxy's image as the next version of the operator calls it.
 const NEXT: &str = "localhost/sidewall-proxy:next";
 /// How long another operator may take to lead: until the Lease is over, and two looks at it.
