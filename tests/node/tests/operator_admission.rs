@@ -256,7 +256,7 @@ fn namespaces(api: &sidewall_node_tests::Api) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn drawn_pods_are_made_as_they_should_be_or_refused_by_us() {
-    let mut random = Random::seeded();
+    let mut random = Random::usual(run::long());
     let fabric = Fabric::new().unwrap();
     let control = ControlPlane::start(&fabric).unwrap();
     let api = control.admin();
