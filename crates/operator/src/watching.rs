@@ -12,7 +12,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::PartialObjectMeta;
 use kube::runtime::WatchStreamExt;
-use kube::runtime::watcher::{self, Event, watcher};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use sidewall_api::{ContainerNetworkPolicy, NodeEnforcement, SidecarProxy};
@@ -30,6 +31,9 @@ const WATCH: u32 = 120;
 
 /// How long no news may come before that is told, in seconds: a watch that ends is begun again at once.
 const PATIENCE: i64 = 5;
+/// The longest wait before a watch that failed is begun again. The usual half a minute is how long a changed password would go on
+/// once the API server is back, and our watches are few.
+const LONGEST: Duration = Duration::from_secs(4);
 
 /// The watches, until they are dropped.
 pub fn start(client: &Client, shared: &Arc<Shared>, secrets: &SecretScope) -> JoinSet<()> {
@@ -116,6 +120,24 @@ fn of_policies(namespaces: BTreeSet<String>) -> Vec<Subject> {
     if namespaces.is_empty() { Vec::new() } else { vec![Subject::Policies] }
 }
 
+/// The usual waits, and none longer than [`LONGEST`].
+#[derive(Default)]
+struct Waits(DefaultBackoff);
+
+impl Iterator for Waits {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next().map(|wait| wait.min(LONGEST))
+    }
+}
+
+impl Backoff for Waits {
+    fn reset(&mut self) {
+        self.0.reset();
+    }
+}
+
 /// What is watched.
 struct Watch {
     /// Its plural name, and of which namespace if not of all.
@@ -134,7 +156,7 @@ async fn follow<K, T>(
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
     T: PartialEq + Send,
 {
-    let mut events = pin!(events.default_backoff());
+    let mut events = pin!(events.backoff(Waits::default()));
     let kind = watch.kind.as_str();
     let mut told = false;
     while let Some(event) = events.next().await {
