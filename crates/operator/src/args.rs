@@ -31,7 +31,7 @@ pub struct Run {
     /// The namespace that the operator runs in and keeps its Secrets and its Lease in
     #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", default_value = "sidewall-system")]
     pub namespace: String,
-    /// The operator's own pod: who holds the Lease
+    /// The operator's own pod, which no other operator has: who holds the Lease
     #[arg(long, env = "POD_NAME", value_name = "NAME")]
     pub pod: String,
     /// A kubeconfig; without it, the service account of the operator's pod

@@ -19,7 +19,8 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, Resource};
 use serde_json::json;
-use sidewall_api::{ContainerNetworkPolicy, SidecarProxy};
+use sidewall_api::{ContainerNetworkPolicy, NodeEnforcement, SidecarProxy};
+use sidewall_cluster::census::Tally;
 use sidewall_cluster::events::EventWriter;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -276,7 +277,19 @@ impl Keeper {
     /// Puts the statuses of policies right.
     async fn policies(&self) -> Result<Look, WriteError> {
         let now = Timestamp::now();
-        let (changes, until) = status::of_policies(&self.shared.known(), now);
+        let (namespaces, reports): (Vec<String>, Vec<(String, Arc<NodeEnforcement>)>) = {
+            let known = self.shared.known();
+            let reports = known.enforcements.all().map(|(_, node, report)| (node.clone(), Arc::clone(report)));
+            (known.policies.namespaces().cloned().collect(), reports.collect())
+        };
+        let tally = Tally::of(reports.iter().map(|(node, report)| (node.as_str(), report.as_ref())), now);
+        let mut changes = Vec::new();
+        for namespace in namespaces {
+            // A namespace at a time: reviews wait behind whoever has news meanwhile.
+            changes.extend(status::of_policies(&self.shared.known(), &namespace, &tally, now));
+            tokio::task::yield_now().await;
+        }
+        let until = tally.until();
         let written = stream::iter(changes).map(|change| self.status::<ContainerNetworkPolicy>(change));
         let written: Vec<Result<(), WriteError>> = written.buffer_unordered(STATUSES).collect().await;
         written.into_iter().collect::<Result<(), WriteError>>()?;

@@ -119,10 +119,17 @@ impl Elector {
 
     /// Who else holds the Lease.
     fn holder(&self, spec: &LeaseSpec) -> Option<String> {
-        let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty() && *holder != self.me)?;
+        let holder = spec.holder_identity.clone().filter(|holder| !holder.is_empty() && !self.is_me(holder))?;
         let good = Duration::from_secs(u64::try_from(spec.lease_duration_seconds.unwrap_or(0)).unwrap_or(0));
         let over = self.seen.as_ref().is_some_and(|(_, at)| at.elapsed() > good);
         (!over).then_some(holder)
+    }
+
+    /// Whether a holder is this pod, in this life or in one that has ended: a pod's container is started again only when it has
+    /// ended, so what is left of a life that was killed need not be waited for. Pods' names have no underscore.
+    fn is_me(&self, holder: &str) -> bool {
+        let pod = |name: &str| name.rsplit_once('_').map(|(pod, _)| pod.to_owned());
+        holder == self.me || (pod(holder).is_some() && pod(holder) == pod(&self.me))
     }
 
     fn spec(&self, before: Option<&LeaseSpec>, now: Timestamp) -> LeaseSpec {
@@ -203,6 +210,21 @@ mod tests {
         // One that was given back, and one's own.
         assert_eq!(elector.holder(&held("", 1)), None);
         assert_eq!(elector.holder(&held("me", 15)), None);
+    }
+
+    #[tokio::test]
+    async fn a_life_of_the_same_pod_that_was_killed_is_not_waited_for() {
+        let mut elector = elector();
+        elector.me = "operator-7d9f_2".to_owned();
+        let seen = |elector: &mut Elector, by: &str| {
+            let spec = held(by, 15);
+            elector.seen = Some((spec.clone(), Instant::now()));
+            elector.holder(&spec)
+        };
+        assert_eq!(seen(&mut elector, "operator-7d9f_1"), None);
+        for other in ["operator-7d9_1", "operator-7d9f", "operator-7d9f1", "7d9f_2", "_2"] {
+            assert_eq!(seen(&mut elector, other).as_deref(), Some(other));
+        }
     }
 
     #[tokio::test]

@@ -1,17 +1,18 @@
 //! Pods as far as the operator reads them. There are many, and most of what they say is nothing to us.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::Resource;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 /// A pod.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct SlimPod {
-    /// Whose it is.
-    #[serde(default)]
+    /// Whose it is, as far as anybody asks here.
+    #[serde(default, deserialize_with = "slim_metadata")]
     pub metadata: ObjectMeta,
     /// What runs in it.
     #[serde(default)]
@@ -19,6 +20,34 @@ pub struct SlimPod {
     /// How far it has come.
     #[serde(default)]
     pub status: SlimStatus,
+}
+
+/// The metadata that is kept. Who wrote which field (`managedFields`) is as much as all the rest, and is passed over.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct SlimMetadata {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
+    deletion_timestamp: Option<Time>,
+}
+
+fn slim_metadata<'de, D: Deserializer<'de>>(from: D) -> Result<ObjectMeta, D::Error> {
+    let SlimMetadata { name, namespace, uid, resource_version, labels, annotations, deletion_timestamp } =
+        SlimMetadata::deserialize(from)?;
+    Ok(ObjectMeta {
+        name,
+        namespace,
+        uid,
+        resource_version,
+        labels,
+        annotations,
+        deletion_timestamp,
+        ..ObjectMeta::default()
+    })
 }
 
 /// What runs in a pod.

@@ -29,6 +29,9 @@ use crate::table::{Key, Table};
 /// How long a watch without news lasts, in seconds: a connection that was lost without a word is noticed within it.
 const WATCH: u32 = 120;
 
+/// How many pods are listed at a time: a page is held whole.
+const PODS: u32 = 100;
+
 /// How long no news may come before that is told, in seconds: a watch that ends is begun again at once.
 const PATIENCE: i64 = 5;
 /// The longest wait before a watch that failed is begun again. The usual half a minute is how long a changed password would go on
@@ -67,7 +70,7 @@ pub fn start(client: &Client, shared: &Arc<Shared>, secrets: &SecretScope) -> Jo
     watches.spawn(follow(
         Arc::clone(shared),
         Watch { kind: "pods".to_owned(), marks: in_namespaces },
-        watcher(Api::<SlimPod>::all(client.clone()), all.clone()),
+        watcher(Api::<SlimPod>::all(client.clone()), all.clone().page_size(PODS)),
         Known::pod,
         |known| &mut known.pods,
     ));

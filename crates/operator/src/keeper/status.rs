@@ -112,12 +112,10 @@ fn front<'a>(pod: &'a PodFacts, plan: &'a Plan) -> Front<'a> {
     }
 }
 
-/// The statuses of policies that have to be written, and when they are to be looked at again although nothing has been heard.
-pub fn of_policies(known: &Known, now: Timestamp) -> (Vec<Change>, Option<Timestamp>) {
-    let reports = known.enforcements.all().map(|(_, node, report)| (node.as_str(), report.as_ref()));
-    let tally = Tally::of(reports, now);
+/// The statuses of a namespace's policies that have to be written, by what the nodes say.
+pub fn of_policies(known: &Known, namespace: &str, tally: &Tally<'_>, now: Timestamp) -> Vec<Change> {
     let mut changes = Vec::new();
-    for (namespace, name, object) in known.policies.all() {
+    for (name, object) in known.policies.of(namespace) {
         let tallied = tally.policy(&Present {
             kind: EnforcedKind::ContainerNetworkPolicy,
             namespace,
@@ -138,7 +136,7 @@ pub fn of_policies(known: &Known, now: Timestamp) -> (Vec<Change>, Option<Timest
             changes.extend(change(namespace, name, &object.uid, &after, notices));
         }
     }
-    (changes, tally.until())
+    changes
 }
 
 /// How many pods a policy selects, as far as it can be read.
