@@ -46,6 +46,10 @@ const AT_ONCE: usize = 8;
 /// How long pods of an unsynced agent wait for NRI to say whether it is there.
 const NRI_WITHIN: Duration = Duration::from_secs(2);
 
+/// How long pods of an agent that has just begun wait for the runtime to say what it has. Until then a container that happens to
+/// start would be the only one known of its pod, and the others would lose what they have.
+const LISTED_WITHIN: Duration = Duration::from_secs(5);
+
 /// How often what waits is looked at.
 const TICK: Duration = Duration::from_millis(50);
 /// How often all is looked at where nothing waits.
@@ -70,6 +74,8 @@ pub struct Brain {
     nri_until: Instant,
     /// Whether the runtime has said what it has.
     listed: bool,
+    /// When that is not waited for any longer.
+    listed_until: Instant,
     under_way: usize,
     sources: BTreeSet<std::net::IpAddr>,
     network: Network,
@@ -172,6 +178,7 @@ impl Brain {
         Self {
             workers: Workers::new(Arc::new(tools), to),
             nri_until: if config.paths.nri.is_some() { now + NRI_WITHIN } else { now },
+            listed_until: now + LISTED_WITHIN,
             round: Round::new(now),
             walls: Walls::new(World { network: network.clone(), ..World::default() }),
             pods: BTreeMap::new(),

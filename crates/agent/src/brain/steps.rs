@@ -37,7 +37,9 @@ impl Brain {
 
     /// Whether enough is known to replace what stands.
     pub(super) fn may_replace(&self) -> bool {
-        self.synced && (self.node.nri || Instant::now() >= self.nri_until)
+        let now = Instant::now();
+        let listed = self.listed || now >= self.listed_until;
+        self.synced && listed && (self.node.nri || now >= self.nri_until)
     }
 
     fn is_due(&self, name: &Named, now: Instant) -> bool {
