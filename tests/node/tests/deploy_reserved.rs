@@ -38,6 +38,15 @@ fn change(what: impl Into<String>, target: &[&str], change: Value, refusal: Opti
     Case { what: what.into(), arguments, object: change, refusal }
 }
 
+/// A change of the pod `web` by the operator, which may patch pods and not get them: `kubectl patch` would.
+fn by_operator(what: &str, metadata: Value, refusal: Option<&'static str>) -> Case {
+    let arguments =
+        ["apply", "--server-side", "--force-conflicts", "--field-manager=sidewall-operator", "--validate=false"];
+    let arguments = arguments.into_iter().chain(["--dry-run=server", OPERATOR, "-f", "-"]).map(str::to_owned).collect();
+    let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": with(metadata, "web", "shop")});
+    Case { what: what.into(), arguments, object, refusal }
+}
+
 fn judge(api: &Api, cases: Vec<Case>) {
     let mut wrong = Vec::new();
     for case in cases {
@@ -235,21 +244,18 @@ fn changes() -> Vec<Case> {
     cases.push(change("a condition", &web(&["--subresource=status"]), json!({"status": {"message": "x"}}), None));
     let ephemeral = json!({"spec": {"ephemeralContainers": [{"name": "e", "image": "none"}]}});
     cases.push(change("an ephemeral container", &web(&["--subresource=ephemeralcontainers"]), ephemeral, None));
-    let as_operator = web(&[OPERATOR]);
-    let refreshed = metadata(annotated("sidewall.dev/refreshed", "1"));
-    cases.push(change(
-        "the operator refreshes",
-        &as_operator,
-        json!({"metadata": {"annotations": {"sidewall.dev/refreshed": "1"}}}),
-        None,
-    ));
-    cases.push(change("the operator and another's annotation", &as_operator, refreshed, Some("forbidden")));
-    cases.push(change(
-        "the operator and its record",
-        &as_operator,
-        metadata(json!({"annotations": {"sidewall.dev/proxy": "x"}})),
-        Some("forbidden"),
-    ));
+    let refuses = Some("may change nothing of a pod but");
+    for (what, annotations, refusal) in [
+        ("the operator refreshes", json!({"sidewall.dev/refreshed": "1"}), None),
+        (
+            "the operator and another's annotation",
+            json!({"sidewall.dev/refreshed": "1", "example.com/a": "b"}),
+            refuses,
+        ),
+        ("the operator and its record", json!({"sidewall.dev/proxy": "x"}), refuses),
+    ] {
+        cases.push(by_operator(what, json!({"annotations": annotations}), refusal));
+    }
     cases
 }
 
