@@ -1,5 +1,7 @@
-//! What happens to a pod on its way into the cluster, as decisions: no I/O, no async, no clock, no Kubernetes client; and,
-//! beside them, the door at which the API server asks ([`webhook`]) and its [`certificates`].
+//! The operator. What becomes of pods, of what is written about them, and of what their proxies need is decided without I/O,
+//! without a clock and without a Kubernetes client; what asks and writes stands around that and is thin: [`watching`] and
+//! [`known`] learn, [`door`] answers the API server through [`mod@webhook`], [`keeper`] keeps things right while [`leader`] lets
+//! it, [`serving`] keeps the webhooks' [`certificates`], and [`operator`] starts and ends all of them.
 //!
 //! ```text
 //! AdmissionReview (bytes) ── review ──► inject ──► patch, warnings, what the pod needs │ refusal │ untouched
