@@ -4,7 +4,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 use serde_json::Value;
 
-use crate::{ContainerNetworkPolicy, NodeEnforcement, SidecarProxy};
+use crate::{ContainerNetworkPolicy, NodeEnforcement, PodSplit, SidecarProxy};
 
 /// Every CustomResourceDefinition of ours, in the order of their names.
 ///
@@ -15,20 +15,24 @@ use crate::{ContainerNetworkPolicy, NodeEnforcement, SidecarProxy};
 ///
 /// Never for the kinds of this crate: a test makes every one of them.
 pub fn crds() -> Vec<CustomResourceDefinition> {
-    let mut crds: Vec<_> = [ContainerNetworkPolicy::crd(), NodeEnforcement::crd(), SidecarProxy::crd()]
-        .into_iter()
-        .map(|crd| {
-            let mut value = serde_json::to_value(crd).expect("a CustomResourceDefinition has string keys only");
-            tidy(&mut value);
-            if let Some(versions) = value.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
-                for version in versions {
-                    version.pointer_mut("/schema/openAPIV3Schema/properties/spec").into_iter().for_each(keep_unknown);
-                    version.pointer_mut("/schema/openAPIV3Schema").into_iter().for_each(say_atomic);
+    let mut crds: Vec<_> =
+        [ContainerNetworkPolicy::crd(), NodeEnforcement::crd(), PodSplit::crd(), SidecarProxy::crd()]
+            .into_iter()
+            .map(|crd| {
+                let mut value = serde_json::to_value(crd).expect("a CustomResourceDefinition has string keys only");
+                tidy(&mut value);
+                if let Some(versions) = value.pointer_mut("/spec/versions").and_then(Value::as_array_mut) {
+                    for version in versions {
+                        version
+                            .pointer_mut("/schema/openAPIV3Schema/properties/spec")
+                            .into_iter()
+                            .for_each(keep_unknown);
+                        version.pointer_mut("/schema/openAPIV3Schema").into_iter().for_each(say_atomic);
+                    }
                 }
-            }
-            serde_json::from_value(value).expect("tidying leaves a CustomResourceDefinition")
-        })
-        .collect();
+                serde_json::from_value(value).expect("tidying leaves a CustomResourceDefinition")
+            })
+            .collect();
     crds.sort_by(|a: &CustomResourceDefinition, b| a.metadata.name.cmp(&b.metadata.name));
     crds
 }

@@ -7,6 +7,7 @@
 //! - [`policy`] — [`ContainerNetworkPolicy`], its peers, ports and status.
 //! - [`network`] — [`NetworkPolicy`], [`MultiNetworkPolicy`] and the networks that a pod is attached to.
 //! - [`proxy`] — [`SidecarProxy`].
+//! - [`split`] — [`PodSplit`].
 //! - [`enforcement`] — [`NodeEnforcement`]: what of the policies is in force on a node.
 //! - [`selector`] — label selectors that refuse what they do not know.
 //! - [`names`] — the group, the annotations, what a name may look like.
@@ -28,6 +29,7 @@ pub mod proxy;
 pub mod read;
 pub mod selector;
 mod shape;
+pub mod split;
 
 pub use enforcement::{NodeEnforcement, NodeEnforcementSpec, NodeEnforcementStatus};
 pub use load::{Colour, Diagnostic, Loaded, Loader, Located, Objects};
@@ -41,6 +43,7 @@ pub use policy::{
 };
 pub use problem::{FieldPath, Problem, Segment, Severity};
 pub use proxy::{ProxyPodCounts, SidecarProxy, SidecarProxySpec, SidecarProxyStatus};
-pub use read::{PolicyKind, UnreadablePolicy};
+pub use read::{PolicyKind, UnreadablePolicy, UnreadableSplit};
 pub use selector::{LabelSelector, Operator, Requirement, SelectorLimits};
 pub use shape::suggest;
+pub use split::{PodSplit, PodSplitSpec, PodSplitStatus};

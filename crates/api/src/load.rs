@@ -20,7 +20,7 @@ use serde_json::Value;
 use crate::names::{API_VERSION, GROUP};
 use crate::problem::{FieldPath, Problem, Severity};
 use crate::read::{self, PolicyKind, Read, UnreadablePolicy};
-use crate::{ContainerNetworkPolicy, LabelSelector, MultiNetworkPolicy, NetworkPolicy, SidecarProxy};
+use crate::{ContainerNetworkPolicy, LabelSelector, MultiNetworkPolicy, NetworkPolicy, PodSplit, SidecarProxy};
 use identity::{Identity, identify};
 use node::{Content, Node};
 use tree::Document;
@@ -61,6 +61,8 @@ pub struct Objects {
     pub network_policies: Vec<Located<NetworkPolicy>>,
     /// MultiNetworkPolicies that keep all their rules.
     pub multi_network_policies: Vec<Located<MultiNetworkPolicy>>,
+    /// PodSplits that keep all their rules.
+    pub splits: Vec<Located<PodSplit>>,
     /// Pods.
     pub pods: Vec<Located<Pod>>,
     /// Namespaces.
@@ -177,6 +179,10 @@ impl Loader {
             ("v1", "List") => self.list(&place, state),
             // What is wrong with the text has been said. Half an object must not pass for a whole one.
             _ if state != State::Sound => {}
+            (API_VERSION, "PodSplit") => {
+                let read = |value| read::read_split(value).map_err(|unreadable| unreadable.problems);
+                self.core(place, read, |o| &mut o.splits);
+            }
             ("v1", "Pod") => self.core(place, read::read_pod, |o| &mut o.pods),
             ("v1", "Namespace") => self.core(place, read::read_namespace, |o| &mut o.namespaces),
             ("v1", "Service") => self.core(place, read::read_service, |o| &mut o.services),
@@ -249,7 +255,7 @@ impl Loader {
         self.loaded.unreadable.push(unreadable);
     }
 
-    /// A kind of Kubernetes itself.
+    /// A kind that isolates nothing: one of Kubernetes itself, or a PodSplit.
     fn core<T>(
         &mut self,
         place: Place,

@@ -28,6 +28,42 @@ pub const LABEL_NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 /// The label of an EndpointSlice that names its Service.
 pub const LABEL_SERVICE_NAME: &str = "kubernetes.io/service-name";
 
+/// The annotation of a pod that is split: which containers are in which part, verbatim, with a MAC.
+pub const ANNOTATION_SPLIT: &str = "sidewall.dev/split";
+
+/// The annotation of every part of a split pod, the primary too: the NetworkAttachmentDefinition of the link, as
+/// `namespace/name`.
+pub const ANNOTATION_LINK: &str = "sidewall.dev/link";
+
+/// The annotation of a part that is not the primary: whose part it is, with a MAC.
+pub const ANNOTATION_PART: &str = "sidewall.dev/part";
+
+/// The label of every part of a split pod, the primary too: the part's name.
+pub const LABEL_PART: &str = "sidewall.dev/part";
+
+/// The label of every part of a split pod: the uid of the primary. The primary has it as soon as the operator has seen it; a
+/// pod has no uid yet when it is admitted.
+pub const LABEL_PRIMARY: &str = "sidewall.dev/primary";
+
+/// The readiness gate of a primary: true when all its parts are ready and the link carries traffic.
+pub const GATE_PARTS_READY: &str = "sidewall.dev/parts-ready";
+
+/// The part that a split pod itself is: no other part can have this name.
+pub const PRIMARY: &str = "primary";
+
+/// The longest name of a part, in octets.
+pub const PART_NAME_MAX: usize = 20;
+
+/// The device of the link inside each part.
+pub const LINK_DEVICE: &str = "link0";
+
+/// The annotation of a pod in which Multus is told which networks to attach it to: names separated by commas, or a JSON list
+/// (Network Plumbing Working Group, "Kubernetes Network Custom Resource Definition De-facto Standard", §4.1.1).
+pub const ANNOTATION_NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
+
+/// What the names of the NetworkAttachmentDefinitions that we make begin with; the PodSplit's name follows.
+pub const LINK_NETWORK_PREFIX: &str = "sidewall-";
+
 /// The namespace of an object that names none, as `kubectl` has it.
 pub const DEFAULT_NAMESPACE: &str = "default";
 

@@ -16,7 +16,7 @@ use crate::selector::LabelSelector;
 
 pub use effective::{PeerError, PeerKind};
 pub use status::{ContainerNetworkPolicyStatus, PodCounts};
-pub(crate) use validate::check_size;
+pub(crate) use validate::{check_cidr, check_container_name, check_size};
 
 /// The most containers that one policy may name: as many as a ruleset can number.
 pub const CONTAINERS_MAX: usize = 60;

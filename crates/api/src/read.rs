@@ -15,7 +15,7 @@ use serde_path_to_error::Segment as SerdeSegment;
 use crate::problem::{FieldPath, Problem, Segment};
 use crate::shape::Shape;
 use crate::{
-    ContainerNetworkPolicy, LabelSelector, MultiNetworkPolicy, NetworkPolicy, NetworkPolicySpec, SidecarProxy,
+    ContainerNetworkPolicy, LabelSelector, MultiNetworkPolicy, NetworkPolicy, NetworkPolicySpec, PodSplit, SidecarProxy,
 };
 
 /// A policy, or a proxy (which is a policy too), that cannot be understood.
@@ -24,6 +24,20 @@ use crate::{
 pub struct UnreadablePolicy {
     /// Its kind.
     pub kind: PolicyKind,
+    /// Its namespace. `None` where not even that can be read: it may be about any.
+    pub namespace: Option<String>,
+    /// Its name, if that can be read.
+    pub name: Option<String>,
+    /// The pods that it selects, if that much is certain. `None`: it may be about every pod of its namespace.
+    pub pod_selector: Option<LabelSelector>,
+    /// What is wrong with it. At least one is an error.
+    pub problems: Vec<Problem>,
+}
+
+/// A PodSplit that cannot be understood. The pods that it may select cannot be split as their author meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnreadableSplit {
     /// Its namespace. `None` where not even that can be read: it may be about any.
     pub namespace: Option<String>,
     /// Its name, if that can be read.
@@ -135,6 +149,18 @@ pub fn read_multi_network_policy(value: Value) -> Result<Read<MultiNetworkPolicy
     custom(PolicyKind::MultiNetworkPolicy, &NETWORK, value, MultiNetworkPolicy::validate)
 }
 
+/// Reads a PodSplit and checks all its rules.
+///
+/// # Errors
+///
+/// What could be found out about one by which no pod can be split.
+pub fn read_split(value: Value) -> Result<Read<PodSplit>, Box<UnreadableSplit>> {
+    checked(&SPLIT, value, PodSplit::validate).map_err(|lost| {
+        let Lost { namespace, name, pod_selector, problems } = lost;
+        Box::new(UnreadableSplit { namespace, name, pod_selector, problems })
+    })
+}
+
 /// Reads a Pod.
 ///
 /// # Errors
@@ -173,6 +199,7 @@ pub fn read_endpoint_slice(value: Value) -> Result<Read<EndpointSlice>, Vec<Prob
 
 static POLICY: LazyLock<Shape> = LazyLock::new(|| own("ContainerNetworkPolicy"));
 static PROXY: LazyLock<Shape> = LazyLock::new(|| own("SidecarProxy"));
+static SPLIT: LazyLock<Shape> = LazyLock::new(|| own("PodSplit"));
 static NETWORK: LazyLock<Shape> = LazyLock::new(Shape::foreign::<NetworkPolicySpec>);
 static POD: LazyLock<Shape> = LazyLock::new(Shape::core::<Pod>);
 static NAMESPACE: LazyLock<Shape> = LazyLock::new(Shape::core::<Namespace>);
@@ -194,6 +221,25 @@ fn custom<T: DeserializeOwned>(
     value: Value,
     validate: impl FnOnce(&T) -> Vec<Problem>,
 ) -> Result<Read<T>, Box<UnreadablePolicy>> {
+    checked(shape, value, validate).map_err(|lost| {
+        let Lost { namespace, name, pod_selector, problems } = lost;
+        Box::new(UnreadablePolicy { kind, namespace, name, pod_selector, problems })
+    })
+}
+
+/// What could be found out about an object that selects pods and cannot be understood.
+struct Lost {
+    namespace: Option<String>,
+    name: Option<String>,
+    pod_selector: Option<LabelSelector>,
+    problems: Vec<Problem>,
+}
+
+fn checked<T: DeserializeOwned>(
+    shape: &Shape,
+    value: Value,
+    validate: impl FnOnce(&T) -> Vec<Problem>,
+) -> Result<Read<T>, Lost> {
     let text = |pointer| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
     let has_namespace = value.pointer("/metadata/namespace").is_some();
@@ -215,14 +261,13 @@ fn custom<T: DeserializeOwned>(
     };
     match object {
         Some(object) if !problems.iter().any(Problem::is_error) => Ok(Read { object, warnings: problems }),
-        _ => Err(Box::new(UnreadablePolicy {
-            kind,
+        _ => Err(Lost {
             // A namespace that is not text is unknown; one that is absent is for the caller to fill in.
             namespace: namespace.or_else(|| (!has_namespace).then(|| crate::names::DEFAULT_NAMESPACE.to_owned())),
             name,
             pod_selector: certain_selector(&rest, &problems),
             problems,
-        })),
+        }),
     }
 }
 

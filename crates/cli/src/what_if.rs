@@ -30,6 +30,7 @@ pub struct Supposed {
 pub fn suppose(world: &mut World, files: &Loaded, kinds: &Kinds) -> Result<Vec<Supposed>, Error> {
     let objects = &files.objects;
     for (kind, count) in [
+        ("PodSplit", objects.splits.len()),
         ("Pod", objects.pods.len()),
         ("Namespace", objects.namespaces.len()),
         ("Service", objects.services.len()),

@@ -8,7 +8,7 @@ use sidewall_node_tests::until::until;
 
 mod deployed;
 
-const KINDS: [&str; 3] = ["containernetworkpolicies", "sidecarproxies", "nodeenforcements"];
+const KINDS: [&str; 4] = ["containernetworkpolicies", "sidecarproxies", "podsplits", "nodeenforcements"];
 
 /// Applies a part of a SidecarProxy in somebody's name.
 fn apply(api: &Api, who: &str, spec: &Value) -> Result<String, String> {
@@ -56,6 +56,8 @@ fn people_can_read_and_share_them() {
         ("scp.spec.listeners", "A port has one listener."),
         ("scp.spec.listeners.authentication.basic.key", "htpasswd"),
         ("scp.status.conditions", "Ready"),
+        ("psplit", "localhost still works"),
+        ("psplit.spec.parts.initContainers", "in the order of the pod"),
         ("nenf.status", "node"),
     ] {
         let said = admin.kubectl(&["explain", path]).unwrap();

@@ -28,7 +28,7 @@ fn the_same_every_time() {
 fn yaml_says_what_the_objects_say() {
     let loaded = crate::load::load("crds.yaml", &crd_yaml());
     // CRDs are no objects of the loader: it passes each over with a warning, and finds nothing wrong with the text.
-    assert_eq!(loaded.diagnostics.len(), 3, "{:?}", loaded.diagnostics);
+    assert_eq!(loaded.diagnostics.len(), 4, "{:?}", loaded.diagnostics);
     assert!(!loaded.has_errors(), "{:?}", loaded.diagnostics);
 }
 
@@ -45,7 +45,8 @@ fn names() {
     );
     assert_eq!(of(1), ("nodeenforcements.sidewall.dev".into(), "NodeEnforcement".into(), vec!["nenf".to_owned()]));
     assert_eq!(crds[1].spec.scope, "Cluster");
-    assert_eq!(of(2), ("sidecarproxies.sidewall.dev".into(), "SidecarProxy".into(), vec!["scp".to_owned()]));
+    assert_eq!(of(2), ("podsplits.sidewall.dev".into(), "PodSplit".into(), vec!["psplit".to_owned()]));
+    assert_eq!(of(3), ("sidecarproxies.sidewall.dev".into(), "SidecarProxy".into(), vec!["scp".to_owned()]));
     let policy = &crds[0].spec.versions[0];
     assert!(policy.served && policy.storage);
     assert!(policy.subresources.as_ref().unwrap().status.is_some());
@@ -191,6 +192,8 @@ fn every_list_says_how_it_is_merged() {
         maps,
         [
             "ContainerNetworkPolicy.status.conditions by type",
+            "PodSplit.spec.parts by name",
+            "PodSplit.status.conditions by type",
             "SidecarProxy.spec.listeners by port",
             "SidecarProxy.status.conditions by type",
         ]

@@ -302,7 +302,7 @@ fn other_kinds_are_never_passed_over_in_silence() {
         ]
     );
     assert!(of("cilium.io/v2", "CiliumNetworkPolicy")[0].contains("error kind"));
-    assert!(of("sidewall.dev/v1alpha1", "PodSplit")[0].contains("error kind"));
+    assert!(of("sidewall.dev/v1alpha1", "PodSpilt")[0].contains("error kind"));
     assert_eq!(of("v1", "ConfigMap"), ["2:7-2:16 warning kind: ConfigMap of v1 is not used here, and passed over"]);
     assert!(of("v2", "Pod")[0].contains("warning"));
     assert_eq!(
@@ -477,4 +477,45 @@ fn a_policy_under_a_wrong_api_version_is_not_lost_in_a_faulty_text_either() {
         assert!(loaded.has_errors());
         assert_eq!(loaded.unreadable.len(), 1, "{body}");
     }
+}
+
+const SPLIT: &str = "\
+apiVersion: sidewall.dev/v1alpha1
+kind: PodSplit
+metadata: {name: web}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  parts:
+  - name: logs
+    containers: [log-shipper]
+";
+
+#[test]
+fn a_split_is_read_and_its_mistakes_have_places() {
+    let loaded = load("f.yaml", SPLIT);
+    assert!(loaded.diagnostics.is_empty(), "{:?}", loaded.diagnostics);
+    assert_eq!(loaded.objects.splits.len(), 1);
+    assert_eq!(loaded.objects.splits[0].object.metadata.namespace.as_deref(), Some("default"));
+
+    let text = SPLIT.replace("name: logs", "name: primary").replace("[log-shipper]", "[log-shipper, log-shipper]");
+    let found = findings(&text);
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(
+        found[0].starts_with("7:11-7:18 error spec.parts[0].name: primary is the selected pod itself"),
+        "{found:?}"
+    );
+    assert!(
+        found[1].starts_with("8:31-8:42 error spec.parts[0].containers[1]: \"log-shipper\" stands at"),
+        "{found:?}"
+    );
+    assert!(load("f.yaml", &text).objects.splits.is_empty());
+
+    let found = findings(&format!("{SPLIT}  lnik: {{}}\n"));
+    assert!(found[0].contains("spec.lnik: unknown field \"lnik\"; did you mean `link`?"), "{found:?}");
+    // It isolates nothing: a broken one is no unreadable policy.
+    assert!(load("f.yaml", &text).unreadable.is_empty());
+    let found = findings(&SPLIT.replace("v1alpha1", "v1"));
+    assert!(found[0].contains("the kind \"PodSplit\" is not known in sidewall.dev/v1"), "{found:?}");
+    let found = findings(&format!("{SPLIT}---\n{SPLIT}"));
+    assert!(found[0].contains("PodSplit web is already there"), "{found:?}");
 }

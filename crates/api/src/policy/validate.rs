@@ -110,7 +110,7 @@ pub(crate) fn check_size(have: usize, max: usize, what: &str, at: &FieldPath, pr
     }
 }
 
-fn check_container_name(name: &str, at: &FieldPath, problems: &mut Vec<Problem>) {
+pub(crate) fn check_container_name(name: &str, at: &FieldPath, problems: &mut Vec<Problem>) {
     if !is_dns_label(name) {
         problems.push(Problem::error(
             at.clone(),
@@ -187,7 +187,7 @@ impl IpBlock {
 }
 
 /// Reads a network. Host bits are passed over with a warning, as the API server does.
-fn check_cidr(text: &str, at: &FieldPath, problems: &mut Vec<Problem>) -> Option<IpNet> {
+pub(crate) fn check_cidr(text: &str, at: &FieldPath, problems: &mut Vec<Problem>) -> Option<IpNet> {
     let bad = |problems: &mut Vec<Problem>, why: String| {
         problems.push(Problem::error(at.clone(), why));
         None

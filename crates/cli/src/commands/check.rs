@@ -43,6 +43,7 @@ pub fn run(options: &Check, screen: &Screen) -> Result<Answer, Error> {
         ("NetworkPolicy", objects.network_policies.len()),
         ("MultiNetworkPolicy", objects.multi_network_policies.len()),
         ("SidecarProxy", objects.proxies.len()),
+        ("PodSplit", objects.splits.len()),
         ("Pod", objects.pods.len()),
         ("Namespace", objects.namespaces.len()),
         ("Service", objects.services.len()),
