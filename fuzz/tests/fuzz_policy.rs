@@ -171,6 +171,10 @@ fn check(bytes: &[u8]) {
 /// name of another is at least an error.
 fn nothing_is_lost(text: &str, loaded: &Loaded) {
     let Ok(documents) = serde_saphyr::from_multiple::<serde_json::Value>(text) else { return };
+    // The other reader merges what a merge key names; ours refuses to, and cannot know what kind would have come of it.
+    if loaded.diagnostics.iter().any(|finding| finding.is_error() && finding.message.starts_with("merge keys")) {
+        return;
+    }
     let lists = documents.iter().filter(|document| document["kind"] == "List" && document["apiVersion"] == "v1");
     let items = lists.filter_map(|list| list["items"].as_array()).flatten();
     let ours = documents.iter().chain(items).filter(|value| {
@@ -203,13 +207,32 @@ fn stands_in(bytes: &[u8], finding: &Diagnostic) {
     assert!(!finding.message.is_empty());
 }
 
+/// The longest key that YAML takes where a `:` alone makes it one (YAML 1.2, section 7.4), with room for its quotes and
+/// escapes.
+const KEY_MAX: usize = 128;
+
 /// What is written out again is read as the same.
 fn is_read_as_written(policy: &sidewall_api::ContainerNetworkPolicy) {
-    let text = serde_json::to_string(policy).unwrap();
+    let longest =
+        policy.metadata.annotations.iter().flat_map(|annotations| annotations.keys()).map(|key| key.len()).max();
+    if longest.is_some_and(|length| length > KEY_MAX) {
+        return;
+    }
+    let text = in_print(&serde_json::to_string(policy).unwrap());
     let again = sidewall_api::load::load("again.json", &text);
     assert!(!again.has_errors(), "{text}: {:?}", again.diagnostics);
     let [again] = again.objects.policies.as_slice() else { panic!("{text} is no longer one policy") };
     assert_eq!(again.object, *policy);
+}
+
+/// JSON as every reader of YAML takes it: JSON lets control characters above `U+007E` and noncharacters stand for
+/// themselves, YAML's readers want them escaped.
+fn in_print(json: &str) -> String {
+    let escaped = |c: char| match c {
+        '\u{7f}'..='\u{9f}' | '\u{fffe}' | '\u{ffff}' => format!("\\u{:04x}", u32::from(c)),
+        _ => c.to_string(),
+    };
+    json.chars().map(escaped).collect()
 }
 
 /// Resolves, compiles and evaluates with everything that was read, in a small cluster.
@@ -272,4 +295,23 @@ fn fuzz_policy() {
         .with_test_time(effort::time() * 2)
         .for_each(|input| check(&input.bytes(TEXTS, WORDS)));
     LOADED.expect_per_mille(50);
+}
+
+/// What random inputs found once, and find again too rarely.
+#[test]
+fn found_before() {
+    let annotated = |annotation: &str| {
+        format!(
+            "apiVersion: sidewall.dev/v1alpha1\nkind: ContainerNetworkPolicy\nmetadata: {{name: a, annotations: \
+             {{{annotation}}}}}\nspec: {{podSelector: {{}}}}\n"
+        )
+    };
+    for character in ["\\u0081", "\\x7f", "\\N", "\\L", "\\P", "\\_", "\\e", "\\0", "\\ufeff", "\\uFFFE"] {
+        check(annotated(&format!("said: \"a{character}b\"")).as_bytes());
+        check(annotated(&format!("\"a{character}b\": said")).as_bytes());
+    }
+    check(annotated(&format!("? {} : said", "a".repeat(1100))).as_bytes());
+    check(
+        b"{kind: List, apiVersion: v1, items: [<<: {apiVersion: sidewall.dev/v1alpha1, kind: ContainerNetworkPolicy}]}",
+    );
 }
