@@ -7,8 +7,8 @@ use base64::prelude::BASE64_STANDARD;
 use bolero::{TypeGenerator, produce};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-use sidewall_api::read::{read_policy, read_proxy};
-use sidewall_api::{SidecarProxy, UnreadablePolicy};
+use sidewall_api::read::{read_policy, read_proxy, read_split};
+use sidewall_api::{PodSplit, SidecarProxy, UnreadablePolicy, UnreadableSplit};
 use sidewall_fuzz::{Input, Tally, Tree, cost, effort};
 use sidewall_operator::probes::HookSecret;
 use sidewall_operator::review::{self, Cluster, Decision};
@@ -285,6 +285,7 @@ struct World {
     namespace: Surroundings,
     proxies: Vec<SidecarProxy>,
     unreadable: Vec<UnreadablePolicy>,
+    splits: Vec<PodSplit>,
 }
 
 impl Cluster for World {
@@ -302,6 +303,14 @@ impl Cluster for World {
 
     fn secret_version(&self, _: &str, secret: &str) -> Option<&str> {
         (secret == "web-users").then_some("1")
+    }
+
+    fn splits(&self, _: &str) -> Vec<&PodSplit> {
+        self.splits.iter().collect()
+    }
+
+    fn unreadable_splits(&self, _: &str) -> Vec<&UnreadableSplit> {
+        Vec::new()
     }
 }
 
@@ -325,7 +334,12 @@ fn world(surroundings: u8) -> World {
     let broken = json!({"kind": "SidecarProxy", "metadata": {"name": "b", "namespace": NAMESPACE}, "spec": {"podSelector": {"matchLabels": {"app": "other"}}}});
     let unreadable =
         if surroundings & 8 == 0 { Vec::new() } else { vec![*read_proxy(broken).expect_err("it has no listener")] };
-    World { namespace, proxies, unreadable }
+    // A container that pods are drawn with often.
+    let split = json!({"apiVersion": "sidewall.dev/v1alpha1", "kind": "PodSplit",
+        "metadata": {"name": "s", "namespace": NAMESPACE},
+        "spec": {"podSelector": {}, "parts": [{"name": "logs", "containers": ["log-shipper"]}]}});
+    let splits = if surroundings & 32 == 0 { Vec::new() } else { vec![read_split(split).expect("our own").object] };
+    World { namespace, proxies, unreadable, splits }
 }
 
 fn settings(surroundings: u8) -> Settings {

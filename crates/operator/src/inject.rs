@@ -84,6 +84,8 @@ pub enum Why {
     },
     /// No SidecarProxy selects it, and what it or its namespace asks for is Linux's.
     System,
+    /// It is a part of a split pod, which the operator itself has made.
+    Part,
     /// All has been done before.
     Done,
 }

@@ -12,8 +12,10 @@ use kube::{Resource, ResourceExt};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use sidewall_api::names::API_VERSION;
-use sidewall_api::read::{read_policy, read_proxy};
-use sidewall_api::{ContainerNetworkPolicy, NodeEnforcement, SidecarProxy, UnreadablePolicy};
+use sidewall_api::read::{read_policy, read_proxy, read_split};
+use sidewall_api::{
+    ContainerNetworkPolicy, NodeEnforcement, PodSplit, SidecarProxy, UnreadablePolicy, UnreadableSplit,
+};
 
 use crate::inject::{Record, Secrets, Surroundings};
 use crate::names::{ANNOTATION_REFRESHED, FILE_CONFIG};
@@ -37,6 +39,8 @@ pub struct Known {
     pub proxies: Table<Arc<Object<SidecarProxy>>>,
     /// ContainerNetworkPolicies.
     pub policies: Table<Arc<Object<ContainerNetworkPolicy>>>,
+    /// PodSplits.
+    pub splits: Table<Arc<Object<PodSplit, UnreadableSplit>>>,
     /// Pods.
     pub pods: Table<PodFacts>,
     /// ConfigMaps with the configuration of proxies, which are ours.
@@ -50,7 +54,7 @@ pub struct Known {
 
 /// An object of one of our kinds, as it could be read.
 #[derive(Debug, PartialEq)]
-pub struct Object<T> {
+pub struct Object<T, E = UnreadablePolicy> {
     /// Its identity.
     pub uid: String,
     /// The version of its spec.
@@ -58,7 +62,7 @@ pub struct Object<T> {
     /// When it was made.
     pub created: Option<Timestamp>,
     /// It, or why it can't be read.
-    pub read: Result<T, Box<UnreadablePolicy>>,
+    pub read: Result<T, Box<E>>,
     /// Its status, which is read even where the rest can't be; null where it has none.
     pub status: Value,
 }
@@ -155,10 +159,11 @@ fn key_of(object: &impl ResourceExt) -> Key {
 impl Known {
     /// Whether everything has been read to its end once.
     pub fn synced(&self) -> bool {
-        let Self { namespaces, proxies, policies, pods, configs, secrets, enforcements, pools: _ } = self;
+        let Self { namespaces, proxies, policies, splits, pods, configs, secrets, enforcements, pools: _ } = self;
         namespaces.synced()
             && proxies.synced()
             && policies.synced()
+            && splits.synced()
             && pods.synced()
             && configs.synced()
             && secrets.values().all(Table::synced)
@@ -246,6 +251,14 @@ impl Cluster for Known {
     fn secret_version(&self, namespace: &str, secret: &str) -> Option<&str> {
         self.secret_version(namespace, secret)
     }
+
+    fn splits(&self, namespace: &str) -> Vec<&PodSplit> {
+        self.splits.of(namespace).filter_map(|(_, object)| object.read.as_ref().ok()).collect()
+    }
+
+    fn unreadable_splits(&self, namespace: &str) -> Vec<&UnreadableSplit> {
+        self.splits.of(namespace).filter_map(|(_, object)| object.read.as_ref().err().map(Box::as_ref)).collect()
+    }
 }
 
 /// What of a namespace is kept.
@@ -291,11 +304,16 @@ pub fn policy(object: kube::api::DynamicObject) -> (Key, Arc<Object<ContainerNet
     read(object, ContainerNetworkPolicy::kind(&()).as_ref(), |value| read_policy(value).map(|read| read.object))
 }
 
-fn read<T>(
+/// A PodSplit, read strictly.
+pub fn split(object: kube::api::DynamicObject) -> (Key, Arc<Object<PodSplit, UnreadableSplit>>) {
+    read(object, PodSplit::kind(&()).as_ref(), |value| read_split(value).map(|read| read.object))
+}
+
+fn read<T, E>(
     mut object: kube::api::DynamicObject,
     kind: &str,
-    read: impl FnOnce(Value) -> Result<T, Box<UnreadablePolicy>>,
-) -> (Key, Arc<Object<T>>) {
+    read: impl FnOnce(Value) -> Result<T, Box<E>>,
+) -> (Key, Arc<Object<T, E>>) {
     let key = key_of(&object);
     object.metadata.managed_fields = None;
     // Lists leave them out of their entries.

@@ -8,6 +8,7 @@
 //!                                         ├── identity   numbers for containers that have none, capabilities that go
 //!                                         ├── probes     what the kubelet asks, led through the proxy
 //!                                         └── sidecar    the container and its volumes
+//!                  └──► split ───► what goes to parts leaves the pod │ refusal
 //! SidecarProxy + what the pod's annotations say ── render ──► the proxy's configuration, as text
 //! SidecarProxy ── issue ──► the certificates that it asks for, and what is to become of their Secrets
 //! pods, Secrets, nodes' reports ── status ──► statuses and Events
@@ -51,6 +52,7 @@ pub mod settings;
 pub mod shared;
 mod sidecar;
 pub mod slim;
+pub mod split;
 pub mod status;
 pub mod table;
 pub mod validate;

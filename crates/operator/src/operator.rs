@@ -262,6 +262,7 @@ impl Condition {
             ("namespaces", known.namespaces.len()),
             ("sidecarproxies", known.proxies.len()),
             ("containernetworkpolicies", known.policies.len()),
+            ("podsplits", known.splits.len()),
             ("pods", known.pods.len()),
             ("configmaps", known.configs.len()),
             ("secrets", known.secrets.values().map(Table::len).sum()),

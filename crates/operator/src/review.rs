@@ -7,14 +7,17 @@ pub(crate) mod wire;
 
 use std::fmt;
 
-use sidewall_api::{SidecarProxy, UnreadablePolicy};
+use json_patch::Patch;
+use serde_json::Value;
+use sidewall_api::{PodSplit, SidecarProxy, UnreadablePolicy, UnreadableSplit};
 use wire::{Asked, Cause, Refused, Reply, Resource};
 
 pub use wire::{BODY_MAX, ReviewError};
 
-use crate::inject::{Needs, Outcome, Request, Surroundings, Why, inject};
+use crate::inject::{Needs, Outcome, Patched, Request, Surroundings, Why, inject};
 use crate::probes::HookSecret;
 use crate::settings::Settings;
+use crate::split::{self, Splits};
 
 /// What is known of the cluster.
 pub trait Cluster {
@@ -29,6 +32,12 @@ pub trait Cluster {
 
     /// Which version there is of a Secret; none where that is not known.
     fn secret_version(&self, namespace: &str, secret: &str) -> Option<&str>;
+
+    /// The PodSplits of a namespace.
+    fn splits(&self, namespace: &str) -> Vec<&PodSplit>;
+
+    /// The PodSplits that cannot be read and may be of a namespace.
+    fn unreadable_splits(&self, namespace: &str) -> Vec<&UnreadableSplit>;
 }
 
 /// An answer, and what it means.
@@ -91,7 +100,7 @@ pub fn answer(
 
 struct Verdict {
     decision: Decision,
-    patch: Option<json_patch::Patch>,
+    patch: Option<Patch>,
     warnings: Vec<String>,
     needs: Option<Needs>,
 }
@@ -116,6 +125,13 @@ fn verdict(request: &Asked, cluster: &dyn Cluster, secret: &HookSecret, settings
             "Sidewall does not know the namespace {namespace:?} yet, in which {user:?} creates a pod; try again in a moment"
         )));
     };
+    let (splits, unreadable) = (cluster.splits(namespace), cluster.unreadable_splits(namespace));
+    let splits = Splits { namespace, splits: &splits, unreadable: &unreadable, key: &secret.splits() };
+    match splits.is_part(&request.object) {
+        Ok(false) => {}
+        Ok(true) => return Verdict::of(Decision::Untouched(Why::Part)),
+        Err(refusal) => return Verdict::of(Decision::Refused(refusal.to_string())),
+    }
     let proxies = cluster.proxies(namespace);
     let unreadable = cluster.unreadable(namespace);
     let asked = Request {
@@ -127,15 +143,37 @@ fn verdict(request: &Asked, cluster: &dyn Cluster, secret: &HookSecret, settings
         secret,
     };
     match inject(&asked, settings) {
-        Outcome::Untouched(why) => Verdict::of(Decision::Untouched(why)),
+        Outcome::Untouched(why @ (Why::Namespace | Why::Mirror)) => Verdict::of(Decision::Untouched(why)),
+        Outcome::Untouched(why) => divided(&splits, &request.object, Err(why)),
         Outcome::Refused(refusal) => Verdict::of(Decision::Refused(refusal.to_string())),
-        Outcome::Patched(patched) => Verdict {
-            decision: Decision::Patched,
-            patch: Some(patched.patch),
-            warnings: patched.warnings,
-            needs: patched.needs,
-        },
+        Outcome::Patched(patched) => divided(&splits, &request.object, Ok(*patched)),
     }
+}
+
+/// What becomes of a pod after the proxy has come in, or has not.
+fn divided(splits: &Splits<'_>, pod: &Value, injected: Result<Patched, Why>) -> Verdict {
+    let (mut steps, mut warnings, needs, why) = match injected {
+        Ok(Patched { patch, warnings, needs }) => (patch.0, warnings, needs, Why::Done),
+        Err(why) => (Vec::new(), Vec::new(), None, why),
+    };
+    let mut injected = pod.clone();
+    let applied = json_patch::patch(&mut injected, &steps).map_err(split::Refusal::from);
+    let divided = match applied.and_then(|()| splits.divide(&injected)) {
+        Ok(divided) => divided,
+        Err(refusal) => return Verdict::of(Decision::Refused(refusal.to_string())),
+    };
+    let why = match divided {
+        Some(divided) => {
+            steps.extend(divided.patch.0);
+            warnings.extend(divided.warnings);
+            Why::Done
+        }
+        None => why,
+    };
+    if steps.is_empty() {
+        return Verdict::of(Decision::Untouched(why));
+    }
+    Verdict { decision: Decision::Patched, patch: Some(Patch(steps)), warnings, needs }
 }
 
 #[cfg(test)]

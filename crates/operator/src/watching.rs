@@ -16,7 +16,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use sidewall_api::{ContainerNetworkPolicy, NodeEnforcement, SidecarProxy};
+use sidewall_api::{ContainerNetworkPolicy, NodeEnforcement, PodSplit, SidecarProxy};
 use tokio::task::JoinSet;
 
 use crate::config::SecretScope;
@@ -66,6 +66,13 @@ pub fn start(client: &Client, shared: &Arc<Shared>, secrets: &SecretScope) -> Jo
         watcher(dynamic::<ContainerNetworkPolicy>(client), all.clone()),
         |_, object| known::policy(object),
         |known| &mut known.policies,
+    ));
+    watches.spawn(follow(
+        Arc::clone(shared),
+        Watch { kind: "podsplits".to_owned(), marks: in_namespaces },
+        watcher(dynamic::<PodSplit>(client), all.clone()),
+        |_, object| known::split(object),
+        |known| &mut known.splits,
     ));
     watches.spawn(follow(
         Arc::clone(shared),

@@ -60,7 +60,7 @@ pub fn install(api: &Api) -> Result<()> {
     }
     let crds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/crds");
     api.kubectl(&["apply", "-f", &crds.display().to_string()])?;
-    for name in ["containernetworkpolicies", "sidecarproxies", "nodeenforcements"] {
+    for name in ["containernetworkpolicies", "sidecarproxies", "podsplits", "nodeenforcements"] {
         let name = format!("crd/{name}.sidewall.dev");
         api.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", &name])?;
     }

@@ -15,7 +15,7 @@ mod deployed;
 const APPLY: [&str; 6] = ["apply", "--server-side", "--validate=false", "--field-manager=operator", "-f", "-"];
 
 /// What the operator's account may, everywhere.
-const NEEDED: [&str; 16] = [
+const NEEDED: [&str; 17] = [
     "create,patch events.k8s.io/events",
     "create authorization.k8s.io/subjectaccessreviews",
     "list,watch /namespaces",
@@ -26,6 +26,7 @@ const NEEDED: [&str; 16] = [
     "get,create,update cert-manager.io/certificates",
     "list,watch sidewall.dev/containernetworkpolicies",
     "list,watch sidewall.dev/nodeenforcements",
+    "list,watch sidewall.dev/podsplits",
     "list,watch sidewall.dev/sidecarproxies",
     "patch sidewall.dev/containernetworkpolicies/status",
     "patch sidewall.dev/sidecarproxies/status",
@@ -143,6 +144,7 @@ fn the_operator_may_do_what_it_needs_and_nothing_else() {
         "secrets",
         "containernetworkpolicies.sidewall.dev",
         "sidecarproxies.sidewall.dev",
+        "podsplits.sidewall.dev",
         "nodeenforcements.sidewall.dev",
     ] {
         operator.kubectl(&["get", "--all-namespaces", watched]).unwrap();

@@ -33,6 +33,12 @@ impl HookSecret {
         bytes.try_into().map(Self).map_err(|_| BadHookSecret { length: bytes.len() })
     }
 
+    /// The key under which divided pods and their parts are signed. It is the same secret: what is signed begins with a word of its
+    /// own, and HMAC is not what makes the words of hooks.
+    pub fn splits(&self) -> sidewall_split::Key {
+        sidewall_split::Key::of(&self.0)
+    }
+
     /// The word for a hook of a container, in the pods that a SidecarProxy of a namespace selects.
     pub fn key(&self, namespace: &str, proxy: &str, container: &str, occasion: Occasion) -> HookKey {
         let mut hash = Sha256::new();

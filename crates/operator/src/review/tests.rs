@@ -10,6 +10,7 @@ use crate::fixture::{namespace, secret, settings, web, yaml};
 struct World {
     namespace: Surroundings,
     proxies: Vec<SidecarProxy>,
+    splits: Vec<PodSplit>,
 }
 
 impl Cluster for World {
@@ -28,10 +29,18 @@ impl Cluster for World {
     fn secret_version(&self, _: &str, _: &str) -> Option<&str> {
         Some("1")
     }
+
+    fn splits(&self, _: &str) -> Vec<&PodSplit> {
+        self.splits.iter().collect()
+    }
+
+    fn unreadable_splits(&self, _: &str) -> Vec<&UnreadableSplit> {
+        Vec::new()
+    }
 }
 
 fn world() -> World {
-    World { namespace: namespace(), proxies: vec![web()] }
+    World { namespace: namespace(), proxies: vec![web()], splits: Vec::new() }
 }
 
 fn pod() -> Value {
@@ -69,7 +78,7 @@ fn a_pod_is_patched() {
     assert_eq!(answer.needs.unwrap().record.proxy, "web");
     assert_eq!((&response["allowed"], &response["patchType"]), (&json!(true), &json!("JSONPatch")));
     let patch = BASE64_STANDARD.decode(response["patch"].as_str().unwrap()).unwrap();
-    let patch: json_patch::Patch = serde_json::from_slice(&patch).unwrap();
+    let patch: Patch = serde_json::from_slice(&patch).unwrap();
     let mut patched = pod();
     json_patch::patch(&mut patched, &patch).unwrap();
     assert_eq!(patched["spec"]["initContainers"][0]["name"], "front-proxy");
@@ -176,4 +185,47 @@ proptest! {
             prop_assert!(body["response"]["allowed"].is_boolean());
         }
     }
+}
+
+#[test]
+fn a_pod_gets_its_proxy_and_is_divided_in_one_patch() {
+    let split = yaml(
+        "{apiVersion: sidewall.dev/v1alpha1, kind: PodSplit, metadata: {name: web, namespace: shop}, \
+         spec: {podSelector: {}, parts: [{name: logs, containers: [logs]}]}}",
+    );
+    let world = World { splits: vec![serde_json::from_value(split).unwrap()], ..world() };
+    let ask = |object: &Value| {
+        let body = serde_json::to_vec(&review(object.clone())).unwrap();
+        let answer = answer(&body, &world, &secret(), &settings()).unwrap();
+        let response: Value = serde_json::from_slice::<Value>(&answer.body).unwrap()["response"].clone();
+        let mut object = object.clone();
+        if let Some(patch) = response["patch"].as_str() {
+            let patch: Patch = serde_json::from_slice(&BASE64_STANDARD.decode(patch).unwrap()).unwrap();
+            json_patch::patch(&mut object, &patch).unwrap();
+        }
+        (answer.decision, object)
+    };
+    let mut pod = pod();
+    pod["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "logs", "image": "l"}));
+    let (decision, primary) = ask(&pod);
+    assert_eq!(decision, Decision::Patched);
+    // The proxy stays with the application; what goes has no part of it.
+    assert_eq!(primary["spec"]["initContainers"][0]["name"], "front-proxy");
+    assert_eq!(primary["spec"]["containers"].as_array().unwrap().len(), 1);
+    let text = primary["metadata"]["annotations"]["sidewall.dev/split"].as_str().unwrap();
+    assert!(text.contains("\"logs\"") && !text.contains("sidewall-config"), "{text}");
+    assert_eq!(ask(&primary), (Decision::Untouched(Why::Done), primary.clone()));
+    // Its parts are left alone, though both kinds select every pod.
+    let mut running = primary;
+    for (field, value) in [("name", "web-1"), ("uid", "u-1"), ("namespace", "shop")] {
+        running["metadata"][field] = json!(value);
+    }
+    running["spec"]["nodeName"] = json!("n1");
+    let part = sidewall_split::parts(&running, &secret().splits()).unwrap().remove(0).pod;
+    assert_eq!(ask(&part), (Decision::Untouched(Why::Part), part.clone()));
+    // Where a proxy asks for probes of what has left, the pod is refused as a whole.
+    pod["spec"]["containers"][1]["livenessProbe"] = json!({"httpGet": {"port": 8080, "path": "/"}});
+    let (decision, _) = ask(&pod);
+    let Decision::Refused(message) = decision else { panic!("{decision:?}") };
+    assert!(message.contains("livenessProbe of container \"logs\" (part \"logs\") asks port"), "{message}");
 }
