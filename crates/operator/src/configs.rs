@@ -4,20 +4,15 @@
 //! without it. Those that no pod needs any more are deleted by [`crate::keeper`].
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use tokio::time::timeout;
 
 use crate::names::{ANNOTATION_REFRESHED, LABEL_MANAGED_BY, MANAGED_BY};
 use crate::render::{Rendered, config_data};
-use crate::written::WriteError;
-
-/// How long an answer is waited for.
-const ANSWER: Duration = Duration::from_secs(10);
+use crate::written::{WriteError, answered};
 
 /// A ConfigMap that holds a configuration, and says of what its pods have been told.
 pub fn object(namespace: &str, name: &str, rendered: &Rendered, refreshed: &str) -> ConfigMap {
@@ -45,11 +40,10 @@ pub fn object(namespace: &str, name: &str, rendered: &Rendered, refreshed: &str)
 /// [`WriteError`].
 pub async fn create(client: &Client, object: &ConfigMap) -> Result<bool, WriteError> {
     let maps = Api::<ConfigMap>::namespaced(client.clone(), object.metadata.namespace.as_deref().unwrap_or_default());
-    match timeout(ANSWER, maps.create(&PostParams::default(), object)).await {
-        Ok(Ok(_)) => Ok(true),
-        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Ok(false),
-        Ok(Err(error)) => Err(error.into()),
-        Err(_) => Err(WriteError::Late(ANSWER)),
+    match answered(maps.create(&PostParams::default(), object)).await {
+        Ok(_) => Ok(true),
+        Err(error) if error.status() == Some(409) => Ok(false),
+        Err(error) => Err(error),
     }
 }
 
@@ -61,9 +55,5 @@ pub async fn apply(client: &Client, object: &ConfigMap) -> Result<(), WriteError
     let maps = Api::<ConfigMap>::namespaced(client.clone(), object.metadata.namespace.as_deref().unwrap_or_default());
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let parameters = PatchParams::apply(MANAGED_BY).force();
-    timeout(ANSWER, maps.patch(name, &parameters, &Patch::Apply(object)))
-        .await
-        .map_err(|_| WriteError::Late(ANSWER))?
-        .map(drop)
-        .map_err(WriteError::from)
+    answered(maps.patch(name, &parameters, &Patch::Apply(object))).await.map(drop)
 }

@@ -23,6 +23,7 @@ use crate::settings::Settings;
 use crate::shared::Shared;
 use crate::validate::{self, Access, Content, Facts, KnownPod, Permission, SecretContent};
 use crate::webhook::{Answers, NoAnswer};
+use crate::written::within;
 
 /// Where pods are asked about.
 pub const INJECT: &str = "/inject";
@@ -237,25 +238,23 @@ impl Door {
     async fn may(&self, spec: SubjectAccessReviewSpec) -> Permission {
         let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
         let reviews = Api::<SubjectAccessReview>::all(self.client.clone());
-        match timeout(ANSWER, reviews.create(&PostParams::default(), &review)).await {
-            Ok(Ok(review)) => {
+        match within(ANSWER, reviews.create(&PostParams::default(), &review)).await {
+            Ok(review) => {
                 let status = review.status.unwrap_or_default();
                 let allowed = status.allowed && status.denied != Some(true);
                 if allowed { Permission::Allowed } else { Permission::Denied }
             }
-            Ok(Err(error)) => Permission::Unanswered(error.to_string()),
-            Err(_) => Permission::Unanswered(format!("no answer within {} s", ANSWER.as_secs())),
+            Err(error) => Permission::Unanswered(error.to_string()),
         }
     }
 
     /// What is in a Secret that the requester may read.
     async fn content(&self, namespace: &str, name: &str) -> Content {
         let secrets = Api::<Secret>::namespaced(self.client.clone(), namespace);
-        match timeout(ANSWER, secrets.get_opt(name)).await {
-            Ok(Ok(Some(secret))) => Content::Found(SecretContent::of(secret)),
-            Ok(Ok(None)) => Content::Missing,
-            Ok(Err(error)) => Content::Unread(error.to_string()),
-            Err(_) => Content::Unread(format!("no answer within {} s", ANSWER.as_secs())),
+        match within(ANSWER, secrets.get_opt(name)).await {
+            Ok(Some(secret)) => Content::Found(SecretContent::of(secret)),
+            Ok(None) => Content::Missing,
+            Err(error) => Content::Unread(error.to_string()),
         }
     }
 

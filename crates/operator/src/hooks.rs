@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::names::{LABEL_MANAGED_BY, MANAGED_BY};
 use crate::probes::{BadHookSecret, HookSecret};
+use crate::written::{WriteError, answered};
 
 /// The Secret.
 pub const NAME: &str = "sidewall-operator-hooks";
@@ -26,7 +27,7 @@ const AGAIN: Duration = Duration::from_secs(2);
 #[derive(Debug, Error)]
 enum HooksError {
     #[error("Secret {NAME:?} can't be read or made: {0}")]
-    Api(#[from] kube::Error),
+    Write(#[from] WriteError),
     #[error("Secret {NAME:?} is there and has no entry {ENTRY:?}: delete it, and it is made anew")]
     NoEntry,
     #[error("Secret {NAME:?}: {0}: delete it, and it is made anew")]
@@ -48,7 +49,7 @@ pub async fn secret(client: &Client, namespace: &str) -> HookSecret {
 
 async fn try_secret(client: &Client, namespace: &str) -> Result<HookSecret, HooksError> {
     let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
-    if let Some(secret) = secrets.get_opt(NAME).await? {
+    if let Some(secret) = answered(secrets.get_opt(NAME)).await? {
         return of(secret);
     }
     let mut bytes = Zeroizing::new([0; 32]);
@@ -62,10 +63,10 @@ async fn try_secret(client: &Client, namespace: &str) -> Result<HookSecret, Hook
         data: Some(BTreeMap::from([(ENTRY.to_owned(), ByteString(bytes.to_vec()))])),
         ..Secret::default()
     };
-    match secrets.create(&PostParams::default(), &secret).await {
+    match answered(secrets.create(&PostParams::default(), &secret)).await {
         Ok(secret) => of(secret),
         // Another replica was faster: its secret counts.
-        Err(kube::Error::Api(status)) if status.code == 409 => of(secrets.get(NAME).await?),
+        Err(error) if error.status() == Some(409) => of(answered(secrets.get(NAME)).await?),
         Err(error) => Err(error.into()),
     }
 }

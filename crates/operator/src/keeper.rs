@@ -23,7 +23,7 @@ use sidewall_api::{ContainerNetworkPolicy, NodeEnforcement, SidecarProxy};
 use sidewall_cluster::census::Tally;
 use sidewall_cluster::events::EventWriter;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::configs;
 use crate::known::Object;
@@ -33,7 +33,7 @@ use crate::settings::Settings;
 use crate::shared::{Shared, Subject};
 use crate::slim::SlimPod;
 use crate::watching::synced;
-use crate::written::WriteError;
+use crate::written::{WriteError, answered};
 use certificates::{Issuing, issue_nothing};
 use plan::{State, Wanted, plan};
 use secrets::Looked;
@@ -57,8 +57,6 @@ const STATUSES: usize = 8;
 const POLICIES: Duration = Duration::from_secs(5);
 /// The shortest wait before something is looked at again of which nothing has been heard.
 const SOON: Duration = Duration::from_secs(1);
-/// How long an answer is waited for.
-const ANSWER: Duration = Duration::from_secs(10);
 
 /// Keeps things right while it leads.
 pub struct Keeper {
@@ -308,15 +306,12 @@ impl Keeper {
             "status": status,
         });
         let parameters = PatchParams::apply(MANAGED_BY).force();
-        let written = match timeout(ANSWER, objects.patch_status(&name, &parameters, &Patch::Apply(&object))).await {
-            Ok(written) => written.map(drop).map_err(WriteError::from),
-            Err(_) => Err(WriteError::Late(ANSWER)),
-        };
+        let written = answered(objects.patch_status(&name, &parameters, &Patch::Apply(&object))).await;
         self.metrics.write("status", &written);
         match written {
             Err(error) if error.is_overtaken() => Ok(()),
             Err(error) => Err(error),
-            Ok(()) => {
+            Ok(_) => {
                 notices.into_iter().for_each(|notice| self.events.tell(notice));
                 Ok(())
             }
@@ -360,7 +355,7 @@ impl Keeper {
     /// Whether a ConfigMap that is there already is ours.
     async fn whose(&self, namespace: &str, name: &str) -> Result<(), WriteError> {
         let maps = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
-        let there = timeout(ANSWER, maps.get_opt(name)).await.map_err(|_| WriteError::Late(ANSWER))??;
+        let there = answered(maps.get_opt(name)).await?;
         let ours = there.is_none_or(|map| {
             let labels = map.metadata.labels.unwrap_or_default();
             labels.get(crate::names::LABEL_MANAGED_BY).is_some_and(|by| by == MANAGED_BY)
@@ -377,15 +372,12 @@ impl Keeper {
         // Another pod of the same name is not meant: the API server compares the identity.
         let patch = Patch::Merge(json!({"metadata": {"uid": uid, "annotations": {ANNOTATION_REFRESHED: word}}}));
         let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
-        let told = match timeout(ANSWER, pods.patch_metadata(pod, &parameters, &patch)).await {
-            Ok(told) => told.map(drop).map_err(WriteError::from),
-            Err(_) => Err(WriteError::Late(ANSWER)),
-        };
+        let told = answered(pods.patch_metadata(pod, &parameters, &patch)).await;
         self.metrics.write("pod", &told);
         match told {
             // It is no more.
             Err(error) if error.is_overtaken() => Ok(()),
-            told => told,
+            told => told.map(drop),
         }
     }
 
@@ -396,14 +388,11 @@ impl Keeper {
         let maps = Api::<ConfigMap>::namespaced(self.client.clone(), namespace);
         let preconditions = Some(Preconditions { uid: Some(uid), resource_version: None });
         let parameters = DeleteParams { preconditions, ..DeleteParams::default() };
-        let deleted = match timeout(ANSWER, maps.delete(name, &parameters)).await {
-            Ok(deleted) => deleted.map(drop).map_err(WriteError::from),
-            Err(_) => Err(WriteError::Late(ANSWER)),
-        };
+        let deleted = answered(maps.delete(name, &parameters)).await;
         self.metrics.write("configmap", &deleted);
         match deleted {
             Err(error) if error.is_overtaken() => Ok(()),
-            deleted => deleted,
+            deleted => deleted.map(drop),
         }
     }
 }

@@ -13,6 +13,8 @@ use kube::{Api, Client};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
+use crate::written::{WriteError, within};
+
 /// How long a Lease is good after it was renewed.
 pub const GOOD: Duration = Duration::from_secs(15);
 /// How long its holder tries to renew it, before he stops.
@@ -93,17 +95,16 @@ impl Elector {
     }
 
     async fn attempt(&mut self, now: Timestamp) -> Try {
-        let lease = match timeout(ANSWER, self.leases.get_opt(&self.name)).await {
-            Ok(Ok(lease)) => lease,
-            Ok(Err(error)) => return Try::Unknown(error.to_string()),
-            Err(_) => return Try::Unknown(format!("no answer within {} s", ANSWER.as_secs())),
+        let lease = match within(ANSWER, self.leases.get_opt(&self.name)).await {
+            Ok(lease) => lease,
+            Err(error) => return Try::Unknown(error.to_string()),
         };
         let Some(lease) = lease else {
             let lease = Lease {
                 metadata: ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() },
                 spec: Some(self.spec(None, now)),
             };
-            return self.written(timeout(ANSWER, self.leases.create(&PostParams::default(), &lease)).await);
+            return self.written(within(ANSWER, self.leases.create(&PostParams::default(), &lease)).await);
         };
         let spec = lease.spec.clone().unwrap_or_default();
         if self.seen.as_ref().is_none_or(|(seen, _)| *seen != spec) {
@@ -114,7 +115,7 @@ impl Elector {
         }
         // The resourceVersion of what was read stays in it: whoever was faster wins.
         let lease = Lease { spec: Some(self.spec(Some(&spec), now)), ..lease };
-        self.written(timeout(ANSWER, self.leases.replace(&self.name, &PostParams::default(), &lease)).await)
+        self.written(within(ANSWER, self.leases.replace(&self.name, &PostParams::default(), &lease)).await)
     }
 
     /// Who else holds the Lease.
@@ -148,24 +149,21 @@ impl Elector {
         }
     }
 
-    fn written(&mut self, answer: Result<Result<Lease, kube::Error>, tokio::time::error::Elapsed>) -> Try {
+    fn written(&mut self, answer: Result<Lease, WriteError>) -> Try {
         match answer {
-            Ok(Ok(lease)) => {
+            Ok(lease) => {
                 self.seen = lease.spec.map(|spec| (spec, Instant::now()));
                 Try::Held
             }
             // Somebody else was faster; the next look says who.
-            Ok(Err(kube::Error::Api(status))) if status.code == 409 => {
-                Try::Unknown("somebody else was faster".to_owned())
-            }
-            Ok(Err(error)) => Try::Unknown(error.to_string()),
-            Err(_) => Try::Unknown(format!("no answer within {} s", ANSWER.as_secs())),
+            Err(error) if error.status() == Some(409) => Try::Unknown("somebody else was faster".to_owned()),
+            Err(error) => Try::Unknown(error.to_string()),
         }
     }
 
     /// Lets the next one begin at once.
     async fn give_back(&mut self) {
-        let Ok(Ok(Some(mut lease))) = timeout(ANSWER, self.leases.get_opt(&self.name)).await else { return };
+        let Ok(Some(mut lease)) = within(ANSWER, self.leases.get_opt(&self.name)).await else { return };
         let Some(spec) = &mut lease.spec else { return };
         if spec.holder_identity.as_deref() != Some(&self.me) {
             return;
@@ -173,7 +171,7 @@ impl Elector {
         spec.holder_identity = Some(String::new());
         spec.lease_duration_seconds = Some(1);
         spec.renew_time = Some(MicroTime(Timestamp::now()));
-        if let Ok(Ok(_)) = timeout(ANSWER, self.leases.replace(&self.name, &PostParams::default(), &lease)).await {
+        if within(ANSWER, self.leases.replace(&self.name, &PostParams::default(), &lease)).await.is_ok() {
             tracing::info!(lease = self.name, "this operator has given the lead back");
         }
     }

@@ -18,13 +18,14 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use thiserror::Error;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use zeroize::Zeroizing;
 
 use crate::certificates::{CertificateError, Store};
 use crate::metrics::Metrics;
 use crate::names::{LABEL_MANAGED_BY, MANAGED_BY};
 use crate::webhook::{self, TlsError};
+use crate::written::{WriteError, answered};
 
 /// The Secret.
 pub const NAME: &str = "sidewall-operator-webhook";
@@ -32,8 +33,6 @@ pub const NAME: &str = "sidewall-operator-webhook";
 const LOOK: Duration = Duration::from_secs(10);
 /// The same while there is nothing to serve with.
 const WAIT: Duration = Duration::from_millis(500);
-/// How long an answer is waited for.
-const ANSWER: Duration = Duration::from_secs(10);
 /// The longest file, in octets.
 const LONGEST: u64 = 1 << 20;
 
@@ -61,10 +60,8 @@ pub struct Keeping {
 /// Why there is nothing new to serve with.
 #[derive(Debug, Error)]
 enum ServingError {
-    #[error("the API server: {0}")]
-    Api(#[from] kube::Error),
-    #[error("the API server has not answered within {} s", ANSWER.as_secs())]
-    Late(#[from] tokio::time::error::Elapsed),
+    #[error("{0}")]
+    Write(#[from] WriteError),
     #[error("{0}")]
     Certificate(#[from] CertificateError),
     #[error("{0}")]
@@ -132,7 +129,7 @@ impl Keeping {
     async fn store(&self, leading: bool) -> Result<Option<Store>, ServingError> {
         let secrets = Api::<Secret>::namespaced(self.client.clone(), &self.namespace);
         let now = SystemTime::now();
-        let Some(mut secret) = timeout(ANSWER, secrets.get_opt(NAME)).await?? else {
+        let Some(mut secret) = answered(secrets.get_opt(NAME)).await? else {
             if !leading {
                 return Ok(None);
             }
@@ -146,7 +143,7 @@ impl Keeping {
                 data: Some(data(&store)),
                 ..Secret::default()
             };
-            let created = timeout(ANSWER, secrets.create(&PostParams::default(), &secret)).await?;
+            let created = answered(secrets.create(&PostParams::default(), &secret)).await;
             self.metrics.write("webhook-secret", &created);
             created?;
             return Ok(Some(store));
@@ -165,7 +162,7 @@ impl Keeping {
         let Some(next) = next else { return Ok(Some(read?)) };
         // With the resourceVersion that was read: nobody's newer one is overwritten.
         secret.data = Some(data(&next));
-        let replaced = timeout(ANSWER, secrets.replace(NAME, &PostParams::default(), &secret)).await?;
+        let replaced = answered(secrets.replace(NAME, &PostParams::default(), &secret)).await;
         self.metrics.write("webhook-secret", &replaced);
         replaced?;
         tracing::info!("the webhooks' certificates were renewed, a step");
@@ -183,7 +180,7 @@ impl Keeping {
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + std::fmt::Debug,
     {
         let api = Api::<K>::all(self.client.clone());
-        let Some(configuration) = timeout(ANSWER, api.get_opt(name)).await?? else {
+        let Some(configuration) = answered(api.get_opt(name)).await? else {
             // It may be installed after the operator, or not at all.
             tracing::debug!("there is no {} {name:?}", K::kind(&()));
             return Ok(());
@@ -206,7 +203,7 @@ impl Keeping {
         }
         let patch: json_patch::Patch = serde_json::from_value(Value::Array(steps)).unwrap_or_default();
         let parameters = PatchParams { field_manager: Some(MANAGED_BY.to_owned()), ..PatchParams::default() };
-        let patched = timeout(ANSWER, api.patch(name, &parameters, &Patch::<()>::Json(patch))).await?;
+        let patched = answered(api.patch(name, &parameters, &Patch::<()>::Json(patch))).await;
         self.metrics.write("webhook-configuration", &patched);
         patched?;
         tracing::info!("{} {name:?} was told whom to believe", K::kind(&()));

@@ -1,10 +1,33 @@
-//! What can go wrong when the operator writes to the API server.
+//! Asking the API server: how long it is waited for, and what can go wrong.
 
 use std::time::Duration;
 
 use thiserror::Error;
+use tokio::time::timeout;
 
 use crate::certificates::CertificateError;
+
+/// How long the API server is waited for where nobody waits for the operator meanwhile.
+const ANSWER: Duration = Duration::from_secs(10);
+
+/// The API server's answer, if it comes within ten seconds.
+///
+/// # Errors
+/// [`WriteError::Api`] or [`WriteError::Late`].
+pub async fn answered<T>(answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, WriteError> {
+    within(ANSWER, answer).await
+}
+
+/// The API server's answer, if it comes in time.
+///
+/// # Errors
+/// [`WriteError::Api`] or [`WriteError::Late`].
+pub async fn within<T>(limit: Duration, answer: impl Future<Output = Result<T, kube::Error>>) -> Result<T, WriteError> {
+    match timeout(limit, answer).await {
+        Ok(answer) => answer.map_err(WriteError::Api),
+        Err(_) => Err(WriteError::Late(limit)),
+    }
+}
 
 /// Why something was not written.
 #[derive(Debug, Error)]
@@ -33,15 +56,43 @@ pub enum WriteError {
     },
 }
 
-impl From<kube::Error> for WriteError {
-    fn from(error: kube::Error) -> Self {
-        Self::Api(error)
+impl WriteError {
+    /// The HTTP status with which the API server refuses, where it does.
+    pub fn status(&self) -> Option<u16> {
+        match self {
+            Self::Api(kube::Error::Api(status)) => Some(status.code),
+            _ => None,
+        }
+    }
+
+    /// Whether what was to be changed is not there, or is another by now: the news of it are on their way.
+    pub fn is_overtaken(&self) -> bool {
+        matches!(self.status(), Some(404 | 409))
     }
 }
 
-impl WriteError {
-    /// Whether what was to be changed is not there, or is another by now: the news of it are on their way.
-    pub fn is_overtaken(&self) -> bool {
-        matches!(self, Self::Api(kube::Error::Api(status)) if matches!(status.code, 404 | 409))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: u16) -> kube::Error {
+        kube::Error::Api(Box::new(kube::core::Status { code, ..kube::core::Status::default() }))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_waited_for_longer_than_is_said() {
+        let begun = tokio::time::Instant::now();
+        let late = answered(std::future::pending::<Result<(), _>>()).await.unwrap_err();
+        assert_eq!((begun.elapsed(), late.status(), late.is_overtaken()), (ANSWER, None, false));
+        assert_eq!(late.to_string(), "the API server has not answered within 10 s");
+        assert!(within(Duration::from_secs(1), async { Ok(()) }).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn what_is_gone_or_another_is_told_from_what_is_refused() {
+        for (code, overtaken) in [(404, true), (409, true), (403, false), (500, false)] {
+            let error = answered(async { Err::<(), _>(refused(code)) }).await.unwrap_err();
+            assert_eq!((error.status(), error.is_overtaken()), (Some(code), overtaken));
+        }
     }
 }

@@ -12,17 +12,14 @@ use kube::core::GroupVersionKind;
 use kube::{Api, Client};
 use serde_json::Value;
 use sidewall_api::SidecarProxy;
-use tokio::time::timeout;
 
 use crate::issue::{
     AUTHORITY_SECRET, Decision, Managed, ProxyAuthority, Signer, Standing, WantedCertificate, managed, next, wanted,
 };
 use crate::metrics::Metrics;
 use crate::names::{LABEL_MANAGED_BY, MANAGED_BY};
-use crate::written::WriteError;
+use crate::written::{WriteError, answered};
 
-/// How long an answer is waited for.
-const ANSWER: Duration = Duration::from_secs(10);
 /// The longest that a certificate is not looked at: the authority changes, too.
 const LOOK: Duration = Duration::from_secs(6 * 3600);
 /// The wait for what cert-manager makes.
@@ -100,16 +97,16 @@ impl Issuing {
     ) -> Result<(Standing, SystemTime), WriteError> {
         let authority = self.authority(now, metrics).await?;
         let secrets = Api::<Secret>::namespaced(self.client.clone(), &wanted.namespace);
-        let existing = late(timeout(ANSWER, secrets.get_opt(&wanted.secret)).await)??;
+        let existing = answered(secrets.get_opt(&wanted.secret)).await?;
         match next(wanted, existing.as_ref(), &authority, now) {
             Ok(Decision::Keep { good_until, until }) => Ok((Standing::Good { until: Some(good_until) }, until)),
             Ok(Decision::NotOurs(whose)) => Ok((Standing::Taken(whose), now + LOOK)),
             Ok(Decision::Write(write)) => {
                 let parameters = PostParams { field_manager: Some(MANAGED_BY.to_owned()), ..PostParams::default() };
                 let written = if write.is_new() {
-                    late(timeout(ANSWER, secrets.create(&parameters, write.secret())).await)?
+                    answered(secrets.create(&parameters, write.secret())).await
                 } else {
-                    late(timeout(ANSWER, secrets.replace(&wanted.secret, &parameters, write.secret())).await)?
+                    answered(secrets.replace(&wanted.secret, &parameters, write.secret())).await
                 };
                 metrics.write("proxy-certificate", &written);
                 written?;
@@ -126,7 +123,7 @@ impl Issuing {
     async fn authority(&self, now: SystemTime, metrics: &Metrics) -> Result<ProxyAuthority, WriteError> {
         let secrets = Api::<Secret>::namespaced(self.client.clone(), &self.own);
         let failed = |error: crate::certificates::CertificateError| WriteError::Certificate(error);
-        let existing = late(timeout(ANSWER, secrets.get_opt(AUTHORITY_SECRET)).await)??;
+        let existing = answered(secrets.get_opt(AUTHORITY_SECRET)).await?;
         let data = |authority: &ProxyAuthority| {
             authority.written().into_iter().map(|(entry, value)| (entry, ByteString(value))).collect()
         };
@@ -141,7 +138,7 @@ impl Issuing {
                 data: Some(data(&authority)),
                 ..Secret::default()
             };
-            let created = late(timeout(ANSWER, secrets.create(&PostParams::default(), &secret)).await)?;
+            let created = answered(secrets.create(&PostParams::default(), &secret)).await;
             metrics.write("proxy-authority", &created);
             created?;
             return Ok(authority);
@@ -152,7 +149,7 @@ impl Issuing {
         let authority = ProxyAuthority::read(&entries).map_err(failed)?;
         let Some(stepped) = authority.next(now).map_err(failed)? else { return Ok(authority) };
         secret.data = Some(data(&stepped));
-        let replaced = late(timeout(ANSWER, secrets.replace(AUTHORITY_SECRET, &PostParams::default(), &secret)).await)?;
+        let replaced = answered(secrets.replace(AUTHORITY_SECRET, &PostParams::default(), &secret)).await;
         metrics.write("proxy-authority", &replaced);
         replaced?;
         Ok(stepped)
@@ -167,16 +164,16 @@ impl Issuing {
     ) -> Result<(Standing, SystemTime), WriteError> {
         let kind = ApiResource::from_gvk(&GroupVersionKind::gvk("cert-manager.io", "v1", "Certificate"));
         let certificates = Api::<DynamicObject>::namespaced_with(self.client.clone(), &wanted.namespace, &kind);
-        let existing = match late(timeout(ANSWER, certificates.get_opt(&wanted.secret)).await)? {
+        let existing = match answered(certificates.get_opt(&wanted.secret)).await {
             Ok(existing) => existing,
-            Err(kube::Error::Api(status)) if status.code == 403 => {
+            Err(error) if error.status() == Some(403) => {
                 let why = "the operator may not ask cert-manager: install Sidewall with operator.certManager=true";
                 return Ok((Standing::Failed { why: why.to_owned() }, now + WAIT));
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
         let secrets = Api::<Secret>::namespaced(self.client.clone(), &wanted.namespace);
-        let secret = late(timeout(ANSWER, secrets.get_metadata_opt(&wanted.secret)).await)??;
+        let secret = answered(secrets.get_metadata_opt(&wanted.secret)).await?;
         let certificate: Option<Value> = existing.as_ref().and_then(|object| serde_json::to_value(object).ok());
         let parameters = PostParams { field_manager: Some(MANAGED_BY.to_owned()), ..PostParams::default() };
         let object = |value: Value| serde_json::from_value::<DynamicObject>(value).map_err(WriteError::Object);
@@ -188,21 +185,19 @@ impl Issuing {
                 return Ok((standing, if good { now + LOOK } else { now + WAIT }));
             }
             Some(Managed::NotOurs(whose)) => return Ok((Standing::Taken(whose), now + LOOK)),
-            Some(Managed::Create(value)) => {
-                late(timeout(ANSWER, certificates.create(&parameters, &object(value)?)).await)?
-            }
+            Some(Managed::Create(value)) => answered(certificates.create(&parameters, &object(value)?)).await,
             Some(Managed::Replace(value)) => {
-                late(timeout(ANSWER, certificates.replace(&wanted.secret, &parameters, &object(value)?)).await)?
+                answered(certificates.replace(&wanted.secret, &parameters, &object(value)?)).await
             }
         };
         metrics.write("certificate", &written);
         match written {
             Ok(_) => Ok((Standing::Pending { why: "cert-manager was asked".to_owned() }, now + WAIT)),
-            Err(kube::Error::Api(status)) if status.code == 404 => {
+            Err(error) if error.status() == Some(404) => {
                 let why = "there is no cert-manager here: install it, or let the source be SelfManaged";
                 Ok((Standing::Failed { why: why.to_owned() }, now + WAIT))
             }
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         }
     }
 }
@@ -212,8 +207,4 @@ pub fn issue_nothing(proxy: &SidecarProxy) -> BTreeMap<String, Standing> {
     let why = "the operator may not read and write Secrets in this namespace: list it in operator.secrets";
     let failed = Standing::Failed { why: why.to_owned() };
     wanted(proxy).into_iter().map(|wanted| (wanted.secret, failed.clone())).collect()
-}
-
-fn late<T>(answer: Result<T, tokio::time::error::Elapsed>) -> Result<T, WriteError> {
-    answer.map_err(|_| WriteError::Late(ANSWER))
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
@@ -10,15 +9,11 @@ use sha2::{Digest, Sha256};
 use sidewall_api::SidecarProxy;
 use sidewall_credentials::{htpasswd, tls};
 use sidewall_proxy_config::{TlsSource, TlsVersion, UsersSource};
-use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use crate::render::{TLS_CERT, TLS_KEY, hex};
 use crate::status::{SecretFault, SecretProblem};
-use crate::written::WriteError;
-
-/// How long an answer is waited for.
-const ANSWER: Duration = Duration::from_secs(10);
+use crate::written::{WriteError, answered};
 
 /// How a SidecarProxy uses a Secret.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -66,7 +61,7 @@ impl Looked {
                 continue;
             }
             let secrets = Api::<Secret>::namespaced(client.clone(), namespace);
-            let there = timeout(ANSWER, secrets.get_opt(&secret)).await.map_err(|_| WriteError::Late(ANSWER))??;
+            let there = answered(secrets.get_opt(&secret)).await?;
             let found = there.map_or_else(
                 || vec![SecretProblem { secret: secret.clone(), fault: SecretFault::Missing }],
                 |there| faults(&secret, &used, there),
