@@ -27,6 +27,7 @@ pub use cert_manager::{Managed, managed};
 pub use secret::{Decision, IssueError, LIFE, ToWrite, Why, next};
 
 use crate::names::{LABEL_MANAGED_BY, MANAGED_BY};
+use crate::secrets::{Naming, Takes, namings};
 
 /// The Secret in the operator's own namespace that holds the [`ProxyAuthority`].
 pub const AUTHORITY_SECRET: &str = "sidewall-operator-proxies";
@@ -118,8 +119,8 @@ pub fn wanted(proxy: &SidecarProxy) -> Vec<WantedCertificate> {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let (namespace, name) = (text(&proxy.metadata.namespace), text(&proxy.metadata.name));
     let mut wanted: BTreeMap<&str, WantedCertificate> = BTreeMap::new();
-    for tls in proxy.spec.listeners.iter().filter_map(|listener| listener.tls.as_ref()) {
-        let (Some(secret), Some(request)) = (&tls.secret_name, &tls.certificate) else { continue };
+    for Naming { secret, takes, .. } in namings(&proxy.spec.listeners) {
+        let Takes::Certificate { request: Some(request), .. } = takes else { continue };
         let signer = match (request.source, &request.issuer_ref) {
             (CertificateSource::SelfManaged, _) => Signer::SelfManaged,
             (CertificateSource::CertManager, Some(issuer)) => Signer::CertManager(issuer.clone()),
@@ -134,7 +135,7 @@ pub fn wanted(proxy: &SidecarProxy) -> Vec<WantedCertificate> {
             namespace: namespace.clone(),
             proxy: name.clone(),
             uid: text(&proxy.metadata.uid),
-            secret: secret.clone(),
+            secret: secret.to_owned(),
             names,
             signer,
         });

@@ -43,6 +43,7 @@ pub mod probes;
 pub mod refusal;
 pub mod render;
 pub mod review;
+pub mod secrets;
 pub mod serving;
 pub mod settings;
 pub mod shared;

@@ -10,11 +10,12 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use sidewall_api::SidecarProxy;
 use sidewall_api::names::DNS_SUBDOMAIN_MAX;
-use sidewall_proxy_config::{Admin, Form, Probes, Problems, ProxyConfig, TlsSource, UsersSource};
+use sidewall_proxy_config::{Admin, Form, Probes, Problems, ProxyConfig};
 
 use crate::inject::{Record, Secrets};
 use crate::names::secret_file;
 use crate::probes::Originals;
+use crate::secrets::{Naming, TLS_CERT, TLS_KEY, namings};
 use crate::settings::Ports;
 
 /// What stands at the top of the file.
@@ -91,29 +92,6 @@ pub enum RenderError {
     Write(serde_saphyr::ser::Error),
 }
 
-/// The Secrets, and of each the keys, that a SidecarProxy needs.
-pub fn secrets(proxy: &SidecarProxy) -> Secrets {
-    let mut secrets = Secrets::new();
-    let mut needs = |secret: &str, key: &str| {
-        secrets.entry(secret.to_owned()).or_default().insert(key.to_owned());
-    };
-    for listener in &proxy.spec.listeners {
-        if let Some(Ok(TlsSource::Secret { name })) = listener.tls.as_ref().map(|tls| tls.source()) {
-            needs(name, TLS_CERT);
-            needs(name, TLS_KEY);
-        }
-        for basic in listener.authentication.iter().filter_map(|way| way.basic.as_ref()) {
-            if let Ok(UsersSource::Secret { name, key }) = basic.source() {
-                needs(name, key);
-            }
-        }
-    }
-    secrets
-}
-
-pub(crate) const TLS_CERT: &str = "tls.crt";
-pub(crate) const TLS_KEY: &str = "tls.key";
-
 /// Renders the configuration of the pods that bear this record and these originals.
 ///
 /// # Errors
@@ -155,28 +133,25 @@ pub fn render(
 
 /// Files in place of Secrets.
 fn with_files(config: &mut ProxyConfig, mounted: &Secrets) -> Result<(), RenderError> {
-    let file = |field: String, secret: &str, key: &str| {
-        if mounted.get(secret).is_some_and(|keys| keys.contains(key)) {
-            Ok(secret_file(secret, key))
-        } else {
-            Err(RenderError::NotMounted { field, secret: secret.to_owned(), key: key.to_owned() })
+    for Naming { field, secret, takes, .. } in namings(&config.listeners) {
+        for key in takes.keys() {
+            if !mounted.get(secret).is_some_and(|keys| keys.contains(key)) {
+                return Err(RenderError::NotMounted { field, secret: secret.to_owned(), key: key.to_owned() });
+            }
         }
-    };
-    for (index, listener) in config.listeners.iter_mut().enumerate() {
-        let at = format!("spec.listeners[{index}]");
+    }
+    for listener in &mut config.listeners {
         if let Some(tls) = &mut listener.tls
             && let Some(secret) = tls.secret_name.take()
         {
             // Who makes the certificate is nothing to the proxy.
             tls.certificate = None;
-            tls.cert_file = Some(file(format!("{at}.tls.secretName"), &secret, TLS_CERT)?);
-            tls.key_file = Some(file(format!("{at}.tls.secretName"), &secret, TLS_KEY)?);
+            tls.cert_file = Some(secret_file(&secret, TLS_CERT));
+            tls.key_file = Some(secret_file(&secret, TLS_KEY));
         }
-        for (index, way) in listener.authentication.iter_mut().enumerate() {
-            if let Some(basic) = &mut way.basic
-                && let (Some(secret), Some(key)) = (basic.secret_name.take(), basic.key.take())
-            {
-                basic.htpasswd_file = Some(file(format!("{at}.authentication[{index}].basic"), &secret, &key)?);
+        for basic in listener.authentication.iter_mut().filter_map(|way| way.basic.as_mut()) {
+            if let (Some(secret), Some(key)) = (basic.secret_name.take(), basic.key.take()) {
+                basic.htpasswd_file = Some(secret_file(&secret, &key));
             }
         }
     }

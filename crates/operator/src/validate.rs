@@ -46,7 +46,8 @@ use crate::settings::Settings;
 use findings::Findings;
 use uses::Uses;
 
-pub use facts::{Content, Facts, KnownPod, Permission, SecretContent};
+pub use crate::secrets::SecretContent;
+pub use facts::{Content, Facts, KnownPod, Permission};
 pub use uses::Access;
 
 /// What is to be decided. Neither the object nor the user is printed.

@@ -17,7 +17,8 @@ use crate::names::{
 };
 use crate::probes::{ORIGINALS_MAX, Originals, Rewriting, read_originals};
 use crate::refusal::Refusal;
-use crate::render::{config_name, render, secrets};
+use crate::render::{config_name, render};
+use crate::secrets::needed;
 use crate::settings::{Identity, Resources, Settings};
 use crate::sidecar;
 
@@ -191,7 +192,7 @@ impl Plan<'_> {
             container: proxy.spec.container_name.clone(),
             probe_port: own.probe,
             config: String::new(),
-            secrets: secrets(proxy),
+            secrets: needed(proxy),
         };
         volumes::check_names(name, &record.secrets)?;
         record.config = config_name(&record, &originals);

@@ -7,22 +7,11 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 use sha2::{Digest, Sha256};
 use sidewall_api::SidecarProxy;
-use sidewall_credentials::{htpasswd, tls};
-use sidewall_proxy_config::{TlsSource, TlsVersion, UsersSource};
-use zeroize::Zeroizing;
 
-use crate::render::{TLS_CERT, TLS_KEY, hex};
+use crate::render::hex;
+use crate::secrets::{Fault, SecretContent, TLS_CERT, Use, faults, uses};
 use crate::status::{SecretFault, SecretProblem};
 use crate::written::{WriteError, answered};
-
-/// How a SidecarProxy uses a Secret.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Used {
-    /// The keys whose values are users.
-    users: BTreeSet<String>,
-    /// Whether it is a certificate with its key.
-    certificate: bool,
-}
 
 /// A namespace, a SidecarProxy and a Secret.
 type Key = (String, String, String);
@@ -45,7 +34,7 @@ impl Looked {
     ) -> Result<Vec<SecretProblem>, WriteError> {
         let name = proxy.metadata.name.clone().unwrap_or_default();
         let mut problems = Vec::new();
-        for (secret, used) in used(proxy) {
+        for (secret, used) in uses(proxy) {
             let Some(version) = version(&secret) else {
                 problems.push(SecretProblem { secret, fault: SecretFault::Missing });
                 continue;
@@ -64,7 +53,7 @@ impl Looked {
             let there = answered(secrets.get_opt(&secret)).await?;
             let found = there.map_or_else(
                 || vec![SecretProblem { secret: secret.clone(), fault: SecretFault::Missing }],
-                |there| faults(&secret, &used, there),
+                |there| self::problems(&secret, &used, &SecretContent::of(there)),
             );
             problems.extend(found.iter().cloned());
             self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, (print, found));
@@ -79,50 +68,19 @@ impl Looked {
     }
 }
 
-fn used(proxy: &SidecarProxy) -> BTreeMap<String, Used> {
-    let mut all: BTreeMap<String, Used> = BTreeMap::new();
-    for listener in &proxy.spec.listeners {
-        if let Some(Ok(TlsSource::Secret { name })) = listener.tls.as_ref().map(|tls| tls.source()) {
-            all.entry(name.to_owned()).or_default().certificate = true;
+/// What the status tells of a Secret.
+fn problems(name: &str, used: &Use, content: &SecretContent) -> Vec<SecretProblem> {
+    let fault = |fault| match fault {
+        Fault::NoKey { key } => Some(SecretFault::NoKey { key }),
+        Fault::Lines { key, lines, .. } => {
+            lines.first().map(|line| SecretFault::Content { key, reason: line.to_string() })
         }
-        for basic in listener.authentication.iter().filter_map(|way| way.basic.as_ref()) {
-            if let Ok(UsersSource::Secret { name, key }) = basic.source() {
-                all.entry(name.to_owned()).or_default().users.insert(key.to_owned());
-            }
-        }
-    }
-    all
-}
-
-/// What is wrong with a Secret; nothing of its content is said.
-fn faults(name: &str, used: &Used, secret: Secret) -> Vec<SecretProblem> {
-    let data: BTreeMap<String, Zeroizing<Vec<u8>>> =
-        secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, Zeroizing::new(value.0))).collect();
-    let mut faults = Vec::new();
-    let needed = used
-        .users
-        .iter()
-        .map(String::as_str)
-        .chain(used.certificate.then_some([TLS_CERT, TLS_KEY]).into_iter().flatten());
-    for key in needed {
-        if !data.contains_key(key) {
-            faults.push(SecretFault::NoKey { key: key.to_owned() });
-        }
-    }
-    for key in &used.users {
-        let Some(file) = data.get(key) else { continue };
-        let checked = htpasswd::check(file, 1);
-        if let Some(fault) = checked.faults.first() {
-            faults.push(SecretFault::Content { key: key.clone(), reason: fault.to_string() });
-        }
-    }
-    if used.certificate
-        && let (Some(certificate), Some(key)) = (data.get(TLS_CERT), data.get(TLS_KEY))
-        && let Err(error) = tls::server_config(certificate, key, TlsVersion::default())
-    {
-        faults.push(SecretFault::Content { key: TLS_CERT.to_owned(), reason: error.to_string() });
-    }
-    faults.into_iter().map(|fault| SecretProblem { secret: name.to_owned(), fault }).collect()
+        Fault::Certificate(error) => Some(SecretFault::Content { key: TLS_CERT.to_owned(), reason: error.to_string() }),
+        // The proxy goes by them; their author was told when he wrote the SidecarProxy.
+        Fault::NoUsers { .. } | Fault::Dates(_) | Fault::Ended { .. } => None,
+    };
+    let faults = faults(used, content, None).into_iter().filter_map(fault);
+    faults.map(|fault| SecretProblem { secret: name.to_owned(), fault }).collect()
 }
 
 #[cfg(test)]
@@ -131,23 +89,23 @@ mod tests {
     use k8s_openapi::ByteString;
 
     #[test]
-    fn faults_name_keys_and_lines_and_quote_nothing() {
-        let used = Used { users: ["htpasswd".to_owned()].into(), certificate: true };
-        let secret = |text: &str| Secret {
-            data: Some([("htpasswd".to_owned(), ByteString(text.as_bytes().to_vec()))].into()),
-            ..Secret::default()
+    fn problems_name_keys_and_lines_and_quote_nothing() {
+        let used = uses(&crate::fixture::tls());
+        let secret = |key: &str, text: &str| {
+            let data = Some([(key.to_owned(), ByteString(text.as_bytes().to_vec()))].into());
+            SecretContent::of(Secret { data, ..Secret::default() })
         };
-        let found = faults("users", &used, secret("admin:secret-word\n"));
-        let keys: Vec<&SecretFault> = found.iter().map(|problem| &problem.fault).collect();
-        let [
-            SecretFault::NoKey { key: first },
-            SecretFault::NoKey { key: second },
-            SecretFault::Content { key, reason },
-        ] = keys.as_slice()
-        else {
-            panic!("{keys:?}")
+        let found = problems("users", &used["web-users"], &secret("htpasswd", "admin:secret-word\n"));
+        let faults: Vec<&SecretFault> = found.iter().map(|problem| &problem.fault).collect();
+        let [SecretFault::NoKey { key: missing }, SecretFault::Content { key, reason }] = faults.as_slice() else {
+            panic!("{faults:?}")
         };
-        assert_eq!((first.as_str(), second.as_str(), key.as_str()), (TLS_CERT, TLS_KEY, "htpasswd"));
+        assert_eq!((missing.as_str(), key.as_str()), ("metrics.users", "htpasswd"));
         assert!(reason.contains("line 1") && !reason.contains("secret-word"), "{reason}");
+        let found = problems("tls", &used["web-tls"], &secret("tls.key", "secret-word"));
+        assert_eq!(found.len(), 1);
+        assert_eq!(found[0].fault, SecretFault::NoKey { key: TLS_CERT.to_owned() });
+        let found = problems("users", &used["web-users"], &secret("metrics.users", "# nobody\n"));
+        assert_eq!(found.len(), 1, "{found:?}");
     }
 }

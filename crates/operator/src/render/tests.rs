@@ -133,6 +133,6 @@ fn who_makes_the_certificate_is_nothing_to_the_proxy() {
     asks.spec.listeners[0].tls.as_mut().unwrap().certificate =
         Some(sidewall_proxy_config::CertificateRequest::default());
     let Needs { record, config, .. } = needs(asks.clone());
-    assert_eq!(record.secrets, secrets(&tls()));
+    assert_eq!(record.secrets, crate::secrets::needed(&tls()));
     assert_eq!(config, needs(tls()).config);
 }

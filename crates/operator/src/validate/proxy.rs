@@ -5,12 +5,12 @@ use sidewall_proxy_config::Form;
 
 use super::facts::{Facts, Permission};
 use super::findings::Findings;
-use super::uses::{Access, Use, Uses};
-use super::{list, pods, rivals, secrets};
+use super::uses::{Access, Uses};
+use super::{list, pods, rivals};
 use crate::inject::{self, Own};
 use crate::names::{INJECTION_ENABLED, LABEL_INJECTION};
-use crate::render;
 use crate::review::wire::{Cause, short};
+use crate::secrets::{Use, needed};
 use crate::settings::Settings;
 
 /// The longest reason of somebody else's that is passed on, in characters.
@@ -39,7 +39,7 @@ pub(super) fn check(asked: &Asked<'_>, facts: &Facts<'_>, settings: &Settings, f
         ));
     } else {
         ports(proxy, settings, found);
-        if let Err(refusal) = inject::check_names(inject::name_of(proxy), &render::secrets(proxy)) {
+        if let Err(refusal) = inject::check_names(inject::name_of(proxy), &needed(proxy)) {
             found.invalid(refusal.to_string());
         }
         namespace(asked, facts, settings, found);
@@ -50,7 +50,7 @@ pub(super) fn check(asked: &Asked<'_>, facts: &Facts<'_>, settings: &Settings, f
             refuse(asked, access, used, permission, found);
         } else if let Access::Secret(name) = access {
             let place = format!("{}/{name}", asked.namespace);
-            secrets::check(&place, used, facts.contents.get(name), facts.now, found);
+            super::secrets::check(&place, used, facts.contents.get(name), facts.now, found);
         }
     }
     rivals::check(proxy, facts, found);
