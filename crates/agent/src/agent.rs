@@ -21,9 +21,9 @@ use sidewall_cluster::events::{EventWriter, Limits};
 use sidewall_cluster::kube::Client;
 use sidewall_cluster::{Health, Options, Watch, taint};
 use sidewall_cni::serve::Listening;
+use sidewall_daemon::pages::{self, Page};
 use sidewall_netfilter::Features;
 use sidewall_netns::Cgroups;
-use sidewall_pages::Page;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -229,21 +229,7 @@ struct Pages {
 
 impl Pages {
     fn serve(self, config: &Config, tasks: &mut JoinSet<()>) {
-        const HEALTH: &[Page] = &[Page::Healthz, Page::Readyz];
-        const METRICS: &[Page] = &[Page::Metrics];
-        const ALL: &[Page] = &[Page::Healthz, Page::Readyz, Page::Metrics];
-        let both = config.listen.health.is_some() && config.listen.health == config.listen.metrics;
-        let listeners = match both {
-            true => vec![(config.listen.health, ALL)],
-            false => vec![(config.listen.health, HEALTH), (config.listen.metrics, METRICS)],
-        };
-        for (address, pages) in listeners {
-            let Some(address) = address else { continue };
-            let own = self.clone();
-            tasks.spawn(async move {
-                sidewall_pages::serve(sidewall_pages::listen(address).await, pages, move |page| own.tell(page)).await
-            });
-        }
+        pages::start(tasks, config.listen.health, config.listen.metrics, move |page| self.tell(page));
     }
 
     fn tell(&self, page: Page) -> (bool, String) {

@@ -1,6 +1,7 @@
 //! What can be written on the command line.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use sidewall_daemon::log::LogFormat;
 use std::path::PathBuf;
 
 /// Gives every pod of a node the walls that policies ask for, before the first instruction of its containers.
@@ -72,14 +73,4 @@ pub struct Common {
     /// The configuration; everything has a default
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-}
-
-/// The form of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line
-    #[default]
-    Json,
-    /// For people
-    Text,
 }

@@ -10,15 +10,9 @@ use sidewall_cni::names::Namespace;
 use sidewall_flow::Protocol;
 use sidewall_policy::world::Network;
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use thiserror::Error;
-
-/// The longest configuration file, in octets.
-const LARGEST: u64 = 1 << 20;
 
 /// What the agent is told to do.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, Default)]
@@ -175,38 +169,6 @@ pub struct Timing {
     pub poll_milliseconds: u32,
 }
 
-/// Why a configuration can't be used.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// The file can't be read.
-    #[error("can't read the configuration {}: {source}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is too long.
-    #[error("the configuration {} is longer than {LARGEST} octets", .0.display())]
-    Long(PathBuf),
-    /// It says what can't be.
-    #[error("the configuration {} can't be used: {problem}", path.display())]
-    Content {
-        /// Which.
-        path: PathBuf,
-        /// Line, field and what is wrong.
-        problem: String,
-    },
-    /// A value can't be.
-    #[error("the configuration's {field} can't be used: {problem}")]
-    Value {
-        /// The field.
-        field: &'static str,
-        /// What is wrong with it.
-        problem: String,
-    },
-}
-
 impl Default for Paths {
     fn default() -> Self {
         Self {
@@ -270,38 +232,9 @@ impl Default for Timing {
     }
 }
 
-impl Config {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// [`ConfigError`], which names line and field.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let failed = |source| ConfigError::File { path: path.to_owned(), source };
-        let mut text = String::new();
-        File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text)).map_err(failed)?;
-        if text.len() as u64 > LARGEST {
-            return Err(ConfigError::Long(path.to_owned()));
-        }
-        Self::parse(&text).map_err(|error| match error {
-            Unusable::Text(problem) => ConfigError::Content { path: path.to_owned(), problem },
-            Unusable::Value(field, problem) => ConfigError::Value { field, problem },
-        })
-    }
-
-    fn parse(text: &str) -> Result<Self, Unusable> {
-        // A file that says nothing is one of defaults.
-        let nothing = text.lines().all(|line| line.trim().is_empty() || line.trim_start().starts_with('#'));
-        let config: Self = if nothing {
-            Self::default()
-        } else {
-            serde_saphyr::from_str(text).map_err(|error| Unusable::Text(error.to_string()))?
-        };
-        config.check()?;
-        Ok(config)
-    }
-
-    fn check(&self) -> Result<(), Unusable> {
-        self.entry().check().map_err(|error| Unusable::Value("cni", error.to_string()))?;
+impl sidewall_daemon::config::Config for Config {
+    fn faults(&self) -> Vec<String> {
+        let mut faults: Vec<String> = self.entry().check().err().iter().map(|error| format!("cni: {error}")).collect();
         let Paths { cri, nri, cni_socket, cni_state, memory, flow_socket, pod_cgroups } = &self.paths;
         for (field, path) in [
             ("paths.cri", Some(cri)),
@@ -315,12 +248,12 @@ impl Config {
             ("cni.program", Some(&self.cni.program)),
         ] {
             if path.is_some_and(|path| !path.is_absolute()) {
-                return Err(Unusable::Value(field, "it must be an absolute path".to_owned()));
+                faults.push(format!("{field} must be an absolute path"));
             }
         }
         if pod_cgroups.iter().any(|path| !path.is_absolute() || path.parent().is_none()) {
-            let problem = "each must be a path from the top of the cgroup tree, as /kubepods".to_owned();
-            return Err(Unusable::Value("paths.podCgroups", problem));
+            faults
+                .push("paths.podCgroups: each must be a path from the top of the cgroup tree, as /kubepods".to_owned());
         }
         let Timing { check_seconds, list_seconds, poll_milliseconds } = self.timing;
         for (field, value, range) in [
@@ -329,18 +262,20 @@ impl Config {
             ("timing.pollMilliseconds", poll_milliseconds, 50..=60_000),
         ] {
             if !range.contains(&value) {
-                let problem = format!("{value} is not from {} to {}", range.start(), range.end());
-                return Err(Unusable::Value(field, problem));
+                faults.push(format!("{field} is {value}; use {} to {}", range.start(), range.end()));
             }
         }
         let shared = self.listen.flows.filter(|address| !address.ip().is_loopback());
         if let Some(address) = shared {
-            let problem = format!("{address} is not on loopback, and tokens would cross the network in the clear");
-            return Err(Unusable::Value("listen.flows", problem));
+            faults.push(format!(
+                "listen.flows is {address}, which is not on loopback, and tokens would cross the network in the clear"
+            ));
         }
-        Ok(())
+        faults
     }
+}
 
+impl Config {
     /// The plugin's entry in the chain.
     pub fn entry(&self) -> Entry {
         let unusual = |path: &Path, usual: &str| (path != Path::new(usual)).then(|| path.to_owned());
@@ -405,33 +340,21 @@ impl Timing {
     }
 }
 
-enum Unusable {
-    Text(String),
-    Value(&'static str, String),
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sidewall_daemon::config::parse;
 
-    fn problem(text: &str) -> String {
-        match Config::parse(text) {
-            Ok(config) => panic!("{config:?}"),
-            Err(Unusable::Text(problem)) => problem,
-            Err(Unusable::Value(field, problem)) => format!("{field}: {problem}"),
-        }
+    fn read(text: &str) -> Config {
+        parse(text).unwrap()
     }
 
     #[test]
     fn what_is_left_out_has_a_default() {
-        let Ok(config) = Config::parse("# nothing\n\n") else { panic!("it is refused") };
+        let config = read("# nothing\n\n");
         assert_eq!(config, Config::default());
         assert!(config.exempt_namespaces.0.iter().any(|name| name.as_str() == "kube-system"));
-        let Ok(config) =
-            Config::parse("exemptNamespaces: []\npaths: {nri: null}\nnetwork: {dns: [{address: 10.96.0.10}]}\n")
-        else {
-            panic!("it is refused")
-        };
+        let config = read("exemptNamespaces: []\npaths: {nri: null}\nnetwork: {dns: [{address: 10.96.0.10}]}\n");
         assert!(config.exempt_namespaces.0.is_empty() && config.paths.nri.is_none());
         assert_eq!(config.network().dns.len(), 2);
     }
@@ -439,11 +362,12 @@ mod tests {
     #[test]
     fn what_is_shown_can_be_read_again() {
         let shown = serde_json::to_string(&Config::default()).unwrap();
-        assert!(matches!(Config::parse(&shown), Ok(config) if config == Config::default()), "{shown}");
+        assert_eq!(read(&shown), Config::default(), "{shown}");
     }
 
     #[test]
     fn what_can_not_be_is_refused_with_its_place() {
+        let problem = |text: &str| parse::<Config>(text).unwrap_err();
         assert!(problem("cni: {instal: true}").contains("instal"));
         assert!(
             problem("# one\nidentity: Uid\nelse: 1\n").contains("line 3"),
@@ -457,5 +381,7 @@ mod tests {
         assert!(problem("cni: {timeoutMilliseconds: 5}").starts_with("cni"));
         assert!(problem("listen: {flows: '0.0.0.0:9553'}").starts_with("listen.flows"));
         assert!(problem("exemptNamespaces: [Kube]").contains("line 1"), "{}", problem("exemptNamespaces: [Kube]"));
+        let two = problem("{paths: {cri: run/x}, timing: {pollMilliseconds: 0}}");
+        assert_eq!(two, "paths.cri must be an absolute path; timing.pollMilliseconds is 0; use 50 to 60000");
     }
 }

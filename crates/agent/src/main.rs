@@ -3,11 +3,12 @@
 
 use clap::Parser;
 use sidewall_agent::agent::{Start, run};
-use sidewall_agent::args::{Cli, Command, Common, LogFormat, Run};
-use sidewall_agent::config::{Config, ConfigError};
+use sidewall_agent::args::{Cli, Command, Common, Run};
+use sidewall_agent::config::Config;
 use sidewall_agent::{node, uninstall};
+use sidewall_daemon::config::{self, ConfigError};
+use sidewall_daemon::log;
 use std::process::ExitCode;
-use tracing_subscriber::EnvFilter;
 
 /// Threads that never wait: what waits has others.
 const THREADS: usize = 2;
@@ -37,20 +38,12 @@ fn check(common: &Common) -> anyhow::Result<()> {
 }
 
 fn configuration(common: &Common) -> Result<Config, ConfigError> {
-    common.config.as_deref().map_or_else(|| Ok(Config::default()), Config::read)
+    common.config.as_deref().map_or_else(|| Ok(Config::default()), config::read)
 }
 
 fn serve(options: Run) -> anyhow::Result<()> {
-    let Run { common, node_name, kubeconfig, log_format, log } = options;
-    let filter = EnvFilter::try_new(&log).map_err(|error| anyhow::anyhow!("--log {log:?}: {error}"))?;
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match log_format {
-        LogFormat::Json => logs.json().flatten_event(true).init(),
-        LogFormat::Text => {
-            let colours = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-            logs.with_ansi(colours && std::io::IsTerminal::is_terminal(&std::io::stderr())).init();
-        }
-    }
+    let Run { common, node_name, kubeconfig, log_format, log: filter } = options;
+    log::start(log_format, &filter)?;
     let config = configuration(&common)?;
     // Before there is a second thread: namespaces are a thread's own.
     node::join_host_cgroups()?;

@@ -1,6 +1,7 @@
 //! What can be written on the command line.
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand};
+use sidewall_daemon::log::LogFormat;
 use std::path::PathBuf;
 
 /// Puts the front proxy into the pods that a SidecarProxy selects, checks what is written about walls and proxies, and keeps
@@ -51,14 +52,4 @@ pub struct Check {
     /// The configuration
     #[arg(long, value_name = "FILE")]
     pub config: PathBuf,
-}
-
-/// The form of the log.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// One JSON object a line
-    #[default]
-    Json,
-    /// For people
-    Text,
 }

@@ -1,19 +1,13 @@
 //! The operator's configuration file: YAML, strict.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, Read};
 use std::net::{Ipv6Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use sidewall_api::names::is_dns_label;
-use thiserror::Error;
 
 use crate::settings::Settings;
-
-/// The longest configuration file, in octets.
-const LARGEST: u64 = 1 << 20;
 
 /// What the operator is told.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,69 +136,31 @@ impl Default for Leader {
     }
 }
 
-/// Why a configuration can't be used.
-#[derive(Debug, Error)]
-pub enum ConfigError {
-    /// The file can't be read.
-    #[error("can't read the configuration {}: {source}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is too long.
-    #[error("the configuration {} is longer than {LARGEST} octets", .0.display())]
-    Long(PathBuf),
-    /// It says what can't be.
-    #[error("the configuration {} can't be used: {problem}", path.display())]
-    Content {
-        /// Which.
-        path: PathBuf,
-        /// Line, field and what is wrong.
-        problem: String,
-    },
-}
-
-impl Config {
-    /// Reads a file.
-    ///
-    /// # Errors
-    /// [`ConfigError`], which names file, line and field.
-    pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let mut text = String::new();
-        File::open(path)
-            .and_then(|file| file.take(LARGEST + 1).read_to_string(&mut text))
-            .map_err(|source| ConfigError::File { path: path.to_owned(), source })?;
-        if text.len() as u64 > LARGEST {
-            return Err(ConfigError::Long(path.to_owned()));
-        }
-        Self::parse(&text).map_err(|problem| ConfigError::Content { path: path.to_owned(), problem })
-    }
-
-    fn parse(text: &str) -> Result<Self, String> {
-        let config: Self = serde_saphyr::from_str(text).map_err(|error| error.to_string())?;
-        let mut faults = config.injection.validate().err().unwrap_or_default();
-        let mut problems: Vec<String> = faults.drain(..).map(|fault| format!("injection.{fault}")).collect();
+impl sidewall_daemon::config::Config for Config {
+    fn faults(&self) -> Vec<String> {
+        let faults = self.injection.validate().err().unwrap_or_default();
+        let mut faults: Vec<String> = faults.into_iter().map(|fault| format!("injection.{fault}")).collect();
         let names = [
-            ("webhook.service", &config.webhook.service),
-            ("webhook.mutating", &config.webhook.mutating),
-            ("webhook.validating", &config.webhook.validating),
-            ("leader.lease", &config.leader.lease),
+            ("webhook.service", &self.webhook.service),
+            ("webhook.mutating", &self.webhook.mutating),
+            ("webhook.validating", &self.webhook.validating),
+            ("leader.lease", &self.leader.lease),
         ];
         for (field, name) in names {
             if !is_dns_label(name) {
-                problems.push(format!("{field} is {name:?}; use 1 to 63 of a-z, 0-9 and -"));
+                faults.push(format!("{field} is {name:?}; use 1 to 63 of a-z, 0-9 and -"));
             }
         }
-        if let Certificates::Files { directory } = &config.webhook.certificates
+        if let Certificates::Files { directory } = &self.webhook.certificates
             && !directory.is_absolute()
         {
-            problems.push("webhook.certificates.directory must be an absolute path".to_owned());
+            faults.push("webhook.certificates.directory must be an absolute path".to_owned());
         }
-        if problems.is_empty() { Ok(config) } else { Err(problems.join("; ")) }
+        faults
     }
+}
 
+impl Config {
     /// The names that certificates are made for: those by which the API server calls the Service.
     pub fn names(&self, namespace: &str) -> Vec<String> {
         let service = &self.webhook.service;
@@ -215,21 +171,22 @@ impl Config {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sidewall_daemon::config::parse;
 
     #[test]
     fn only_the_image_has_to_be_said() {
-        let config = Config::parse("injection: {proxy: {image: 'proxy:1'}}\n").unwrap();
+        let config: Config = parse("injection: {proxy: {image: 'proxy:1'}}\n").unwrap();
         assert_eq!(config.injection, Settings::of_image("proxy:1"));
         assert_eq!(config.webhook, Webhook::default());
         assert_eq!(config.webhook.certificates, Certificates::SelfManaged);
         assert_eq!(config.names("walls")[0], "sidewall-operator.walls.svc");
-        let again = Config::parse(&serde_json::to_string(&config).unwrap()).unwrap();
+        let again: Config = parse(&serde_json::to_string(&config).unwrap()).unwrap();
         assert_eq!(again, config);
     }
 
     #[test]
     fn what_cannot_be_is_said_with_its_place() {
-        let problem = |text: &str| Config::parse(text).unwrap_err();
+        let problem = |text: &str| parse::<Config>(text).unwrap_err();
         assert!(problem("injection: {proxy: {image: a}}\nwebhok: {}\n").contains("line 2"), "{}", problem("webhok: 1"));
         let said = problem("injection: {proxy: {image: a, uid: 0}}\nwebhook: {service: A_b}\n");
         assert_eq!(
@@ -241,21 +198,16 @@ mod tests {
         assert!(
             problem("injection: {proxy: {image: a}}\nwebhook: {certificates: {source: Files}}\n").contains("directory")
         );
+        assert!(problem("# nothing\n").contains("injection"), "{}", problem("# nothing\n"));
     }
 
     #[test]
     fn secrets_are_read_everywhere_or_in_some_namespaces() {
         let scope = |said: &str| {
-            Config::parse(&format!("injection: {{proxy: {{image: a}}}}\nsecrets: {said}\n")).map(|c| c.secrets)
+            parse::<Config>(&format!("injection: {{proxy: {{image: a}}}}\nsecrets: {said}\n")).map(|c| c.secrets)
         };
         assert_eq!(scope("Everywhere"), Ok(SecretScope::default()));
         assert_eq!(scope("[shop, bank]"), Ok(SecretScope::In(["bank".to_owned(), "shop".to_owned()].into())));
         assert!(scope("Nowhere").unwrap_err().contains("`Everywhere`, or a list of namespaces"));
-    }
-
-    #[test]
-    fn a_file_is_named_where_it_cannot_be_read() {
-        let error = Config::read(Path::new("/nowhere/at.yaml")).unwrap_err().to_string();
-        assert!(error.starts_with("can't read the configuration /nowhere/at.yaml: "), "{error}");
     }
 }

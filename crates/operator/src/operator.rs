@@ -1,6 +1,5 @@
 //! The operator: its parts, started in order and ended in order.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use kube::Client;
 use sidewall_cluster::client::{ClientOptions, client, in_cluster};
 use sidewall_cluster::events::{EventWriter, Limits};
-use sidewall_pages::Page;
+use sidewall_daemon::pages::{self, Page};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -88,7 +87,8 @@ pub async fn run(start: Start) -> anyhow::Result<()> {
     };
 
     let mut parts = JoinSet::new();
-    pages(&mut parts, &config, &condition).await;
+    let own = condition.clone();
+    pages::start(&mut parts, config.listen.health, config.listen.metrics, move |page| own.tell(page));
     // The port is taken before anything is waited for: an address that can't be had is said at once.
     let listener = TcpListener::bind(config.webhook.address)
         .await
@@ -144,19 +144,6 @@ fn instance() -> String {
 
 async fn until(mut told: watch::Receiver<bool>) {
     let _ = told.wait_for(|told| *told).await;
-}
-
-async fn pages(parts: &mut JoinSet<()>, config: &Config, condition: &Condition) {
-    let pages: [(Option<SocketAddr>, &'static [Page]); 2] =
-        [(config.listen.health, &[Page::Healthz, Page::Readyz]), (config.listen.metrics, &[Page::Metrics])];
-    for (address, pages) in pages {
-        let Some(address) = address else { continue };
-        let condition = condition.clone();
-        parts.spawn(async move {
-            let listener = sidewall_pages::listen(address).await;
-            sidewall_pages::serve(listener, pages, move |page| condition.tell(page)).await;
-        });
-    }
 }
 
 fn certificates(
@@ -238,7 +225,7 @@ async fn serving(
 }
 
 impl Condition {
-    fn tell(&self, page: Page) -> sidewall_pages::Told {
+    fn tell(&self, page: Page) -> pages::Told {
         match page {
             Page::Healthz => (true, "ok\n".to_owned()),
             Page::Readyz => self.ready(),
@@ -250,7 +237,7 @@ impl Condition {
     }
 
     /// Whether questions are answered. An API server that is away does not make it unready: what is known counts.
-    fn ready(&self) -> sidewall_pages::Told {
+    fn ready(&self) -> pages::Told {
         let mut missing = Vec::new();
         if *self.ending.borrow() {
             missing.push("the operator ends".to_owned());

@@ -1,5 +1,4 @@
 //! The pages by which a program is watched over: `/healthz`, `/readyz` and `/metrics`, over HTTP/1.1 without TLS. They tell no secret.
-#![forbid(unsafe_code)]
 
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode, header};
@@ -14,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
 /// The most connections at once. A kubelet and a Prometheus or two have one each.
 const CONNECTIONS: usize = 32;
@@ -40,8 +40,27 @@ pub enum Page {
 /// What is answered: whether all is well, and a text.
 pub type Told = (bool, String);
 
-/// Listens at an address, as soon as nobody else does: while one agent follows another, that may be a moment later.
-pub async fn listen(address: SocketAddr) -> TcpListener {
+/// Serves the pages of a program where they are to be found, each address by a task of its own: `/healthz` and `/readyz` at one,
+/// `/metrics` at another or the same. None is not at all.
+pub fn start<F>(tasks: &mut JoinSet<()>, health: Option<SocketAddr>, metrics: Option<SocketAddr>, tell: F)
+where
+    F: Fn(Page) -> Told + Send + Sync + Clone + 'static,
+{
+    const HEALTH: &[Page] = &[Page::Healthz, Page::Readyz];
+    const METRICS: &[Page] = &[Page::Metrics];
+    const ALL: &[Page] = &[Page::Healthz, Page::Readyz, Page::Metrics];
+    let places = match (health, metrics) {
+        (Some(health), Some(metrics)) if health == metrics => vec![(health, ALL)],
+        _ => health.map(|at| (at, HEALTH)).into_iter().chain(metrics.map(|at| (at, METRICS))).collect(),
+    };
+    for (address, pages) in places {
+        let tell = tell.clone();
+        tasks.spawn(async move { serve(listen(address).await, pages, tell).await });
+    }
+}
+
+/// Listens at an address, as soon as nobody else does: while one program follows another, that may be a moment later.
+async fn listen(address: SocketAddr) -> TcpListener {
     until_free(|| TcpListener::bind(address), &address.to_string()).await
 }
 
@@ -67,7 +86,7 @@ where
 }
 
 /// Serves some pages until it is dropped.
-pub async fn serve<F>(listener: TcpListener, pages: &'static [Page], tell: F)
+async fn serve<F>(listener: TcpListener, pages: &'static [Page], tell: F)
 where
     F: Fn(Page) -> Told + Send + Sync + Clone + 'static,
 {
@@ -125,4 +144,57 @@ fn plain(status: StatusCode, text: String) -> Response<Full<Bytes>> {
     let kind = header::HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(header::CONTENT_TYPE, kind);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    async fn get(at: SocketAddr, path: &str) -> String {
+        let mut connection = loop {
+            match TcpStream::connect(at).await {
+                Ok(connection) => break connection,
+                Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+        };
+        let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+        connection.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        connection.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// An address that nobody has.
+    async fn free() -> SocketAddr {
+        TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
+    }
+
+    fn tell(page: Page) -> Told {
+        (page != Page::Readyz, format!("{page:?}"))
+    }
+
+    #[tokio::test]
+    async fn each_page_is_where_it_is_to_be() {
+        let (health, metrics, all) = (free().await, free().await, free().await);
+        let mut tasks = JoinSet::new();
+        start(&mut tasks, Some(health), Some(metrics), tell);
+        start(&mut tasks, Some(all), Some(all), tell);
+        start(&mut tasks, None, None, tell);
+        assert_eq!(tasks.len(), 3);
+        for (at, path, status, text) in [
+            (health, "/healthz", "200", "Healthz"),
+            (health, "/readyz", "503", "Readyz"),
+            (health, "/metrics", "404", "not found here"),
+            (metrics, "/metrics", "200", "Metrics"),
+            (metrics, "/healthz", "404", "not found here"),
+            (all, "/healthz", "200", "Healthz"),
+            (all, "/metrics", "200", "application/openmetrics-text"),
+            (all, "/", "404", "not found"),
+        ] {
+            let answer = get(at, path).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(text), "{path} {answer}");
+        }
+    }
 }
