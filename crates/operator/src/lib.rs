@@ -40,6 +40,7 @@ pub mod metrics;
 pub mod names;
 pub mod operator;
 pub mod probes;
+mod quantity;
 pub mod refusal;
 pub mod render;
 pub mod review;

@@ -8,6 +8,7 @@ use sidewall_proxy_config::{DEFAULT_ADMIN_PORT, DEFAULT_PROBE_PORT};
 
 use crate::identity::{Capability, UidRange};
 use crate::names::{INJECTION_ENABLED, LABEL_INJECTION};
+use crate::quantity::{self, Amount};
 
 /// What the operator is told about its installation. Unknown fields are errors.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -122,7 +123,7 @@ impl Resources {
     pub fn is_guaranteed(&self) -> bool {
         ["cpu", "memory"].into_iter().all(|name| {
             let limit = self.limits.get(name);
-            limit.is_some() && self.requests.get(name).is_none_or(|request| Some(request) == limit)
+            limit.is_some_and(|limit| self.requests.get(name).is_none_or(|request| quantity::same(request, limit)))
         })
     }
 }
@@ -169,6 +170,14 @@ impl Settings {
                 faults.push(SettingsFault::SamePort { name, other, port: *port });
             }
         }
+        let Resources { requests, limits } = &self.proxy.resources;
+        for (list, amounts) in [("requests", requests), ("limits", limits)] {
+            for (name, amount) in amounts {
+                if Amount::read(amount).is_none_or(Amount::is_negative) {
+                    faults.push(SettingsFault::Amount { list, name: name.clone(), amount: amount.clone() });
+                }
+            }
+        }
         if faults.is_empty() { Ok(()) } else { Err(faults) }
     }
 }
@@ -192,6 +201,16 @@ pub enum SettingsFault {
         name: &'static str,
         /// The port.
         port: u16,
+    },
+    /// A resource without an amount.
+    #[error("proxy.resources.{list}.{name} is {amount:?}; use an amount such as \"10m\" or \"32Mi\"")]
+    Amount {
+        /// `requests` or `limits`.
+        list: &'static str,
+        /// The resource.
+        name: String,
+        /// What it is said to be.
+        amount: String,
     },
     /// One port for two things.
     #[error("proxy.ports.{name} and proxy.ports.{other} are both {port}; give each a port of its own")]
@@ -247,6 +266,11 @@ mod tests {
         let mut settings = Settings::of_image("");
         settings.proxy.uid = 0;
         settings.proxy.ports = Ports { probe: 80, admin: 80 };
+        settings
+            .proxy
+            .resources
+            .limits
+            .extend([("cpu".to_owned(), "-1".to_owned()), ("memory".to_owned(), "1 GB".to_owned())]);
         let said: Vec<String> = settings.validate().unwrap_err().iter().map(ToString::to_string).collect();
         assert_eq!(
             said,
@@ -256,6 +280,8 @@ mod tests {
                 "proxy.ports.probe is 80; use 1024 to 65535, which need no privilege",
                 "proxy.ports.admin is 80; use 1024 to 65535, which need no privilege",
                 "proxy.ports.admin and proxy.ports.probe are both 80; give each a port of its own",
+                "proxy.resources.limits.cpu is \"-1\"; use an amount such as \"10m\" or \"32Mi\"",
+                "proxy.resources.limits.memory is \"1 GB\"; use an amount such as \"10m\" or \"32Mi\"",
             ]
         );
         assert!(serde_json::from_str::<Settings>(r#"{"proxy": {"image": "a", "imagePolicy": "x"}}"#).is_err());

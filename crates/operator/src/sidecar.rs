@@ -12,6 +12,7 @@ use crate::names::{
     DIRECTORY_CONFIG, DIRECTORY_SECRETS, DIRECTORY_TOKEN, FILE_CONFIG, VOLUME_CONFIG, VOLUME_NO_TOKEN, VOLUME_SECRET,
     is_mesh,
 };
+use crate::quantity;
 use crate::settings::{ProxySettings, Resources};
 
 /// The container. Every field that the API server would fill in is there, so that a second call finds it as it was left.
@@ -150,6 +151,11 @@ pub(crate) fn place(edits: &mut Edits, container: Value, before: Option<&str>) -
     edits.insert(&LIST, index, container)
 }
 
+/// Whether two amounts are one. The API server may have given ours another form.
+fn is_amount(current: &Value, ours: &Value) -> bool {
+    current == ours || current.as_str().zip(ours.as_str()).is_some_and(|(current, ours)| quantity::same(current, ours))
+}
+
 /// Whether a container is as we would make it, but for amounts of resources that a LimitRange added to ours.
 fn is_same(current: &Value, ours: &Value) -> bool {
     let adds = |current: Option<&Value>, ours: Option<&Value>| -> bool {
@@ -157,7 +163,7 @@ fn is_same(current: &Value, ours: &Value) -> bool {
             |value: Option<&Value>, key: &str| value.and_then(|v| v.get(key)).and_then(Value::as_object).cloned();
         ["limits", "requests"].iter().all(|key| {
             let (current, ours) = (amounts(current, key).unwrap_or_default(), amounts(ours, key).unwrap_or_default());
-            ours.iter().all(|(name, amount)| current.get(name) == Some(amount))
+            ours.iter().all(|(name, amount)| current.get(name).is_some_and(|there| is_amount(there, amount)))
         })
     };
     if !adds(current.get("resources"), ours.get("resources")) {

@@ -16,6 +16,7 @@ use crate::names::{
     ANNOTATION_OPENSHIFT_RANGE, ANNOTATION_OPENSHIFT_SCC, ANNOTATION_PROBES, ANNOTATION_PROXY, LABEL_FRONTED, is_mesh,
 };
 use crate::probes::{ORIGINALS_MAX, Originals, Rewriting, read_originals};
+use crate::quantity;
 use crate::refusal::Refusal;
 use crate::render::{config_name, render};
 use crate::secrets::needed;
@@ -97,7 +98,7 @@ fn is_guaranteed(places: &[Place<'_>]) -> bool {
         let of =
             |amounts: &Option<BTreeMap<String, Quantity>>, name| amounts.as_ref().and_then(|a| a.get(name)).cloned();
         ["cpu", "memory"].into_iter().all(|name| match (of(&resources.limits, name), of(&resources.requests, name)) {
-            (Some(limit), Some(request)) => limit == request,
+            (Some(limit), Some(request)) => quantity::same(&limit.0, &request.0),
             (limit, None) => limit.is_some(),
             (None, Some(_)) => false,
         })

@@ -42,6 +42,23 @@ fn changes_nothing() {
 }
 
 #[test]
+fn changes_nothing_where_the_api_server_has_written_amounts_in_its_own_form() {
+    let mut of = Try::yaml(HELLO);
+    let amounts = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    of.settings.proxy.resources.requests = amounts(&[("cpu", "0.05"), ("memory", "32768Ki")]);
+    of.settings.proxy.resources.limits = amounts(&[("memory", "1024Mi"), ("cpu", "1e0")]);
+    let (mut pod, _) = of.patched();
+    let proxy = &mut pod["spec"]["initContainers"][0];
+    assert_eq!(proxy["resources"]["limits"]["memory"], "1024Mi");
+    proxy["resources"] = json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "50m", "memory": "32Mi"}});
+    is_done(&of, &pod);
+    // Another amount is another.
+    pod["spec"]["initContainers"][0]["resources"]["limits"]["memory"] = json!("1G");
+    let outcome = of.outcome_of(&pod);
+    assert!(matches!(outcome, Outcome::Patched(_)), "{outcome:?}");
+}
+
+#[test]
 fn by_another_version_leaves_what_that_version_alone_would_have_made() {
     for text in [HELLO, BUSY] {
         let of = Try::yaml(text);
