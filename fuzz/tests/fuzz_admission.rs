@@ -250,6 +250,7 @@ const NAMES: &[&str] = &[
     "sidewall.dev/proxy",
     "sidewall.dev/probes",
     "sidewall.dev/fronted",
+    "sidewall.dev/refreshed",
     "sidewall.dev/assign-uids",
     "sidewall.dev/drop-capabilities",
     "sidewall.dev/loopback-ports",
@@ -297,6 +298,10 @@ impl Cluster for World {
 
     fn unreadable(&self, _: &str) -> Vec<&UnreadablePolicy> {
         self.unreadable.iter().collect()
+    }
+
+    fn secret_version(&self, _: &str, secret: &str) -> Option<&str> {
+        (secret == "web-users").then_some("1")
     }
 }
 

@@ -15,7 +15,6 @@ use tokio::time::timeout;
 
 use crate::configs;
 use crate::inject::Needs;
-use crate::keeper::plan::word;
 use crate::metrics::Metrics;
 use crate::probes::HookSecret;
 use crate::review::{self, Cluster, Decision};
@@ -266,8 +265,7 @@ impl Door {
             if known.configs.get(namespace, &key.1).is_some() || self.written.has(&key) || !self.written.may() {
                 return;
             }
-            let word = word(&known, namespace, &needs.config.hash, &needs.record.secrets);
-            configs::object(namespace, &key.1, &needs.config, &word)
+            configs::object(namespace, &key.1, &needs.config, &needs.word)
         };
         let made = timeout(CONFIG, configs::create(&self.client, &object)).await;
         match made {

@@ -122,7 +122,15 @@ impl Try {
     pub fn outcome_of(&self, pod: &Value) -> Outcome {
         let proxies: Vec<&SidecarProxy> = self.proxies.iter().collect();
         let secret = secret();
-        let request = Request { pod, namespace: &self.namespace, proxies: &proxies, unreadable: &[], secret: &secret };
+        let versions = |_: &str| Some("1".to_owned());
+        let request = Request {
+            pod,
+            namespace: &self.namespace,
+            proxies: &proxies,
+            unreadable: &[],
+            versions: &versions,
+            secret: &secret,
+        };
         inject(&request, &self.settings)
     }
 

@@ -51,6 +51,8 @@ pub struct Request<'a> {
     pub proxies: &'a [&'a SidecarProxy],
     /// Those that cannot be read.
     pub unreadable: &'a [&'a UnreadablePolicy],
+    /// Which version there is of a Secret of that namespace; none where that is not known.
+    pub versions: &'a dyn Fn(&str) -> Option<String>,
     /// The operator's secret.
     pub secret: &'a HookSecret,
 }
@@ -121,6 +123,8 @@ pub struct Needs {
     pub originals: Originals,
     /// What the ConfigMap is to hold.
     pub config: Rendered,
+    /// Of what the pod has been told: see [`crate::refreshed`].
+    pub word: String,
 }
 
 /// The annotation [`ANNOTATION_PROXY`]: what is fixed in a pod about its proxy.

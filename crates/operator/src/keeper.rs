@@ -339,7 +339,7 @@ impl Keeper {
                 applied?;
                 tracing::info!(namespace, name, "the configuration of {} pods is another", untold.len());
             }
-            State::Untold => {}
+            State::Untold | State::Newcomers => {}
         }
         let told: Vec<Result<(), WriteError>> = stream::iter(untold.clone())
             .map(|(pod, uid)| async move { self.tell(namespace, &pod, &uid, word).await })
@@ -347,6 +347,9 @@ impl Keeper {
             .collect()
             .await;
         told.into_iter().collect::<Result<(), WriteError>>()?;
+        if *state == State::Newcomers {
+            return Ok(());
+        }
         let applied = configs::apply(&self.client, &object(word)).await;
         self.metrics.write("configmap", &applied);
         applied

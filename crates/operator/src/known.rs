@@ -15,9 +15,10 @@ use sidewall_api::names::API_VERSION;
 use sidewall_api::read::{read_policy, read_proxy};
 use sidewall_api::{ContainerNetworkPolicy, NodeEnforcement, SidecarProxy, UnreadablePolicy};
 
-use crate::inject::{Record, Surroundings};
+use crate::inject::{Record, Secrets, Surroundings};
 use crate::names::{ANNOTATION_REFRESHED, FILE_CONFIG};
 use crate::probes::{Originals, read_originals};
+use crate::refreshed::word;
 use crate::render::{RenderError, config_name, hex};
 use crate::review::Cluster;
 use crate::settings::Settings;
@@ -209,6 +210,16 @@ impl Known {
         self.secrets.get("").or_else(|| self.secrets.get(namespace))
     }
 
+    /// Which version there is of a Secret. None where there is none, or where the operator may not look.
+    pub fn secret_version(&self, namespace: &str, secret: &str) -> Option<&str> {
+        self.secrets_of(namespace)?.get(namespace, secret).map(String::as_str)
+    }
+
+    /// The word by which pods are told that have this configuration and these Secrets.
+    pub fn word(&self, namespace: &str, hash: &str, secrets: &Secrets) -> String {
+        word(hash, secrets, |secret| self.secret_version(namespace, secret).map(str::to_owned))
+    }
+
     /// Whether the pods of a namespace are looked at.
     pub fn opted_in(&self, namespace: &str, settings: &Settings) -> bool {
         !settings.excluded_namespaces.contains(namespace)
@@ -230,6 +241,10 @@ impl Cluster for Known {
 
     fn unreadable(&self, namespace: &str) -> Vec<&UnreadablePolicy> {
         self.proxies.of(namespace).filter_map(|(_, object)| object.read.as_ref().err().map(Box::as_ref)).collect()
+    }
+
+    fn secret_version(&self, namespace: &str, secret: &str) -> Option<&str> {
+        self.secret_version(namespace, secret)
     }
 }
 

@@ -41,6 +41,7 @@ pub mod names;
 pub mod operator;
 pub mod probes;
 mod quantity;
+pub mod refreshed;
 pub mod refusal;
 pub mod render;
 pub mod review;

@@ -17,7 +17,8 @@ pub const ANNOTATION_PROXY: &str = "sidewall.dev/proxy";
 pub const ANNOTATION_PROBES: &str = "sidewall.dev/probes";
 
 /// The annotation of a pod that changes when its Secrets or its configuration have: the kubelet then looks at the pod's files at
-/// once, and not within a minute. On the ConfigMap it says of what all its pods have been told.
+/// once, and not within a minute. Injection writes the first: see [`crate::refreshed`]. On the ConfigMap it says of what all its
+/// pods have been told.
 pub const ANNOTATION_REFRESHED: &str = "sidewall.dev/refreshed";
 
 /// `true` gives each container that has no user of its own a number of its own. On a pod, or on a namespace for all its pods;
@@ -49,7 +50,7 @@ pub const AUTHORS_POD_KEYS: [&str; 3] =
 pub const OWNERS_NAMESPACE_KEYS: [&str; 3] = [LABEL_INJECTION, ANNOTATION_ASSIGN_UIDS, ANNOTATION_DROP_CAPABILITIES];
 
 /// Our keys that injection itself writes on a pod. No author may, and none gains by it: they are made anew at each call.
-pub const WRITTEN_POD_KEYS: [&str; 3] = [LABEL_FRONTED, ANNOTATION_PROXY, ANNOTATION_PROBES];
+pub const WRITTEN_POD_KEYS: [&str; 4] = [LABEL_FRONTED, ANNOTATION_PROXY, ANNOTATION_PROBES, ANNOTATION_REFRESHED];
 
 /// Kubernetes' own label for who looks after an object.
 pub const LABEL_MANAGED_BY: &str = "app.kubernetes.io/managed-by";

@@ -26,6 +26,9 @@ pub trait Cluster {
 
     /// The SidecarProxies that cannot be read and may be of a namespace.
     fn unreadable(&self, namespace: &str) -> Vec<&UnreadablePolicy>;
+
+    /// Which version there is of a Secret; none where that is not known.
+    fn secret_version(&self, namespace: &str, secret: &str) -> Option<&str>;
 }
 
 /// An answer, and what it means.
@@ -115,8 +118,14 @@ fn verdict(request: &Asked, cluster: &dyn Cluster, secret: &HookSecret, settings
     };
     let proxies = cluster.proxies(namespace);
     let unreadable = cluster.unreadable(namespace);
-    let asked =
-        Request { pod: &request.object, namespace: surroundings, proxies: &proxies, unreadable: &unreadable, secret };
+    let asked = Request {
+        pod: &request.object,
+        namespace: surroundings,
+        proxies: &proxies,
+        unreadable: &unreadable,
+        versions: &|secret| cluster.secret_version(namespace, secret).map(str::to_owned),
+        secret,
+    };
     match inject(&asked, settings) {
         Outcome::Untouched(why) => Verdict::of(Decision::Untouched(why)),
         Outcome::Refused(refusal) => Verdict::of(Decision::Refused(refusal.to_string())),

@@ -173,7 +173,7 @@ fn pods() -> Vec<Case> {
             cases.push(create(format!("an author's {key} in {namespace}"), pod(namespace, annotated(key, "x")), None));
             cases.push(create(format!("{key} as a label"), pod(namespace, labelled(key)), ALONE));
         }
-        for key in ["sidewall.dev/refreshed", "sidewall.dev/injection", "sidewall.dev/split", "x.sidewall.dev/y"] {
+        for key in ["sidewall.dev/injection", "sidewall.dev/split", "x.sidewall.dev/y"] {
             cases.push(create(format!("{key} in {namespace}"), pod(namespace, annotated(key, "x")), ALONE));
             cases.push(create(format!("label {key} in {namespace}"), pod(namespace, labelled(key)), ALONE));
         }
@@ -203,7 +203,10 @@ fn fronted() -> Value {
     let mut fronted = pod(
         "shop",
         json!({
-            "annotations": {"sidewall.dev/proxy": "{}", "sidewall.dev/probes": "{}", "sidewall.dev/assign-uids": "true"},
+            "annotations": {
+                "sidewall.dev/proxy": "{}", "sidewall.dev/probes": "{}", "sidewall.dev/refreshed": "0",
+                "sidewall.dev/assign-uids": "true",
+            },
             "labels": {"sidewall.dev/fronted": "true", "app": "web"},
         }),
     );
@@ -262,7 +265,7 @@ fn changes() -> Vec<Case> {
 fn templates() -> Vec<Case> {
     let mut cases = Vec::new();
     let none = json!({});
-    for key in WRITTEN_POD_KEYS.into_iter().chain(["sidewall.dev/refreshed", "x.sidewall.dev/y"]) {
+    for key in WRITTEN_POD_KEYS.into_iter().chain(["x.sidewall.dev/y"]) {
         for metadata in [annotated(key, "x"), labelled(key)] {
             for object in workloads(&metadata, &none).into_iter().chain(workloads(&none, &metadata)) {
                 cases.push(create(format!("{metadata} in {object}"), object, ALONE));

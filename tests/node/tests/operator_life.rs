@@ -165,9 +165,9 @@ fn settled(api: &Api, cell: &Cell, realm: &str, old: &str, new: &str) -> Result<
     }
     for pod in &pods {
         coherent(pod)?;
-        // A pod that was made after the change has never had anything else.
+        // Also a pod that was made after the change says of what it knows.
         let told = text(pod, REFRESHED);
-        if !told.is_empty() && told != text(map, REFRESHED) {
+        if told.is_empty() || told != text(map, REFRESHED) {
             return Err(format!("{}: {told}, not {}", pod["metadata"]["name"], text(map, REFRESHED)));
         }
         let address: IpAddr = text(pod, "/status/podIP").parse().map_err(|_| format!("no address: {pod}"))?;

@@ -13,10 +13,12 @@ use super::{Needs, Patched, Record, Request, capabilities, ports, volumes};
 use crate::edits::Edits;
 use crate::identity::{Asks, Place, UID_MAX, UidRange, UserFault, Users, places, proxy_uid};
 use crate::names::{
-    ANNOTATION_OPENSHIFT_RANGE, ANNOTATION_OPENSHIFT_SCC, ANNOTATION_PROBES, ANNOTATION_PROXY, LABEL_FRONTED, is_mesh,
+    ANNOTATION_OPENSHIFT_RANGE, ANNOTATION_OPENSHIFT_SCC, ANNOTATION_PROBES, ANNOTATION_PROXY, ANNOTATION_REFRESHED,
+    LABEL_FRONTED, is_mesh,
 };
 use crate::probes::{ORIGINALS_MAX, Originals, Rewriting, read_originals};
 use crate::quantity;
+use crate::refreshed::word;
 use crate::refusal::Refusal;
 use crate::render::{config_name, render};
 use crate::secrets::needed;
@@ -203,8 +205,10 @@ impl Plan<'_> {
         let group = self.spec.security_context.as_ref().is_some_and(|context| context.fs_group.is_some());
         volumes::put(&mut self.edits, &record, group, self.before.is_some())?;
         self.container(proxy, &record, uid)?;
-        self.annotate(&record, &originals)?;
-        Ok(Needs { record, originals, config })
+        // As it is now: what changes from here on, it is told of.
+        let word = word(&config.hash, &record.secrets, self.request.versions);
+        self.annotate(&record, &originals, &word)?;
+        Ok(Needs { record, originals, config, word })
     }
 
     /// Whether the pod can have a proxy at all.
@@ -299,7 +303,7 @@ impl Plan<'_> {
         Ok(sidecar::place(&mut self.edits, container, before)?)
     }
 
-    fn annotate(&mut self, record: &Record, originals: &Originals) -> Result<(), Refusal> {
+    fn annotate(&mut self, record: &Record, originals: &Originals, word: &str) -> Result<(), Refusal> {
         let text = serde_json::to_string(record).map_err(unwritable(ANNOTATION_PROXY))?;
         let asked = serde_json::to_string(originals).map_err(unwritable(ANNOTATION_PROBES))?;
         if asked.len() > ORIGINALS_MAX {
@@ -307,6 +311,7 @@ impl Plan<'_> {
         }
         let at = |key: &'static str| ["metadata", "annotations", key];
         self.edits.set(&at(ANNOTATION_PROXY), json!(text))?;
+        self.edits.set(&at(ANNOTATION_REFRESHED), json!(word))?;
         if originals.is_empty() {
             self.edits.remove(&at(ANNOTATION_PROBES))?;
         } else {

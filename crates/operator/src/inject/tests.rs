@@ -128,7 +128,14 @@ fn one_that_cannot_be_read_refuses_what_it_may_select() {
     };
     let (pod, namespace, secret, settings) = (yaml(HELLO), namespace(), secret(), settings());
     let ask = |unreadable: &UnreadablePolicy, proxies: &[&SidecarProxy]| {
-        let request = Request { pod: &pod, namespace: &namespace, proxies, unreadable: &[unreadable], secret: &secret };
+        let request = Request {
+            pod: &pod,
+            namespace: &namespace,
+            proxies,
+            unreadable: &[unreadable],
+            versions: &|_| None,
+            secret: &secret,
+        };
         inject(&request, &settings)
     };
     let ours = read(json!({"matchLabels": {"app": "web"}}));

@@ -2,11 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sha2::{Digest, Sha256};
-
-use crate::inject::Secrets;
 use crate::known::{Fronted, Known, PodFacts};
-use crate::render::{RenderError, Rendered, hex, render};
+use crate::render::{RenderError, Rendered, render};
 use crate::settings::Ports;
 
 /// What is to be done in a namespace.
@@ -45,6 +42,15 @@ pub enum State {
     },
     /// Its content is right, and its pods have to be told of something.
     Untold,
+    /// It says that all have been told, and some that have come since have not.
+    Newcomers,
+}
+
+impl State {
+    /// Whether the ConfigMap has the content that it has to have.
+    pub fn is_written(&self) -> bool {
+        matches!(self, Self::Untold | Self::Newcomers)
+    }
 }
 
 /// A pod that needs a ConfigMap.
@@ -82,39 +88,32 @@ pub fn plan(known: &Known, namespace: &str, ports: Ports) -> Plan {
                 continue;
             }
         };
-        let word = word(known, namespace, &rendered.hash, &fronted.record.secrets);
+        let word = known.word(namespace, &rendered.hash, &fronted.record.secrets);
         let state = match known.configs.get(namespace, config) {
             None => State::Missing,
             Some(there) if there.hash != rendered.hash => {
                 State::Outdated { told: there.refreshed.clone().unwrap_or_default() }
             }
             Some(there) if there.refreshed.as_ref() != Some(&word) => State::Untold,
-            Some(_) => continue,
+            Some(_) => State::Newcomers,
         };
         let untold = pods
             .iter()
-            .filter(|user| !user.pod.ending && user.pod.refreshed.as_ref() != Some(&word))
+            .filter(|user| !user.pod.ending)
+            .filter(|user| match &user.pod.refreshed {
+                Some(told) => *told != word,
+                // A version that wrote none has let it in: of it the ConfigMap says whether all have been told.
+                None => state != State::Newcomers,
+            })
             .map(|user| (user.name.clone(), user.pod.uid.clone()));
         // Without its ConfigMap no pod has started: it will look when there is one.
-        let untold = if state == State::Missing { Vec::new() } else { untold.collect() };
+        let untold: Vec<_> = if state == State::Missing { Vec::new() } else { untold.collect() };
+        if state == State::Newcomers && untold.is_empty() {
+            continue;
+        }
         plan.configs.insert((*config).to_owned(), Wanted { rendered, state, word, untold });
     }
     let unused = known.configs.of(namespace).map(|(name, _)| name).filter(|name| !users.contains_key(name.as_str()));
     plan.unused = unused.cloned().collect();
     plan
-}
-
-/// A word that is another whenever the configuration or one of the Secrets is.
-pub fn word(known: &Known, namespace: &str, hash: &str, secrets: &Secrets) -> String {
-    let mut digest = Sha256::new();
-    digest.update(hash);
-    for name in secrets.keys() {
-        let version = known.secrets_of(namespace).and_then(|secrets| secrets.get(namespace, name));
-        let version = version.map_or("", String::as_str);
-        for part in [name.as_str(), version] {
-            digest.update((part.len() as u64).to_be_bytes());
-            digest.update(part);
-        }
-    }
-    hex(&digest.finalize().iter().copied().take(8).collect::<Vec<u8>>())
 }

@@ -9,7 +9,7 @@ use sidewall_api::{ContainerNetworkPolicy, ContainerNetworkPolicyStatus, Sidecar
 use sidewall_cluster::census::{Present, Tally};
 use sidewall_cluster::events::Notice;
 
-use super::plan::{Plan, State};
+use super::plan::Plan;
 use crate::issue::Standing;
 use crate::known::{Known, Object, PodFacts};
 use crate::settings::Settings;
@@ -106,7 +106,7 @@ fn front<'a>(pod: &'a PodFacts, plan: &'a Plan) -> Front<'a> {
         Some(Ok(fronted)) => {
             let config = &fronted.record.config;
             let wanted = plan.configs.get(config);
-            let written = wanted.is_none_or(|wanted| wanted.state == State::Untold);
+            let written = wanted.is_none_or(|wanted| wanted.state.is_written());
             Front::Proxy { record: &fronted.record, problem: plan.problems.get(config), written }
         }
     }

@@ -119,6 +119,49 @@ fn a_configuration_is_made_once_and_pods_are_told_of_every_change_until_they_hav
 }
 
 #[test]
+fn a_pod_that_came_in_while_a_secret_changed_is_told_like_all_others() {
+    let mut bed = Bed::new();
+    let name = record("users").config;
+    let wanted = bed.plan().configs.remove(&name).unwrap();
+    let (hash, first) = (wanted.rendered.hash, wanted.word);
+    for pod in ["a", "b"] {
+        bed.pod(pod, Some(&first));
+    }
+    bed.write(&name, &hash, &first);
+    assert!(bed.plan().configs.is_empty());
+
+    // A pod is let in with the Secret as it was; the Secret changes, all that are known are told, and only then one hears of it.
+    bed.secret("2");
+    let second = bed.plan().configs[&name].word.clone();
+    for pod in ["a", "b"] {
+        bed.pod(pod, Some(&second));
+    }
+    bed.write(&name, &hash, &second);
+    assert!(bed.plan().configs.is_empty());
+    bed.pod("late", Some(&first));
+    let late = bed.plan();
+    assert_eq!(late.configs[&name].state, State::Newcomers);
+    assert_eq!(late.configs[&name].untold, [("late".to_owned(), "uid-late".to_owned())]);
+    bed.pod("late", Some(&second));
+    assert!(bed.plan().configs.is_empty());
+
+    // One that was let in by who had heard of the change first is right as it is.
+    bed.pod("early", Some(&second));
+    assert!(bed.plan().configs.is_empty());
+    // One that a version let in that writes no word goes by the ConfigMap's.
+    bed.pod("old", None);
+    assert!(bed.plan().configs.is_empty());
+    bed.secret("3");
+    let told = bed.plan().configs[&name].untold.iter().map(|(pod, _)| pod.clone()).collect::<Vec<_>>();
+    assert_eq!(told, ["a", "b", "early", "late", "old"]);
+    // Who ends is not told any more.
+    let mut facts = bed.0.pods.get("shop", "late").cloned().unwrap();
+    facts.ending = true;
+    bed.0.pods.note(Event::Apply((key("late"), facts)));
+    assert_eq!(bed.plan().configs[&name].untold.len(), 4);
+}
+
+#[test]
 fn what_somebody_else_wrote_into_a_configuration_is_put_right() {
     let mut bed = Bed::new();
     let name = record("users").config;
@@ -178,4 +221,6 @@ fn what_is_planned_is_what_injection_said() {
     let object = bed.0.proxies.get("shop", "web").unwrap();
     let rendered = render(object.read.as_ref().unwrap(), &record, &Originals::new(), Ports::default()).unwrap();
     assert_eq!(bed.plan().configs[&record.config].rendered, rendered);
+    let word = crate::refreshed::word(&rendered.hash, &record.secrets, |_| Some("1".to_owned()));
+    assert_eq!(bed.plan().configs[&record.config].word, word);
 }

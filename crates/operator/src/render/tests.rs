@@ -47,7 +47,7 @@ fn the_path_in_the_pod_is_the_path_in_the_configuration() {
 
 #[test]
 fn a_change_of_the_proxy_reaches_running_pods_under_the_same_name() {
-    let Needs { record, originals, config } = needs(tls());
+    let Needs { record, originals, config, .. } = needs(tls());
     let ports = Ports::default();
     assert_eq!(render(&tls(), &record, &originals, ports).unwrap(), config);
     let mut changed = tls();

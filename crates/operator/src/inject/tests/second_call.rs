@@ -59,6 +59,20 @@ fn changes_nothing_where_the_api_server_has_written_amounts_in_its_own_form() {
 }
 
 #[test]
+fn says_what_the_pod_has_been_told_of_whatever_stood_there() {
+    let of = Try::yaml(HELLO);
+    let (mut pod, patched) = of.patched();
+    let word = patched.needs.unwrap().word;
+    assert_eq!(pod["metadata"]["annotations"]["sidewall.dev/refreshed"], *word);
+    pod["metadata"]["annotations"]["sidewall.dev/refreshed"] = json!("forged");
+    let again = Try { pod, ..of };
+    assert_eq!(again.patched().0["metadata"]["annotations"]["sidewall.dev/refreshed"], *word);
+    // Where no proxy comes in, nobody may have written it.
+    let other = Try::yaml(HELLO).set("/metadata/labels", json!({})).annotated("sidewall.dev/refreshed", &word);
+    assert!(other.refusal().contains("sidewall.dev/refreshed"), "{}", other.refusal());
+}
+
+#[test]
 fn by_another_version_leaves_what_that_version_alone_would_have_made() {
     for text in [HELLO, BUSY] {
         let of = Try::yaml(text);
