@@ -343,9 +343,16 @@ fn list<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
     text
 }
 
+/// What each of the steps may cost in which an object is held against all that is beside it, in the measure of the lints: some
+/// milliseconds. What would be found later is not said.
+const EFFORT: u64 = 20_000;
+
+/// The most words of which it is asked whether they were meant.
+const HINTS: usize = 200;
+
 /// What was probably meant by a word, as the end of a sentence; nothing where no word is near.
 fn hint<'a>(word: &str, words: impl Iterator<Item = &'a str>) -> String {
-    sidewall_api::suggest(word, words).map_or_else(String::new, |near| format!("; did you mean {near:?}?"))
+    sidewall_api::suggest(word, words.take(HINTS)).map_or_else(String::new, |near| format!("; did you mean {near:?}?"))
 }
 
 #[cfg(test)]

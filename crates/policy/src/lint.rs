@@ -17,7 +17,6 @@ mod tests;
 use crate::model::{PolicyKind, PolicyName};
 use crate::world::objects::namespace;
 use crate::world::{Labels, World};
-use effort::Effort;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use seen::Seen;
 use sidewall_api::{
@@ -29,6 +28,8 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 pub use covers::selector as covers;
+pub use effort::Effort;
+pub use matching::cost as matching_cost;
 pub use privileges::{TellApart, privileges};
 pub use seen::SeenPod;
 
@@ -74,8 +75,11 @@ pub struct Beside<'a> {
 /// What it costs is bounded, for somebody waits for the answer: where the policy is so large, or stands beside so many, that
 /// comparing would take more than some milliseconds, what would be found later is not said.
 pub fn lint_policy(policy: &ContainerNetworkPolicy, beside: &Beside<'_>) -> Vec<Problem> {
+    lint_policy_within(policy, beside, &Effort::of(POLICY_EFFORT))
+}
+
+fn lint_policy_within(policy: &ContainerNetworkPolicy, beside: &Beside<'_>, effort: &Effort) -> Vec<Problem> {
     let policy = Written::of(policy);
-    let effort = Effort::of(POLICY_EFFORT);
     let terms = covers::Terms::of(policy.pods);
     // Only those that are about all of its pods can make anything of it superfluous, or help it.
     let about = |other: &&&ContainerNetworkPolicy| {
@@ -87,19 +91,37 @@ pub fn lint_policy(policy: &ContainerNetworkPolicy, beside: &Beside<'_>) -> Vec<
     all.sort_by(|a, b| a.name.cmp(&b.name));
     let seen = Seen::of_namespace(&policy.name.namespace, beside.labels, beside.pods);
     let mut findings = Vec::new();
-    check(&seen, &policy, &all, &effort, &mut findings);
+    check(&seen, &policy, &all, effort, &mut findings);
     findings.sort();
     findings.dedup();
     findings.into_iter().map(|finding| finding.problem).collect()
 }
 
 fn check(seen: &Seen<'_>, policy: &Written<'_>, all: &[Written<'_>], effort: &Effort, findings: &mut Vec<Finding>) {
+    let wider = wider(policy, all, effort);
     // It says that nobody helps, which is certain only if all who could were looked at.
     if !effort.is_used_up() {
-        dns::check(seen, policy, all, findings);
+        dns::check(seen, policy, &wider, effort, findings);
     }
     matching::check(seen, policy, effort, findings);
-    redundant::check(policy, all, effort, findings);
+    redundant::check(policy, &wider, effort, findings);
+}
+
+/// Another policy that is about everything that a policy is about.
+struct Wider<'p, 'a> {
+    policy: &'p Written<'a>,
+    /// Whether it is about nothing else.
+    same: bool,
+}
+
+/// The other policies that are about everything that a policy is about.
+fn wider<'p, 'a>(policy: &Written<'_>, all: &'p [Written<'a>], effort: &Effort) -> Vec<Wider<'p, 'a>> {
+    let others = all.iter().filter(|other| other.name != policy.name);
+    let looked = others.take_while(|other| effort.spend(covers::selection_cost(other, policy)));
+    looked
+        .filter(|other| covers::selection(other, policy))
+        .map(|other| Wider { policy: other, same: covers::selection(policy, other) })
+        .collect()
 }
 
 /// A policy of any kind, as it is written.

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
-use sidewall_api::{ContainerNetworkPolicy, PeerKind, PolicyPort, SidecarProxy};
+use sidewall_api::{ContainerNetworkPolicy, LabelSelector, PeerKind, PolicyPort, SidecarProxy};
+use sidewall_policy::lint::{Effort, matching_cost};
 
 use super::facts::{Facts, KnownPod};
 use super::findings::Findings;
-use super::{hint, list};
+use super::{EFFORT, hint, list};
 use crate::names::LABEL_FRONTED;
 use crate::slim::SlimContainer;
 
@@ -19,9 +20,16 @@ struct Selected<'a> {
 }
 
 impl<'a> Selected<'a> {
-    /// Those of some pods that a selector selects; none where it selects none.
-    fn of(pods: &'a [KnownPod<'a>], selects: impl Fn(&KnownPod<'_>) -> bool) -> Option<Self> {
-        let pods: Vec<&KnownPod<'_>> = pods.iter().filter(|pod| selects(pod)).collect();
+    /// Those of some pods that a selector selects. None where that would be too much to look at.
+    fn of(pods: &'a [KnownPod<'a>], selector: &LabelSelector, effort: &Effort) -> Option<Self> {
+        if !effort.spend(matching_cost(selector, pods.len())) {
+            return None;
+        }
+        let pods: Vec<&KnownPod<'_>> = pods.iter().filter(|pod| selector.matches(pod.labels)).collect();
+        let count: usize = pods.iter().filter_map(|pod| pod.containers).map(<[_]>::len).sum();
+        if !effort.spend(count / 4) {
+            return None;
+        }
         let mut containers: BTreeMap<&str, Vec<&SlimContainer>> = BTreeMap::new();
         let mut known = true;
         for pod in &pods {
@@ -30,7 +38,7 @@ impl<'a> Selected<'a> {
                 containers.entry(&container.name).or_default().push(container);
             }
         }
-        (!pods.is_empty()).then_some(Self { pods, containers: known.then_some(containers) })
+        Some(Self { pods, containers: known.then_some(containers) })
     }
 
     /// `the pod that it selects`, or `the 3 pods that it selects`.
@@ -68,13 +76,14 @@ pub(super) fn check_proxy(
 ) {
     let Some(all) = facts.pods.filter(|pods| !pods.is_empty()) else { return };
     let spec = &proxy.spec;
-    let Some(selected) = Selected::of(all, |pod| spec.pod_selector.matches(pod.labels)) else {
+    let Some(selected) = Selected::of(all, &spec.pod_selector, &Effort::of(EFFORT)) else { return };
+    if selected.pods.is_empty() {
         found.warn(format!(
             "spec.podSelector: selects none of the {} pods that are in namespace {namespace} now",
             all.len()
         ));
         return;
-    };
+    }
     let on_node = selected.pods.iter().filter(|pod| pod.host_network).count();
     if on_node > 0 {
         found.warn(format!(
@@ -121,6 +130,8 @@ fn proxy_ports(
         let tcp = ports.filter(|port| port.protocol() == "TCP");
         declared.extend(tcp.filter_map(|port| Some((u16::try_from(port.container_port).ok()?, *name))));
     }
+    let ports: Vec<String> = declared.keys().map(u16::to_string).collect();
+    let ports = list(ports.iter().map(String::as_str));
     for (index, listener) in proxy.spec.listeners.iter().enumerate() {
         if let Some(container) = declared.get(&listener.port) {
             found.warn(format!(
@@ -130,12 +141,10 @@ fn proxy_ports(
         }
         // Who listens on 127.0.0.1 need not declare it; who declares others has probably meant one of them.
         if !declared.is_empty() && !declared.contains_key(&listener.forward.port) {
-            let ports: Vec<String> = declared.keys().map(u16::to_string).collect();
             found.warn(format!(
-                "spec.listeners[{index}].forward.port: no container of {} declares port {}; declared: {}",
+                "spec.listeners[{index}].forward.port: no container of {} declares port {}; declared: {ports}",
                 selected.all(),
                 listener.forward.port,
-                list(ports.iter().map(String::as_str)),
             ));
         }
     }
@@ -144,19 +153,27 @@ fn proxy_ports(
 /// What a ContainerNetworkPolicy says of containers, held against the pods that it selects.
 pub(super) fn check_policy(policy: &ContainerNetworkPolicy, facts: &Facts<'_>, found: &mut Findings) {
     let spec = &policy.spec;
-    let Some(selected) = Selected::of(facts.pods.unwrap_or_default(), |pod| spec.pod_selector.matches(pod.labels))
-    else {
+    let effort = Effort::of(EFFORT);
+    let Some(selected) = Selected::of(facts.pods.unwrap_or_default(), &spec.pod_selector, &effort) else { return };
+    if selected.pods.is_empty() {
         return;
-    };
+    }
     let Some(containers) = &selected.containers else { return };
     let mut names: BTreeSet<&str> = containers.keys().copied().collect();
     // A proxy's container comes with the next pod.
-    let comes = facts.proxies.iter().filter(|proxy| {
-        !names.contains(proxy.spec.container_name.as_str())
-            && selected.pods.iter().any(|pod| proxy.spec.pod_selector.matches(pod.labels))
-    });
-    let comes: Vec<&str> = comes.map(|proxy| proxy.spec.container_name.as_str()).collect();
-    names.extend(comes);
+    for proxy in facts.proxies {
+        let (name, selector) = (proxy.spec.container_name.as_str(), &proxy.spec.pod_selector);
+        if names.contains(name) {
+            continue;
+        }
+        // Without having looked at all of them, of no name can it be said that no pod will have it.
+        if !effort.spend(matching_cost(selector, selected.pods.len())) {
+            return;
+        }
+        if selected.pods.iter().any(|pod| selector.matches(pod.labels)) {
+            names.insert(name);
+        }
+    }
     let mut unknown = |name: &str, field: String| {
         if !names.contains(name) && !found.is_full() {
             let hint = hint(name, names.iter().copied());
@@ -181,7 +198,7 @@ pub(super) fn check_policy(policy: &ContainerNetworkPolicy, facts: &Facts<'_>, f
             }
         }
     }
-    named_ports(policy, containers, found);
+    named_ports(policy, containers, &effort, found);
 }
 
 /// A port's name and its protocol.
@@ -191,6 +208,7 @@ type PortName<'a> = (&'a str, &'a str);
 fn named_ports(
     policy: &ContainerNetworkPolicy,
     containers: &BTreeMap<&str, Vec<&SlimContainer>>,
+    effort: &Effort,
     found: &mut Findings,
 ) {
     let spec = &policy.spec;
@@ -202,6 +220,7 @@ fn named_ports(
     let of = |names: &mut dyn Iterator<Item = &str>| -> BTreeSet<PortName<'_>> {
         names.filter_map(|name| declared.get(name)).flatten().copied().collect()
     };
+    let all: usize = declared.values().map(BTreeSet::len).sum();
     let own = match &spec.containers {
         Some(names) => of(&mut names.iter().map(String::as_str)),
         None => of(&mut declared.keys().copied()),
@@ -220,6 +239,10 @@ fn named_ports(
             .collect();
         // Where there are others among the peers, the name may be theirs.
         if let Some(peers) = peers.filter(|peers| !peers.is_empty()) {
+            // One container may be named as often as there are peers.
+            if !effort.spend(peers.len() + peers.len().saturating_mul(all) / 4) {
+                return;
+            }
             undeclared(&rule.ports, &format!("spec.egress[{index}].ports"), &of(&mut peers.into_iter()), found);
         }
     }

@@ -1,8 +1,9 @@
 //! SidecarProxies that select the same pods: the oldest of them counts.
 
 use sidewall_api::{Problem, SidecarProxy};
-use sidewall_policy::lint::covers;
+use sidewall_policy::lint::{Effort, covers, matching_cost};
 
+use super::EFFORT;
 use super::facts::Facts;
 use super::findings::Findings;
 use crate::inject::{age, name_of};
@@ -10,23 +11,32 @@ use crate::inject::{age, name_of};
 /// The most rivals that are named.
 const NAMED_MAX: usize = 3;
 
-/// The most comparisons of a selector with a pod, beyond which no more are looked for: about a millisecond.
-const COMPARISONS_MAX: usize = 20_000;
+/// What it costs to ask whether another can be used.
+const VALID: usize = 50;
 
 /// Warns where another takes pods from this one, or this one from another.
 pub(super) fn check(proxy: &SidecarProxy, facts: &Facts<'_>, found: &mut Findings) {
     let own = name_of(proxy);
     let selector = &proxy.spec.pod_selector;
-    let pods: Vec<_> = facts.pods.unwrap_or_default().iter().filter(|pod| selector.matches(pod.labels)).collect();
-    let mut left = COMPARISONS_MAX;
+    let effort = Effort::of(EFFORT);
+    let all = facts.pods.unwrap_or_default();
+    if !effort.spend(matching_cost(selector, all.len())) {
+        return;
+    }
+    let pods: Vec<_> = all.iter().filter(|pod| selector.matches(pod.labels)).collect();
     let mut named = 0;
     for other in facts.proxies.iter().filter(|other| name_of(other) != own) {
-        let Some(rest) = left.checked_sub(pods.len() + 4) else { return };
-        left = rest;
         let theirs = &other.spec.pod_selector;
+        // Against the pods, and each of the selectors against the other.
+        if !effort.spend(matching_cost(theirs, pods.len()) + matching_cost(selector, 0)) {
+            return;
+        }
         let shared = pods.iter().filter(|pod| theirs.matches(pod.labels)).count();
         if shared == 0 && !covers(theirs, selector) && !covers(selector, theirs) {
             continue;
+        }
+        if !effort.spend(VALID) {
+            return;
         }
         // One that cannot be used takes nothing from anybody.
         if other.validate(other.spec.form()).iter().any(Problem::is_error) {

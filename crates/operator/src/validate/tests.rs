@@ -1,3 +1,4 @@
+mod bounds;
 mod containers;
 mod decisions;
 mod hostile;

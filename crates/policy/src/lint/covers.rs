@@ -47,6 +47,8 @@ struct Key<'a> {
 impl<'a> Terms<'a> {
     /// Those of a selector.
     pub fn of(selector: &'a LabelSelector) -> Self {
+        #[cfg(test)]
+        super::tests::work::note(1 + size(selector));
         let mut keys: BTreeMap<&str, Key<'_>> = BTreeMap::new();
         for (key, value) in &selector.match_labels {
             keys.entry(key).or_default().one_of(BTreeSet::from([value.as_str()]));
@@ -66,6 +68,8 @@ impl<'a> Terms<'a> {
 
     /// Whether everything of which this is said is selected by a selector.
     pub fn within(&self, wide: &LabelSelector) -> bool {
+        #[cfg(test)]
+        super::tests::work::note(1 + size(wide));
         let labels = wide.match_labels.iter().all(|(key, value)| self.has(key, |v| v == value));
         labels && wide.match_expressions.iter().all(|requirement| self.imply(requirement))
     }
@@ -107,6 +111,12 @@ impl<'a> Key<'a> {
         let none_left = self.among.as_ref().is_some_and(|among| among.iter().all(|value| self.not.contains(value)));
         (self.present && self.absent) || none_left
     }
+}
+
+/// What it costs to ask of two policies whether one is about everything that the other is about.
+pub fn selection_cost(one: &Written<'_>, other: &Written<'_>) -> usize {
+    let count = |policy: &Written<'_>| policy.containers.map_or(0, <[String]>::len);
+    1 + (size(one.pods) + size(other.pods)) / 2 + count(one).saturating_mul(count(other)) / 16
 }
 
 /// Whether a policy is about everything that another is about.
@@ -161,7 +171,7 @@ pub fn peer(wide: &Peer, narrow: &Peer, effort: &Effort) -> bool {
 }
 
 /// How many words a peer has.
-fn words(peer: &Peer) -> usize {
+pub fn words(peer: &Peer) -> usize {
     let selectors = [&peer.pod_selector, &peer.namespace_selector];
     let exceptions = peer.ip_block.as_ref().map_or(0, |block| block.except.len());
     exceptions + selectors.into_iter().flatten().map(size).sum::<usize>()
@@ -169,6 +179,8 @@ fn words(peer: &Peer) -> usize {
 
 /// The addresses of a block.
 pub fn addresses(block: &IpBlock) -> Addresses {
+    #[cfg(test)]
+    super::tests::work::note(1 + block.except.len());
     let within: Addresses = block.cidr.parse::<IpNet>().ok().into_iter().collect();
     let except: Addresses = block.except.iter().filter_map(|net| net.parse::<IpNet>().ok()).collect();
     within.subtract(&except)
@@ -202,6 +214,8 @@ pub fn ports(wide: &[PolicyPort], narrow: &[PolicyPort], effort: &Effort) -> boo
 
 /// The ports that are given by number.
 pub fn numbers(ports: &[PolicyPort]) -> Ports {
+    #[cfg(test)]
+    super::tests::work::note(1 + ports.len());
     ports
         .iter()
         .filter_map(|port| {

@@ -27,6 +27,9 @@ pub fn check(seen: &Seen<'_>, policy: &Written<'_>, effort: &Effort, findings: &
         }
         for (index, rule) in rules.iter().enumerate() {
             for (i, peer) in rule.peers.iter().enumerate() {
+                if !effort.spend(1) {
+                    return;
+                }
                 let path = Written::peer_path(direction, index, i);
                 for (path, message) in nobody(seen, policy, peer, &path, effort) {
                     policy.warn(findings, path, message);
@@ -50,7 +53,7 @@ fn selects(seen: &Seen<'_>, policy: &Written<'_>, path: FieldPath, effort: &Effo
         }
         return;
     };
-    if !effort.spend(cost(policy.pods, &pods)) {
+    if !effort.spend(cost(policy.pods, pods.len())) {
         return;
     }
     let selected: Vec<&&dyn SeenPod> = pods.iter().filter(|pod| policy.pods.matches(pod.labels())).collect();
@@ -65,9 +68,9 @@ fn selects(seen: &Seen<'_>, policy: &Written<'_>, path: FieldPath, effort: &Effo
     }
 }
 
-/// What it costs to hold a selector against pods. A label's look-up is about a fourth of a comparison of addresses.
-fn cost(selector: &LabelSelector, pods: &[&dyn SeenPod]) -> usize {
-    (pods.len() / 4 + 1).saturating_mul(1 + covers::size(selector))
+/// What it costs to hold a selector against so many pods. A label's look-up is about a fourth of a comparison of addresses.
+pub fn cost(selector: &LabelSelector, pods: usize) -> usize {
+    (pods / 4 + 1).saturating_mul(1 + covers::size(selector))
 }
 
 /// Why a peer names nobody, and which field of it.
@@ -98,7 +101,7 @@ fn nobody(
                 found.push((path.key("ipBlock").key("cidr"), message.to_owned()));
             }
         }
-        Ok(PeerKind::Pods { pods, namespaces }) => {
+        Ok(PeerKind::Pods { pods, namespaces }) if effort.spend(1 + covers::words(peer) / 4) => {
             let mut possible = true;
             for (key, selector) in [("podSelector", pods), ("namespaceSelector", namespaces)] {
                 if selector.is_some_and(covers::impossible) {
@@ -111,7 +114,7 @@ fn nobody(
                 found.extend(unmatched(seen, policy, (pods, namespaces), path, effort));
             }
         }
-        Ok(PeerKind::IpBlock(_) | PeerKind::Entity(_)) | Err(_) => {}
+        Ok(PeerKind::IpBlock(_) | PeerKind::Entity(_) | PeerKind::Pods { .. }) | Err(_) => {}
     }
     found
 }
@@ -124,9 +127,13 @@ fn unmatched(
     path: &FieldPath,
     effort: &Effort,
 ) -> Option<(FieldPath, String)> {
+    // Else all pods would be gathered for each peer, and not held against it.
+    if effort.is_used_up() {
+        return None;
+    }
     // Where no namespace of the files is meant, its pods may well be somewhere else.
     let candidates = named(seen, policy, namespaces)?;
-    if !pods.is_none_or(|selector| effort.spend(cost(selector, &candidates))) {
+    if !pods.is_none_or(|selector| effort.spend(cost(selector, candidates.len()))) {
         return None;
     }
     let matches = candidates.iter().any(|pod| pods.is_none_or(|selector| selector.matches(pod.labels())));
@@ -186,9 +193,12 @@ fn undeclared(seen: &Seen<'_>, policy: &Written<'_>, index: usize, effort: &Effo
     }
     let mut peers: Vec<&dyn SeenPod> = Vec::new();
     for (pods, namespaces) in selectors {
+        if effort.is_used_up() {
+            return;
+        }
         let candidates = named(seen, policy, namespaces).unwrap_or_default();
         if namespaces.is_some() && !seen.everywhere
-            || !pods.is_none_or(|selector| effort.spend(cost(selector, &candidates)))
+            || !pods.is_none_or(|selector| effort.spend(cost(selector, candidates.len())))
         {
             return;
         }

@@ -2,11 +2,11 @@
 
 use super::covers;
 use super::effort::Effort;
-use super::{Finding, Written};
+use super::{Finding, Wider, Written};
 use sidewall_flow::Direction;
 
 /// What of a policy adds nothing: to the rest of it, or to another policy that is about at least the same containers.
-pub fn check(policy: &Written<'_>, all: &[Written<'_>], effort: &Effort, findings: &mut Vec<Finding>) {
+pub fn check(policy: &Written<'_>, wider: &[Wider<'_, '_>], effort: &Effort, findings: &mut Vec<Finding>) {
     for (direction, rules) in policy.sides().into_iter().filter(|(direction, _)| policy.directions.contains(direction))
     {
         for (index, rule) in rules.iter().enumerate() {
@@ -31,7 +31,7 @@ pub fn check(policy: &Written<'_>, all: &[Written<'_>], effort: &Effort, finding
                 policy.warn(findings, path, message);
                 continue;
             }
-            if let Some((other, place)) = elsewhere(policy, direction, index, all, effort) {
+            if let Some((other, place)) = elsewhere(policy, direction, index, wider, effort) {
                 let message = format!("allows nothing that {place} of {} does not allow already", other.name);
                 policy.warn(findings, path, message);
             }
@@ -44,24 +44,20 @@ fn elsewhere<'a, 'w>(
     policy: &Written<'_>,
     direction: Direction,
     index: usize,
-    all: &'a [Written<'w>],
+    wider: &'a [Wider<'a, 'w>],
     effort: &Effort,
 ) -> Option<(&'a Written<'w>, String)> {
     let rule = &policy.rules(direction)[index];
-    let about = |other: &&Written<'_>| {
-        other.name != policy.name
-            && other.enforces == policy.enforces
-            && other.directions.contains(&direction)
-            && covers::selection(other, policy)
+    let about = |other: &&Wider<'_, '_>| {
+        other.policy.enforces == policy.enforces && other.policy.directions.contains(&direction)
     };
-    all.iter().filter(about).find_map(|other| {
-        let same_selection = covers::selection(policy, other);
+    wider.iter().filter(about).find_map(|Wider { policy: other, same }| {
         let covering = other.rules(direction).iter().position(|wide| {
             covers::rule(wide, rule, effort)
                 // Of two that say the same of the same pods, the one whose name comes later is told of.
-                && (!same_selection || !covers::rule(rule, wide, effort) || other.name < policy.name)
+                && (!same || !covers::rule(rule, wide, effort) || other.name < policy.name)
         })?;
-        Some((other, Written::rule_path(direction, covering).to_string()))
+        Some((*other, Written::rule_path(direction, covering).to_string()))
     })
 }
 

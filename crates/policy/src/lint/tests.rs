@@ -1,11 +1,30 @@
-use super::{Beside, SeenPod, TellApart, lint, lint_policy, privileges};
+use super::{Beside, Effort, POLICY_EFFORT, SeenPod, TellApart, lint, lint_policy, lint_policy_within, privileges};
 use crate::fixture::Fixture;
 use crate::testing::{Case, Draw, Ground};
 use crate::{evaluate, resolve};
 use k8s_openapi::api::core::v1::Pod;
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sidewall_api::LabelSelector;
+use sidewall_api::{ContainerNetworkPolicy, LabelSelector, PortProtocol};
+
+/// What is done, in words of selectors and ports that are looked at: not by what [`Effort`] says, but where it is done.
+pub(super) mod work {
+    use std::cell::Cell;
+
+    thread_local! {
+        static DONE: Cell<u64> = const { Cell::new(0) };
+    }
+
+    pub fn note(words: usize) {
+        DONE.with(|done| done.set(done.get() + words as u64));
+    }
+
+    pub fn of<T>(run: impl FnOnce() -> T) -> (T, u64) {
+        let before = DONE.with(Cell::get);
+        let done = run();
+        (done, DONE.with(Cell::get) - before)
+    }
+}
 
 /// What is said, as `policy: field: message`.
 fn said(fixture: Fixture) -> Vec<String> {
@@ -392,7 +411,7 @@ proptest! {
             let namespace = crate::world::objects::namespace(policy.metadata.namespace.as_deref());
             let own = |of: Option<&str>| crate::world::objects::namespace(of) == namespace;
             // Drawn policies may share a name, and of these only one can be what the other was before.
-            let named = |other: &&sidewall_api::ContainerNetworkPolicy| other.metadata.name == policy.metadata.name;
+            let named = |other: &&ContainerNetworkPolicy| other.metadata.name == policy.metadata.name;
             if case.world.policies.iter().filter(named).count() > 1 {
                 continue;
             }
@@ -426,7 +445,7 @@ proptest! {
         let path = finding.problem.path.to_string();
         let before = resolve(&case.world, &case.subject);
         let mut less = case.world.clone();
-        let named = |policy: &&mut sidewall_api::ContainerNetworkPolicy| policy.metadata.name.as_ref() == Some(&finding.policy.name);
+        let named = |policy: &&mut ContainerNetworkPolicy| policy.metadata.name.as_ref() == Some(&finding.policy.name);
         // Drawn policies may share a name; what is meant is then uncertain.
         if less.policies.iter_mut().filter(named).count() != 1 {
             return Ok(());
@@ -531,4 +550,90 @@ fn comparing_for_somebody_who_waits_ends() {
     // Without a bound it would be about two billion comparisons.
     assert!(begun.elapsed() < std::time::Duration::from_secs(10), "{:?}", begun.elapsed());
     assert!(said.iter().any(|said| said.starts_with("spec.egress: lets containers out, but not to DNS")), "{said:#?}");
+}
+
+/// A pod that counts how often it is looked at.
+struct Looked(crate::world::Labels);
+
+impl SeenPod for Looked {
+    fn labels(&self) -> &crate::world::Labels {
+        work::note(1);
+        &self.0
+    }
+
+    fn host_network(&self) -> bool {
+        false
+    }
+
+    fn declares(&self, _: &str, _: PortProtocol) -> bool {
+        work::note(1);
+        false
+    }
+}
+
+/// Policies as large as one that is stored can be, where everything is dear, beside more than anybody has: what is done for
+/// them stays within a few times what a policy may cost, and what the policy is long.
+#[test]
+fn the_largest_policies_beside_the_most_cost_what_they_may() {
+    let policy = |name: &str, spec: Value| -> ContainerNetworkPolicy {
+        serde_json::from_value(json!({
+            "apiVersion": "sidewall.dev/v1alpha1", "kind": "ContainerNetworkPolicy",
+            "metadata": {"name": name, "namespace": "shop"}, "spec": spec,
+        }))
+        .unwrap()
+    };
+    let values = |key: usize| (0..64).map(|value| format!("v{key}-{value}")).collect::<Vec<_>>();
+    let wordy: Vec<Value> =
+        (0..32).map(|key| json!({"key": format!("k{key}"), "operator": "NotIn", "values": values(key)})).collect();
+    let wordy = json!({"matchExpressions": wordy});
+    let containers: Vec<String> = (0..60).map(|number| format!("c{number}")).collect();
+    let rules = |list: &str, peer: &dyn Fn(usize) -> Value, ports: &Value| -> Vec<Value> {
+        (0..32)
+            .map(|rule| json!({list: (0..256).map(|i| peer(256 * rule + i)).collect::<Vec<_>>(), "ports": ports}))
+            .collect()
+    };
+    let numbers: Vec<Value> = (0..64).map(|port| json!({"port": 1 + 3 * port, "endPort": 2 + 3 * port})).collect();
+    let named: Vec<Value> = (0..64).map(|port| json!({"port": format!("p{port}")})).collect();
+    let of_pods = |i: usize| json!({"podSelector": {"matchLabels": {"app": format!("a{i}")}}});
+    let everybody = |_: usize| json!({"podSelector": {}});
+    let of_blocks = |i: usize| json!({"ipBlock": {"cidr": format!("10.{}.{}.0/24", i / 256, i % 256)}});
+    let itself = |_: usize| json!({"container": "c0"});
+    let both = json!(["Ingress", "Egress"]);
+    let subjects = [
+        policy(
+            "pods",
+            json!({"podSelector": wordy, "containers": containers, "policyTypes": both,
+            "ingress": rules("from", &of_pods, &json!(numbers)), "egress": rules("to", &of_pods, &json!(named))}),
+        ),
+        policy(
+            "blocks",
+            json!({"podSelector": {}, "policyTypes": both,
+            "ingress": rules("from", &of_blocks, &json!([])), "egress": rules("to", &of_blocks, &json!(numbers))}),
+        ),
+        policy(
+            "everybody",
+            json!({"podSelector": {}, "containers": ["c0"], "policyTypes": both,
+            "ingress": rules("from", &itself, &json!([])), "egress": rules("to", &everybody, &json!(named))}),
+        ),
+    ];
+    let others: Vec<ContainerNetworkPolicy> = (0..3000)
+        .map(|number| {
+            let rule = json!({"to": [{"container": "c0"}, {"podSelector": {}}], "ports": numbers});
+            let egress = if number % 2 == 0 { json!([]) } else { json!([rule]) };
+            policy(&format!("p{number}"), json!({"podSelector": {}, "policyTypes": both, "egress": egress}))
+        })
+        .collect();
+    let others: Vec<&ContainerNetworkPolicy> = others.iter().collect();
+    let pods: Vec<Looked> = (0..3000).map(|_| Looked([("app".to_owned(), "web".to_owned())].into())).collect();
+    let pods: Vec<&dyn SeenPod> = pods.iter().map(|pod| pod as &dyn SeenPod).collect();
+    for subject in &subjects {
+        for (policies, pods) in [(&others[..], &pods[..]), (&[][..], &pods[..]), (&others[..], &[][..])] {
+            let effort = Effort::of(POLICY_EFFORT);
+            let beside = Beside { policies, labels: None, pods };
+            let (_, done) = work::of(|| lint_policy_within(subject, &beside, &effort));
+            let name = subject.metadata.name.as_deref().unwrap();
+            // A word of a policy stands for some twenty octets at least, and one that is stored has 1.5 MiB at most.
+            assert!(effort.spent() <= POLICY_EFFORT && done < 16 * POLICY_EFFORT + 75_000, "{name}: {done}");
+        }
+    }
 }
