@@ -40,7 +40,10 @@ const BODY: Duration = Duration::from_secs(10);
 const HEADERS: u32 = 32 << 10;
 /// How often a connection of HTTP/2 is asked whether somebody is there, and how soon an answer is expected.
 const ALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
-/// How long requests may go on that run when the server is told to stop.
+/// How long a connection lasts before its client is asked to begin another. An API server asks over one for as long as it can,
+/// and so always the operator that it has reached first; another one leads to any of them.
+const LIFE: Duration = Duration::from_secs(90);
+/// How long requests may go on that run when the server is told to stop, or a connection has lasted long enough.
 const DRAIN: Duration = Duration::from_secs(15);
 /// The wait after a connection could not be accepted: out of descriptors, as a rule.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -67,8 +70,20 @@ pub enum NoAnswer {
 
 /// Serves until `stop` is ready, and then until what runs is done, or too long runs.
 ///
-/// A connection keeps the certificate that it was begun with; the next one gets what `tls` holds then.
+/// A connection keeps the certificate that it was begun with; the next one gets what `tls` holds then. After a minute and a half
+/// or up to half as much again, its client is asked to begin another, and what it has asked until then is answered.
 pub async fn serve(
+    listener: TcpListener,
+    tls: watch::Receiver<Arc<rustls::ServerConfig>>,
+    answers: Arc<impl Answers>,
+    stop: impl Future<Output = ()>,
+) {
+    serve_for(LIFE, listener, tls, answers, stop).await;
+}
+
+/// The same, with connections that last so long, or up to half as much again.
+pub async fn serve_for(
+    life: Duration,
     listener: TcpListener,
     tls: watch::Receiver<Arc<rustls::ServerConfig>>,
     answers: Arc<impl Answers>,
@@ -94,9 +109,16 @@ pub async fn serve(
             continue;
         };
         let acceptor = TlsAcceptor::from(Arc::clone(&tls.borrow()));
-        let (answers, ended) = (Arc::clone(&answers), ended.clone());
+        let (answers, mut ended) = (Arc::clone(&answers), ended.clone());
+        let life = life + life.mul_f64(part()) / 2;
         connections.spawn(async move {
-            connection(stream, acceptor, answers, ended).await;
+            let end = async {
+                tokio::select! {
+                    () = sleep(life) => {}
+                    () = async { drop(ended.wait_for(|ended| *ended).await) } => {}
+                }
+            };
+            connection(stream, acceptor, answers, end).await;
             drop(place);
         });
     }
@@ -105,11 +127,19 @@ pub async fn serve(
     let _ = timeout(DRAIN, async { while connections.join_next().await.is_some() {} }).await;
 }
 
+/// A part of one, another each time: connections that were begun together do not end together. Without random numbers they do.
+fn part() -> f64 {
+    let mut byte = [0];
+    let _ = aws_lc_rs::rand::fill(&mut byte);
+    f64::from(byte[0]) / 256.0
+}
+
+/// Answers what is asked over a connection, until its client ends it, or `end` is ready and what runs is answered.
 async fn connection(
     stream: TcpStream,
     acceptor: TlsAcceptor,
     answers: Arc<impl Answers>,
-    mut ended: watch::Receiver<bool>,
+    end: impl Future<Output = ()>,
 ) {
     // Questions are small and are waited for.
     let _ = stream.set_nodelay(true);
@@ -133,10 +163,10 @@ async fn connection(
     let mut serving = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         _ = serving.as_mut() => {}
-        () = async { drop(ended.wait_for(|ended| *ended).await) } => {
+        () = end => {
             serving.as_mut().graceful_shutdown();
             // However it ends, there is nobody to tell.
-            let _ = serving.await;
+            let _ = timeout(DRAIN, serving).await;
         }
     }
 }

@@ -8,7 +8,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
 use sidewall_operator::certificates::Store;
 use sidewall_operator::review::BODY_MAX;
-use sidewall_operator::webhook::{Answers, NoAnswer, config, serve};
+use sidewall_operator::webhook::{Answers, NoAnswer, config, serve, serve_for};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -43,13 +43,22 @@ struct Served {
 
 impl Served {
     async fn start() -> Self {
+        Self::begin(None).await
+    }
+
+    /// With connections of that life, or of the usual one.
+    async fn begin(life: Option<Duration>) -> Self {
         let store = Store::new(&[NAME.to_owned()], SystemTime::now()).unwrap();
         let (certificate, key) = store.serving();
         let (tls, current) = watch::channel(config(certificate, key).unwrap());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let at = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
-        let serving = tokio::spawn(serve(listener, current, Arc::new(Echo), async { drop(stopped.await) }));
+        let (answers, stopped) = (Arc::new(Echo), async { drop(stopped.await) });
+        let serving = match life {
+            None => tokio::spawn(serve(listener, current, answers, stopped)),
+            Some(life) => tokio::spawn(serve_for(life, listener, current, answers, stopped)),
+        };
         Self { at, store, tls, stop: Some(stop), serving }
     }
 
@@ -155,6 +164,51 @@ async fn a_certificate_is_replaced_under_load_without_a_failed_request() {
             answer.into_body().collect().await.unwrap();
         }
     }
+}
+
+/// A client that asks as an API server does, over one connection as long as it lasts, begins another now and then, and every
+/// question is answered: those that run when it is told, and those that it has not been told of yet.
+#[tokio::test]
+async fn a_connection_lasts_so_long_and_no_question_is_lost() {
+    let served = Served::begin(Some(Duration::from_millis(300))).await;
+    let begun = Instant::now();
+    let (mut connections, mut answered) = (0, 0);
+    while begun.elapsed() < Duration::from_secs(3) {
+        let mut sender = served.http2().await;
+        connections += 1;
+        let since = Instant::now();
+        loop {
+            if sender.ready().await.is_err() {
+                break;
+            }
+            // Several at once, of which some run when the connection is to end.
+            let asked: Vec<_> = (0..8).map(|_| sender.clone().try_send_request(review("{}"))).collect();
+            for asked in asked {
+                match asked.await {
+                    Ok(answer) => {
+                        assert_eq!(answer.status(), StatusCode::OK);
+                        assert_eq!(answer.into_body().collect().await.unwrap().to_bytes(), "{}");
+                        answered += 1;
+                    }
+                    // It was not sent: a client asks again, over another connection.
+                    Err(mut error) => assert!(error.take_message().is_some(), "{:?}", error.into_error()),
+                }
+            }
+        }
+        let lasted = since.elapsed();
+        assert!(lasted > Duration::from_millis(250) && lasted < Duration::from_secs(2), "{lasted:?}");
+    }
+    assert!(connections > 2 && answered > 100, "{connections} {answered}");
+    // Over HTTP/1.1 the next question goes over another one, too.
+    let mut sender = served.http1().await;
+    let until = tokio::time::timeout(Duration::from_secs(5), async {
+        while sender.ready().await.is_ok() {
+            let answer = sender.send_request(review("{}")).await;
+            answer.unwrap().into_body().collect().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    until.await.expect("a connection lasts for ever");
 }
 
 /// Who sends nothing, or no TLS, or half a request, is let go; others are answered meanwhile.
