@@ -184,17 +184,23 @@ fn settled(api: &Api, cell: &Cell, realm: &str, old: &str, new: &str) -> Result<
     if told && ready.is_some_and(|ready| ready["status"] == "True") { Ok(pods) } else { Err(status.to_string()) }
 }
 
+/// A cluster of one node that has what is deployed for the agent and the operator, and the proxy's image, and not the programs.
+fn cluster() -> Cluster {
+    let cluster = Cluster::start(1).unwrap();
+    agent::install(cluster.api()).unwrap();
+    operator::install(cluster.api()).unwrap();
+    cluster.nodes()[0].import(&operator::proxy().unwrap()).unwrap();
+    cluster
+}
+
 /// The leader ends in the middle of a rollout, the API server ends, another version comes.
 #[test]
 fn operators_lose_nothing_and_put_one_proxy_before_a_pod() {
     let _alone = alone();
     let begun = Instant::now();
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = cluster();
     let (api, control, node) = (cluster.api(), cluster.control(), &cluster.nodes()[0]);
     let cell = control.cell();
-    agent::install(api).unwrap();
-    operator::install(api).unwrap();
-    node.import(&operator::proxy().unwrap()).unwrap();
     node.import(&operator::program(NEXT, "sidewall-proxy").unwrap().user("61802:61802")).unwrap();
     let operators = [0, 1].map(|number| Operator::start(control, number, json!({})).unwrap());
     operator::serve(api, &[&operators[0], &operators[1]]).unwrap();
@@ -324,12 +330,9 @@ fn tried(api: &Api, pods: &[Value]) -> Vec<Value> {
 fn certificates_are_renewed_and_pods_without_a_proxy_are_closed() {
     let _alone = alone();
     let begun = Instant::now();
-    let cluster = Cluster::start(1).unwrap();
+    let cluster = cluster();
     let (api, control, node) = (cluster.api(), cluster.control(), &cluster.nodes()[0]);
     let cell = control.cell();
-    agent::install(api).unwrap();
-    operator::install(api).unwrap();
-    node.import(&operator::proxy().unwrap()).unwrap();
     let operator = Operator::start(control, 0, json!({})).unwrap();
     operator::serve(api, &[&operator]).unwrap();
     let agent = Agent::start(node, control, json!({})).unwrap();

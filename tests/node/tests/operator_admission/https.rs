@@ -74,6 +74,10 @@ impl<'a> Https<'a> {
         if self.open.as_ref().is_none_or(SendRequest::is_closed) {
             self.open = Some(self.connect().await.map_err(|error| error.to_string())?);
         }
+        // The webhooks end a connection that has lasted long enough.
+        if self.open.as_mut().ok_or("no connection")?.ready().await.is_err() {
+            self.open = Some(self.connect().await.map_err(|error| error.to_string())?);
+        }
         let sender = self.open.as_mut().ok_or("no connection")?;
         let request =
             http::Request::builder().method(method).uri(path).header("host", "bed").header("content-type", kind);
