@@ -262,7 +262,10 @@ async fn drawn_pods_are_made_as_they_should_be_or_refused_by_us() {
     let api = control.admin();
     agent::install(api).unwrap();
     operator::install(api).unwrap();
-    let operator = Operator::start(&control, 0, json!({})).unwrap();
+    // The API server writes amounts in another form than these.
+    let amounts = json!({"requests": {"cpu": "0.01", "memory": "32768Ki"}, "limits": {"memory": "131072Ki"}});
+    let settings = json!({"injection": {"proxy": {"resources": amounts}}});
+    let operator = Operator::start(&control, 0, settings).unwrap();
     operator::serve(api, &[&operator]).unwrap();
     let process = operator.pid().unwrap();
     let _meddler = meddler::start(&control).await;
