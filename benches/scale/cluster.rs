@@ -321,6 +321,7 @@ impl Cluster {
             containers,
             identities,
             networks: Default::default(),
+            link: None,
         }
     }
 }

@@ -131,5 +131,6 @@ fn subject() -> Subject {
             pods: 2_000,
         },
         networks: Default::default(),
+        link: None,
     }
 }

@@ -234,6 +234,7 @@ fn subject(containers: &[(&str, &[DeclaredPort])], identities: Identities) -> Su
         containers,
         identities,
         networks: Default::default(),
+        link: None,
     }
 }
 

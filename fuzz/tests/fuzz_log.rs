@@ -128,6 +128,7 @@ fn recorder(by_user: bool) -> Recorder {
             ports: BTreeSet::from([8080]),
             port: 15412,
         }),
+        link: None,
         // More than a record names.
         enforced: layer(&[first, Party::Unknown], POLICIES_MAX + 3),
         audit: Some(layer(&[second, Party::Unknown], 1)),

@@ -12,5 +12,6 @@ pub mod raw;
 pub mod scene;
 pub mod siege;
 pub mod sockets;
+pub mod split;
 pub mod spoken;
 pub mod time_wait;

@@ -141,6 +141,7 @@ pub fn subject(identities: Identities) -> Subject {
         containers: containers.collect(),
         identities,
         networks: Default::default(),
+        link: None,
     }
 }
 

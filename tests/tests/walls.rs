@@ -23,6 +23,7 @@ fn subject(identities: Identities, count: u8) -> Subject {
             .collect(),
         identities,
         networks: Default::default(),
+        link: None,
     }
 }
 

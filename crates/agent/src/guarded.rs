@@ -17,5 +17,6 @@ pub fn subject(name: &Named) -> Subject {
         containers: BTreeMap::new(),
         identities: Identities::Uid(UserIdentities::default()),
         networks: Attachments::default(),
+        link: None,
     }
 }

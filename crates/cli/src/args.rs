@@ -6,6 +6,7 @@ pub mod install;
 mod judging;
 mod status;
 mod values;
+pub mod wall;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -155,6 +156,10 @@ The containers' commands run as processes of this machine: each container in a c
 without capabilities, all in one network namespace. They start only when the rules stand. Programs are looked up in
 PATH, with the directory of `sidewall` first; a container without a workingDir starts in the manifest's directory.
 
+With --wall split the containers run in parts of the pod, each with a network namespace of its own. Where the policies let a
+container reach a declared port of one in another part, it does so at localhost:PORT (IPv4) as before; a link joins the
+parts, and carries nothing else. The manifest and the policies stay as they are.
+
 Policy files are watched: a change is loaded at once and ends the connections that it denies. A version with an error is
 refused, and the rules stay as they were.
 
@@ -164,6 +169,7 @@ one record a line; with `-` they go to standard output, and everything else to s
 Examples:
   sidewall run pod.yaml --policy policy.yaml --publish 8080:80
   sidewall run pod.yaml --policy policy.yaml --flow-log flows.json
+  sidewall run pod.yaml --policy policy.yaml --wall split --part metrics=metrics-exporter
   sidewall run pod.yaml -p policy.yaml proxy.yaml --identity uid --output json
 
 Ctrl-C or SIGTERM ends the pod in good order and removes everything; a second one does so at once.")]
@@ -172,13 +178,16 @@ pub struct Run {
     pub input: PodAndPolicies,
     #[command(flatten)]
     pub identity: IdentityArg,
+    #[command(flatten)]
+    pub wall: wall::WallArgs,
     /// Make a port of the pod reachable on this machine; on 127.0.0.1 unless ADDR says otherwise
     #[arg(long, value_name = "[ADDR:]HOST:POD")]
     pub publish: Vec<Publish>,
     /// Load no rules, for comparison
     #[arg(long)]
     pub no_walls: bool,
-    /// Write flow records, as JSON lines, to a file, or to standard output (`-`)
+    /// Write flow records, as JSON lines, to a file, or to standard output (`-`); of a split pod, to FILE.PART for other parts than
+    /// the primary
     #[arg(long, value_name = "FILE|-", conflicts_with = "no_walls", value_hint = clap::ValueHint::FilePath)]
     pub flow_log: Option<PathBuf>,
     /// How large that file may grow; then it is renamed to FILE.1, in the place of an older one, and begun anew

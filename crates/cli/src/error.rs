@@ -173,6 +173,21 @@ pub enum Error {
         /// Why.
         reasons: Vec<String>,
     },
+    /// A pod that can't be divided so.
+    #[error("the pod can't be split so:{}", lines(.0))]
+    Parting(Vec<String>),
+    /// An option of split pods for one that is not split.
+    #[error("{0} is for a split pod: add --wall split")]
+    NotSplit(&'static str),
+    /// A split pod without rules.
+    #[error("a split pod's link is carried by its rules: --no-walls is for --wall shared")]
+    SplitWithoutWalls,
+    /// A split pod of a cluster.
+    #[error("--wall split is for a pod of a file: a cluster's pod is split where a PodSplit says so")]
+    SplitOfCluster,
+    /// A split pod's link that can't be opened.
+    #[error(transparent)]
+    Loopback(#[from] sidewall_netfilter::LoopbackError),
     /// The kernel has no way to tell sockets apart by cgroup.
     #[error(
         "this kernel can't tell sockets apart by cgroup (CONFIG_NFT_SOCKET, `socket cgroupv2`): use --identity uid"

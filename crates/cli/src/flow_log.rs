@@ -12,6 +12,7 @@ use sidewall_policy::ruleset::Statement;
 use sidewall_sandbox::LivePod;
 
 use crate::error::Error;
+use crate::parting::PRIMARY;
 use crate::walled_pod::View;
 
 /// Where records are written, beside being shown and offered.
@@ -36,6 +37,22 @@ pub struct FlowLog {
     _gatherer: Gatherer,
     drain: Option<Drain>,
     server: Option<Server>,
+}
+
+impl Output {
+    /// Where a part of a split pod writes: the parts but the primary have files of their own, because a file has one writer.
+    #[must_use]
+    pub fn of_part(self, part: &str) -> Self {
+        match self {
+            Self::File { path, limit } if part != PRIMARY => {
+                let mut name = path.into_os_string();
+                name.push(".");
+                name.push(part);
+                Self::File { path: name.into(), limit }
+            }
+            output => output,
+        }
+    }
 }
 
 impl FlowLog {

@@ -1,7 +1,7 @@
 //! A pod and everything that policies can say about it, as files tell it; and what the policies then mean.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
@@ -15,6 +15,8 @@ use sidewall_policy::{ResolvedPod, resolve};
 use crate::error::Error;
 use crate::identity::{self, Identity};
 use crate::inputs;
+use crate::parting::Parting;
+use crate::split_pod::links;
 
 /// The pod's device.
 const INTERFACE: &str = sidewall_sandbox::INTERFACE;
@@ -114,6 +116,28 @@ impl Scene {
         let world = self.world(Network { this_node: addresses.node.iter().copied().collect(), ..Network::default() });
         Ok(Imagined { pod: resolve(&world, &subject), node: addresses.node, own: addresses.pod, world })
     }
+
+    /// The parts of the pod as its policies see them when it is split, the primary first: as [`Scene::imagine`], with addresses
+    /// on the link as `run` gives them.
+    ///
+    /// # Errors
+    /// As [`Scene::imagine`].
+    pub fn imagine_split(&self, parting: &Parting, identity: Identity) -> Result<Vec<Imagined>, Error> {
+        identity.check(&self.manifest, identity::proxies(&self.loaded))?;
+        let addresses = Stand::of(&self.manifest);
+        let own = (1..=u8::MAX).map(|number| Ipv4Addr::new(10, 213, 0, number));
+        let own: Vec<Ipv4Addr> = own.take(parting.parts.len()).collect();
+        let network = || Network { this_node: addresses.node.iter().copied().collect(), ..Network::default() };
+        let mut all = Vec::new();
+        for link in links(&self.manifest, parting, &own)? {
+            let mut subject = subject(&self.manifest, addresses.pod.clone(), identity.unnumbered())?;
+            subject.link = Some(link);
+            let world = self.world(network());
+            let pod = resolve(&world, &subject);
+            all.push(Imagined { pod, node: addresses.node.clone(), own: addresses.pod.clone(), world });
+        }
+        Ok(all)
+    }
 }
 
 /// A pod that is only thought of.
@@ -181,6 +205,7 @@ pub fn subject(manifest: &Pod, addresses: Vec<IpAddr>, identities: Identities) -
         containers: subject_containers(manifest)?,
         identities,
         networks: Attachments::read(&manifest.metadata, Some(INTERFACE)),
+        link: None,
     })
 }
 

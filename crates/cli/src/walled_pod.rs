@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use sidewall_netfilter::Features;
+use sidewall_policy::model::Link;
 use sidewall_policy::record::{Names, Recorder};
 use sidewall_policy::world::Network;
 use sidewall_policy::{ResolvedPod, Subject, resolve};
@@ -53,10 +54,19 @@ impl View {
     /// # Errors
     /// The pod can't be walled off by that identity.
     pub fn new(scene: &Scene, info: &PodInfo, identity: Identity) -> Result<Self, Error> {
+        Self::linked(scene, info, identity, None)
+    }
+
+    /// The same of a part of a split pod: the scene's pod is the whole one, and `info` what is known of the part.
+    ///
+    /// # Errors
+    /// As [`View::new`].
+    pub fn linked(scene: &Scene, info: &PodInfo, identity: Identity, link: Option<Link>) -> Result<Self, Error> {
         identity.check_made(&scene.manifest, &scene.loaded, info)?;
         let identities = identity.of(&scene.manifest, info)?;
         let mut subject = subject(&scene.manifest, info.addresses.clone(), identities)?;
         subject.interface = Some(info.interface.clone());
+        subject.link = link;
         let network = Network { this_node: info.node_addresses.iter().copied().collect(), ..Network::default() };
         let world = scene.world(network.clone());
         let (resolved, names) = (resolve(&world, &subject), Arc::new(Names::of(&world)));

@@ -7,7 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use sidewall_netfilter::{Because, Features, Kernel, LoadOptions, Missing, Repaired, Way, degrade};
+use sidewall_netfilter::{Because, Features, Kernel, LoadOptions, LoopbackLink, Missing, Repaired, Way, degrade};
+use sidewall_netns::NetNs;
 use sidewall_policy::compile::compile_next;
 use sidewall_policy::{Compiled, Generation, ResolvedPod, Ruleset, Subject, compile, guard};
 use sidewall_sandbox::LivePod;
@@ -27,6 +28,8 @@ pub struct Walls {
     missing: BTreeSet<Missing>,
     /// What decisions were counted under rules that have been replaced.
     counted: u64,
+    /// The split pod's link by which loopback is open.
+    link: Option<LoopbackLink>,
 }
 
 /// Rules in force.
@@ -80,7 +83,20 @@ impl Walls {
             stands: None,
             missing: BTreeSet::new(),
             counted: 0,
+            link: None,
         })
+    }
+
+    /// Opens loopback to a split pod's link, behind the rules that stand.
+    ///
+    /// # Errors
+    /// [`Error::Loopback`] where none stand, or others than were loaded.
+    pub fn open_loopback(&mut self, namespace: &NetNs, device: &str) -> Result<(), Error> {
+        let Some(stands) = &self.stands else {
+            return Err(sidewall_netfilter::LoopbackError::NotStanding { device: device.to_owned() }.into());
+        };
+        self.link = Some(LoopbackLink::open(&mut self.kernel, namespace, device, &stands.rules)?);
+        Ok(())
     }
 
     /// Loads what stands while the pod's policies are being read: default deny.
@@ -102,6 +118,9 @@ impl Walls {
         }
         let entry = if self.stands.is_some() { Entry::Unloaded } else { Entry::Nothing };
         let counters = self.decisions();
+        if let Some(link) = self.link.take() {
+            link.close()?;
+        }
         self.kernel.unload()?;
         self.counted += counters.values().sum::<u64>();
         self.stands = None;
@@ -197,6 +216,11 @@ impl Walls {
     pub fn repair(&mut self) -> Result<Option<Repaired>, Error> {
         let Some(stands) = &self.stands else { return Ok(None) };
         if self.kernel.is_untouched()? {
+            if let Some(link) = &self.link
+                && link.repair(&mut self.kernel, &stands.rules)?
+            {
+                tracing::warn!("somebody had closed loopback to the split pod's link: it is open again");
+            }
             return Ok(None);
         }
         let rules = stands.rules.clone();

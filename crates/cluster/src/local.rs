@@ -162,6 +162,7 @@ impl LocalPod {
             containers: self.numbered.clone()?,
             identities,
             networks,
+            link: None,
         })
     }
 }

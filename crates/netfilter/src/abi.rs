@@ -84,6 +84,7 @@ pub const NF_ACCEPT: u32 = 1;
 pub const NF_INET_PRE_ROUTING: u32 = 0;
 pub const NF_INET_LOCAL_IN: u32 = 1;
 pub const NF_INET_LOCAL_OUT: u32 = 3;
+pub const NF_INET_POST_ROUTING: u32 = 4;
 pub const NF_NETDEV_EGRESS: u32 = 1;
 
 pub const NFTA_RULE_TABLE: u16 = 1;
@@ -200,6 +201,10 @@ pub const NFTA_EXTHDR_OFFSET: u16 = 3;
 pub const NFTA_EXTHDR_LEN: u16 = 4;
 pub const NFTA_EXTHDR_FLAGS: u16 = 5;
 pub const NFTA_EXTHDR_OP: u16 = 6;
+pub const NFTA_EXTHDR_SREG: u16 = 7;
+pub const NFT_EXTHDR_OP_TCPOPT: u32 = 1;
+/// RFC 9293 §3.2.
+pub const TCPOPT_MAXSEG: u8 = 2;
 pub const NFT_EXTHDR_F_PRESENT: u32 = 1;
 pub const NFT_EXTHDR_OP_IPV6: u32 = 0;
 pub const NFT_EXTHDR_OP_IPV4: u32 = 2;
@@ -257,6 +262,18 @@ pub const NFTA_TPROXY_REG_ADDR: u16 = 2;
 pub const NFTA_REDIR_REG_PROTO_MIN: u16 = 1;
 pub const NFTA_REDIR_REG_PROTO_MAX: u16 = 2;
 pub const NFTA_REDIR_FLAGS: u16 = 3;
+pub const NFTA_NAT_TYPE: u16 = 1;
+pub const NFTA_NAT_FAMILY: u16 = 2;
+pub const NFTA_NAT_REG_ADDR_MIN: u16 = 3;
+pub const NFTA_NAT_REG_ADDR_MAX: u16 = 4;
+pub const NFTA_NAT_FLAGS: u16 = 7;
+pub const NFT_NAT_SNAT: u32 = 0;
+pub const NFT_NAT_DNAT: u32 = 1;
+pub const NFTA_RT_DREG: u16 = 1;
+pub const NFTA_RT_KEY: u16 = 2;
+pub const NFT_RT_TCPMSS: u32 = 3;
+/// linux/netfilter/nf_nat.h
+pub const NF_NAT_RANGE_MAP_IPS: u32 = 1;
 /// linux/netfilter/nf_nat.h
 pub const NF_NAT_RANGE_PROTO_SPECIFIED: u32 = 2;
 pub const NFTA_REJECT_TYPE: u16 = 1;

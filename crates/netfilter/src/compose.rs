@@ -206,8 +206,9 @@ fn compose_hook(hook: &Hook, family: Family) -> Result<HookImage, EncodeProblem>
     let mut devices = Vec::new();
     let number = match (&hook.point, family) {
         (HookPoint::Prerouting | HookPoint::PreroutingNat, Family::Inet) => abi::NF_INET_PRE_ROUTING,
-        (HookPoint::Input, Family::Inet) => abi::NF_INET_LOCAL_IN,
-        (HookPoint::Output, Family::Inet) => abi::NF_INET_LOCAL_OUT,
+        (HookPoint::Input | HookPoint::InputNat, Family::Inet) => abi::NF_INET_LOCAL_IN,
+        (HookPoint::Output | HookPoint::OutputNat, Family::Inet) => abi::NF_INET_LOCAL_OUT,
+        (HookPoint::PostroutingNat, Family::Inet) => abi::NF_INET_POST_ROUTING,
         (HookPoint::DeviceEgress(device), Family::Netdev) => {
             checked_name(device, DEVICE_MAX)?;
             devices.push(device.clone());
@@ -220,7 +221,7 @@ fn compose_hook(hook: &Hook, family: Family) -> Result<HookImage, EncodeProblem>
         priority: hook.priority,
         devices,
         policy: if hook.accept { abi::NF_ACCEPT } else { abi::NF_DROP },
-        kind: if hook.point == HookPoint::PreroutingNat { "nat" } else { "filter" }.to_owned(),
+        kind: if hook.point.is_nat() { "nat" } else { "filter" }.to_owned(),
     })
 }
 

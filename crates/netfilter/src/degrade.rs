@@ -8,6 +8,7 @@
 //! | `log` | nothing is logged; counters still count |
 //! | `tproxy` | a SYN onto TIME_WAIT is judged at the first packet with data: until then its listener may take it for a connection |
 //! | `redir`, chains of type `nat` | nothing is captured: what aims at the application's ports is denied |
+//! | `nat`, `rt`, writing of TCP options | a split pod's link carries nothing: connections to its other parts are refused |
 //! | `reject` | what is refused is dropped: applications wait instead of failing fast |
 //! | egress hook of devices | the second line against packet sockets is missing |
 //! | table owners | another program with CAP_NET_ADMIN in the namespace can change the rules, until they are repaired |
@@ -31,6 +32,8 @@ pub enum Missing {
     FindListener,
     /// What aims at ports that a front proxy captures is denied instead of being led to the proxy.
     Redirect,
+    /// Nothing is carried to the other parts of a split pod.
+    Link,
     /// Denied packets are dropped without an answer.
     Reject,
     /// What packet sockets send by a device is not stopped.
@@ -51,6 +54,9 @@ impl fmt::Display for Missing {
             ),
             Self::Redirect => f.write_str(
                 "traffic that a front proxy captures is denied: this kernel cannot redirect it (5.2, CONFIG_NFT_REDIR)",
+            ),
+            Self::Link => f.write_str(
+                "connections to the pod's other parts are refused: this kernel cannot carry them (5.2, CONFIG_NFT_NAT, CONFIG_NFT_EXTHDR)",
             ),
             Self::Reject => f.write_str(
                 "denied connections hang instead of being refused: this kernel has no reject (CONFIG_NFT_REJECT_INET)",
@@ -111,7 +117,10 @@ pub fn degrade(ruleset: &Ruleset, features: Features) -> Result<(Ruleset, Vec<Mi
     for table in &ruleset.tables {
         let mut table = table.clone();
         if !features.redirect {
-            leave_out_redirection(&mut table, &mut missing);
+            leave_out(&mut table, Missing::Redirect, &mut missing);
+        }
+        if !features.link {
+            leave_out(&mut table, Missing::Link, &mut missing);
         }
         if !features.device_egress {
             leave_out_devices(&mut table, &mut missing);
@@ -143,12 +152,21 @@ fn leave_out_devices(table: &mut Table, missing: &mut BTreeSet<Missing>) {
     });
 }
 
-/// Without it, what was meant for somebody else than who receives it is denied by the rest of the ruleset.
-fn leave_out_redirection(table: &mut Table, missing: &mut BTreeSet<Missing>) {
+/// Leaves out the chains of type nat for want of what they do. What was meant for somebody else than who receives it is then
+/// denied by the rest of the ruleset.
+fn leave_out(table: &mut Table, what: Missing, missing: &mut BTreeSet<Missing>) {
+    let leads = |statement: &Statement| match statement {
+        Statement::Redirect { .. } => what == Missing::Redirect,
+        Statement::LeadTo { .. } | Statement::SpeakAs { .. } => what == Missing::Link,
+        _ => false,
+    };
     let before = table.chains.len();
-    table.chains.retain(|chain| chain.hook.as_ref().is_none_or(|hook| hook.point != HookPoint::PreroutingNat));
+    table.chains.retain(|chain| {
+        let is_nat = chain.hook.as_ref().is_some_and(|hook| hook.point.is_nat());
+        !is_nat || !chain.rules.iter().flat_map(|rule| &rule.statements).any(leads)
+    });
     if table.chains.len() < before {
-        missing.insert(Missing::Redirect);
+        missing.insert(what);
     }
 }
 
@@ -198,6 +216,7 @@ fn lessen(mut rule: Rule, features: Features, missing: &mut BTreeSet<Missing>) -
             missing.insert(Missing::FindListener);
             false
         }
+        Statement::ClampSegments if !features.link => false,
         Statement::RejectTcpReset | Statement::RejectProhibited if !features.reject => {
             missing.insert(Missing::Reject);
             *statement = Statement::Verdict(Verdict::Drop);

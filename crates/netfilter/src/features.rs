@@ -29,6 +29,9 @@ pub struct Features {
     /// Chains of type `nat` in tables of family inet, and `redir` in them (kernel 5.2, `CONFIG_NFT_REDIR`): traffic that a
     /// front proxy captures.
     pub redirect: bool,
+    /// Addresses changed at every hook (`nat` of family inet, kernel 5.2, `CONFIG_NFT_NAT`), `rt` and TCP options written
+    /// (`CONFIG_NFT_EXTHDR`): a split pod's link.
+    pub link: bool,
     /// TCP resets and ICMP errors (`CONFIG_NFT_REJECT_INET`).
     pub reject: bool,
     /// `fib … type` (`CONFIG_NFT_FIB_INET`).
@@ -48,6 +51,7 @@ impl Features {
         log: true,
         find_listener: true,
         redirect: true,
+        link: true,
         reject: true,
         fib: true,
         headers: true,
@@ -75,6 +79,7 @@ impl Features {
             log: holds(&mut kernel, &statement(Statement::Log(Decision::denied(Judged::Forged))), plain)?,
             find_listener: holds(&mut kernel, &find_listener(), plain)?,
             redirect: holds(&mut kernel, &redirect(), plain)?,
+            link: holds(&mut kernel, &link(), plain)?,
             reject: holds(&mut kernel, &statement(Statement::RejectTcpReset), plain)?
                 && holds(&mut kernel, &statement(Statement::RejectProhibited), plain)?,
             fib: holds(&mut kernel, &statement(exists(Field::FibSourceType)), plain)?,
@@ -99,6 +104,7 @@ impl Features {
             log: self.log && mask.log,
             find_listener: self.find_listener && mask.find_listener,
             redirect: self.redirect && mask.redirect,
+            link: self.link && mask.link,
             reject: self.reject && mask.reject,
             fib: self.fib && mask.fib,
             headers: self.headers && mask.headers,
@@ -110,7 +116,7 @@ impl Features {
         LoadOptions { owner: self.owner_persist }
     }
 
-    fn named(self) -> [(&'static str, bool); 11] {
+    fn named(self) -> [(&'static str, bool); 12] {
         [
             ("inet", self.inet),
             ("ct-mark", self.ct_mark),
@@ -120,6 +126,7 @@ impl Features {
             ("log", self.log),
             ("find-listener", self.find_listener),
             ("redirect", self.redirect),
+            ("link", self.link),
             ("reject", self.reject),
             ("fib", self.fib),
             ("headers", self.headers),
@@ -186,6 +193,25 @@ fn find_listener() -> Ruleset {
 fn redirect() -> Ruleset {
     let tcp = Statement::Match { field: Field::Protocol, mask: None, compare: Compare::Equal, value: 6 };
     ruleset(Family::Inet, HookPoint::PreroutingNat, vec![tcp, Statement::Redirect { port: 1 }])
+}
+
+fn link() -> Ruleset {
+    let tcp = Statement::Match { field: Field::Protocol, mask: None, compare: Compare::Equal, value: 6 };
+    let address = std::net::Ipv4Addr::LOCALHOST;
+    let mut all = ruleset(Family::Inet, HookPoint::Output, vec![tcp, Statement::ClampSegments]);
+    for (name, point, statement) in [
+        ("leads", HookPoint::OutputNat, Statement::LeadTo { address }),
+        ("carried", HookPoint::PreroutingNat, Statement::LeadTo { address }),
+        ("speaks", HookPoint::PostroutingNat, Statement::SpeakAs { address }),
+        ("heard", HookPoint::InputNat, Statement::SpeakAs { address }),
+    ] {
+        all.tables[0].chains.push(Chain {
+            name: name.to_owned(),
+            hook: Some(Hook { point, priority: 100, accept: true }),
+            rules: vec![Rule { statements: vec![statement], comment: None }],
+        });
+    }
+    all
 }
 
 /// Every namespace has a device `lo`.

@@ -3,6 +3,7 @@
 //! - [`Kernel`] is netfilter of one network namespace. It replaces the rules of ours at one moment, tells whether they
 //!   are still what was loaded, reads their counters, and clears generations from live flows.
 //! - [`Features`] tells what this kernel can do, by trying; [`degrade()`] makes of a ruleset what a lesser kernel can enforce.
+//! - [`LoopbackLink`] opens loopback to a split pod's link, behind the rules that guard it.
 //! - [`nflog`] reads what the rules log; [`Watch`] notices when anybody changes rules.
 //! - [`encode()`] and [`readback`] are the pure halves: a [`sidewall_policy::ruleset::Ruleset`] to bytes, and the kernel's
 //!   bytes to an image of its tables.
@@ -24,6 +25,7 @@ mod features;
 mod image;
 mod kernel;
 mod load;
+mod loopback_link;
 mod netlink;
 pub mod nflog;
 mod place;
@@ -40,5 +42,6 @@ pub use error::{LoadError, NetlinkError};
 pub use features::Features;
 pub use image::Image;
 pub use kernel::{Because, Changed, Count, Kernel, LoadOptions, Loaded, Repaired, Way};
+pub use loopback_link::{LoopbackError, LoopbackLink};
 pub use place::{Part, Place};
 pub use watch::{Happened, Transaction, Watch};

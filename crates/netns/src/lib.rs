@@ -3,7 +3,7 @@
 //!
 //! - [`NetNs`] owns a network namespace by descriptor and runs closures inside it, each on a thread of its own.
 //! - [`Cgroup`] is a directory of the cgroup v2 tree, with the id and level that netfilter's `socket cgroupv2` compares.
-//! - [`Links`] makes veth pairs, addresses and routes and tells what there is, [`LinkWatch`] that it changed; [`sysctl`]
+//! - [`Links`] makes veth pairs, bridges, macvlans, addresses and routes and tells what there is, [`LinkWatch`] that it changed; [`sysctl`]
 //!   writes a namespace's network settings.
 //! - [`sockets`] lists the sockets of a namespace and tells whose they are; [`CgroupMap`] tells which cgroup an id is.
 //! - [`ProcessStatus`] is what the kernel says of a process: who it is, what it may do, where it is.
@@ -33,7 +33,7 @@ pub use cgroup_namespace::join_cgroup_namespace_of;
 pub use error::{Error, Result};
 pub use fdpass::{receive_fd, send_fd};
 pub use launch::{Launch, Process, Step};
-pub use link::{Address, AddressScope, Device, Link, Links, OtherEnd, Route};
+pub use link::{Address, AddressScope, Device, HardwareAddress, Link, Links, OtherEnd, Route};
 pub use ns::{NetNs, NsId};
 pub use status::ProcessStatus;
 pub use watch::{Happened, LinkWatch};

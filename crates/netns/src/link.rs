@@ -2,8 +2,10 @@
 //! takes a dozen requests, and they need no runtime.
 
 mod list;
+mod segment;
 
 pub use list::{Address, AddressScope, Device, Link, OtherEnd, Route};
+pub use segment::HardwareAddress;
 
 use std::io;
 use std::net::IpAddr;

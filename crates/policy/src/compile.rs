@@ -11,6 +11,7 @@ mod capture;
 mod ends;
 mod hooks;
 mod judging;
+mod link;
 mod networks;
 mod question;
 mod statements;

@@ -91,6 +91,13 @@ pub enum Reason {
         /// The container that declares it, where one does.
         owner: Option<String>,
     },
+    /// The other container is in another part of the split pod, to which nothing can be carried now: it is not ready, or has
+    /// no address on the link.
+    #[serde(rename_all = "camelCase")]
+    NotReady {
+        /// The part.
+        part: String,
+    },
     /// Traffic from the network that aims at this port is the front proxy's, and reaches nobody else.
     #[serde(rename_all = "camelCase")]
     Captured {
@@ -117,7 +124,9 @@ impl Reason {
     pub const fn action(&self) -> Action {
         match self {
             Self::Itself | Self::NotIsolated | Self::Allowed { .. } => Action::Allow,
-            Self::Isolated { .. } | Self::NotDeclared { .. } | Self::Captured { .. } => Action::Deny,
+            Self::Isolated { .. } | Self::NotDeclared { .. } | Self::NotReady { .. } | Self::Captured { .. } => {
+                Action::Deny
+            }
         }
     }
 }
@@ -161,6 +170,9 @@ fn edge(pod: &ResolvedPod, party: Party, direction: Direction, other: End, flow:
 
 /// Both sides of a flow within the pod.
 fn loopback(pod: &ResolvedPod, layer: &Layer, flow: &Flow, sender: Party, receiver: Party) -> Vec<Half> {
+    if let Some(halves) = linked(pod, layer, flow, sender, receiver) {
+        return halves;
+    }
     if !pod.identities.by_port() {
         return pair(layer, flow, sender, receiver);
     }
@@ -178,6 +190,71 @@ fn loopback(pod: &ResolvedPod, layer: &Layer, flow: &Flow, sender: Party, receiv
         }
         _ => vec![half_loopback(layer, sender, Direction::Egress, receiver, flow), not_declared(pod, receiver, owner)],
     }
+}
+
+/// Both sides of a flow that a split pod's link is to carry, or that it keeps from being carried on loopback; none where the
+/// link has nothing to do with it.
+fn linked(pod: &ResolvedPod, layer: &Layer, flow: &Flow, sender: Party, receiver: Party) -> Option<Vec<Half>> {
+    let link = pod.link.as_ref()?;
+    let owner = pod.owner(flow.protocol, flow.port);
+    let owner_elsewhere = owner.is_some_and(|owner| link.part_of(owner).is_some());
+    let apart = match (pod.part_of(sender), pod.part_of(receiver)) {
+        (None, None) if !owner_elsewhere => return None,
+        (from, to) => from.map(|(name, _)| name) != to.map(|(name, _)| name),
+    };
+    let egress = || half_loopback(layer, sender, Direction::Egress, receiver, flow);
+    // Within another part, nothing of this is seen here.
+    if !apart && pod.is_elsewhere(sender) {
+        return Some(Vec::new());
+    }
+    if owner.map(Party::Container) != Some(receiver) {
+        return Some(vec![egress(), not_declared(pod, receiver, owner)]);
+    }
+    let mut halves = pair(layer, flow, sender, receiver);
+    let not_ready = |party, direction, part: &str| Half {
+        party,
+        direction,
+        level: Level::Pod,
+        reason: Reason::NotReady { part: part.to_owned() },
+    };
+    match (pod.part_of(sender), pod.part_of(receiver)) {
+        (None, Some((name, part))) => match (part.target(), link.own()) {
+            (Some(target), Some(_)) => {
+                let closed = !pod.link_edge_allows(Direction::Egress, target.into(), flow.protocol, flow.port);
+                halves.extend(closed.then(|| link_edge(pod, sender, Direction::Egress, target.into(), flow)).flatten());
+            }
+            _ => halves.push(not_ready(sender, Direction::Egress, name)),
+        },
+        (Some((name, part)), None) => {
+            let Some(source) = part.sources().next() else {
+                halves.push(not_ready(receiver, Direction::Ingress, name));
+                return Some(halves);
+            };
+            let closed = !pod.link_edge_allows(Direction::Ingress, source.into(), flow.protocol, flow.port);
+            halves.extend(closed.then(|| link_edge(pod, receiver, Direction::Ingress, source.into(), flow)).flatten());
+        }
+        _ => {}
+    }
+    Some(halves)
+}
+
+/// What holds for the pod as a whole on its link, where that denies.
+fn link_edge(pod: &ResolvedPod, party: Party, direction: Direction, other: IpAddr, flow: &Flow) -> Option<Half> {
+    let device = &pod.link.as_ref()?.device;
+    let (id, _) = pod.attached.iter().find(|(_, attached)| attached.device == *device)?;
+    edge(pod, party, direction, End::Attached(*id, other), flow)
+}
+
+/// Whether both sides of a flow between two parties pass, whatever carries it.
+pub(crate) fn pair_allows(layer: &Layer, flow: &Flow, sender: Party, receiver: Party) -> bool {
+    action(&pair(layer, flow, sender, receiver)) == Action::Allow
+}
+
+/// Whether a side of a further network's edge lets a flow to or from an address pass.
+pub(crate) fn edge_allows(side: &Side, attachment: AttachmentId, other: IpAddr, protocol: Protocol, port: u16) -> bool {
+    let other = End::Attached(attachment, other);
+    let flow = Flow { sender: other, receiver: other, protocol, port };
+    judged(side, other, &flow, true).action() == Action::Allow
 }
 
 fn pair(layer: &Layer, flow: &Flow, sender: Party, receiver: Party) -> Vec<Half> {

@@ -246,7 +246,7 @@ fn policies(sides: &[Side]) -> impl Iterator<Item = &PolicyName> {
         Reason::Allowed { rule } => std::slice::from_ref(&rule.policy),
         Reason::Isolated { by } => by.as_slice(),
         Reason::Captured { by, .. } => std::slice::from_ref(by),
-        Reason::Itself | Reason::NotIsolated | Reason::NotDeclared { .. } => &[],
+        Reason::Itself | Reason::NotIsolated | Reason::NotDeclared { .. } | Reason::NotReady { .. } => &[],
     })
 }
 

@@ -43,6 +43,7 @@ impl Fixture {
             containers,
             identities,
             networks: sidewall_api::Attachments::default(),
+            link: None,
         };
         let mut world = World::default();
         let ranges = |texts: [&str; 2]| texts.iter().map(|text| text.parse::<ipnet::IpNet>().unwrap()).collect();

@@ -9,6 +9,7 @@ pub mod explain;
 #[cfg(test)]
 mod fixture;
 pub mod index;
+pub mod link;
 pub mod lint;
 pub mod mark;
 pub mod model;

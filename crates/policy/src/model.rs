@@ -6,6 +6,7 @@
 
 use crate::addresses::Addresses;
 pub use crate::captured::Captured;
+pub use crate::link::{Link, LinkedPart};
 use crate::ports::Ports;
 use serde::Serialize;
 use sidewall_flow::{ContainerId, Direction, Party, Protocol};
@@ -39,6 +40,9 @@ pub struct ResolvedPod {
     pub identities: Identities,
     /// What its front proxy takes of the traffic that aims at the application.
     pub captured: Option<Captured>,
+    /// What joins it to those of its containers that run in other namespaces, where some do. They are among `containers`,
+    /// and policies speak of them as of the others; no socket of theirs is here.
+    pub link: Option<Link>,
     /// What is enforced.
     pub enforced: Layer,
     /// What Enforce and Audit policies together would enforce, where there are Audit policies.
@@ -329,8 +333,11 @@ impl ResolvedPod {
             .map(|(id, _)| *id)
     }
 
-    /// Whether any policy says anything of the pod. Where none does, it needs no rules.
+    /// Whether it needs rules: because a policy says something of it, or because they carry its link.
     pub fn is_selected(&self) -> bool {
+        if self.link.is_some() {
+            return true;
+        }
         let isolates = |layer: &Layer| layer.parties.values().any(Sides::isolate);
         let edges = || self.attached.values().map(|attached| &attached.edge).chain([&self.edge, &self.elsewhere]);
         isolates(&self.enforced) || self.audit.as_ref().is_some_and(isolates) || edges().any(Sides::isolate)

@@ -135,7 +135,8 @@ impl Recorder {
             Direction::Ingress => (opened, opener),
         };
         let protocol = logged.packet.map(|packet| packet.protocol).or(logged.connection.map(|c| c.protocol));
-        let mut judged = self.judged(logged.decision, &ends, protocol, other.address, opened.port, attachment);
+        let on_link = self.pod.link.as_ref().is_some_and(|link| logged.device.as_ref() == Some(&link.device));
+        let mut judged = self.judged(logged.decision, &ends, protocol, other.address, opened.port, attachment, on_link);
         let more_policies = judged.policies.len().saturating_sub(POLICIES_MAX);
         judged.policies.truncate(POLICIES_MAX);
         let (party, container) = self.party(ends.party);
@@ -192,7 +193,8 @@ impl Recorder {
                 party: Some(sender),
                 direction: Direction::Egress,
                 peer: Some(receiver),
-                reply: told.unwrap_or(leaving != by_port),
+                // So it is where the receiver is in another namespace.
+                reply: told.unwrap_or(leaving != (by_port || self.pod.is_elsewhere(receiver))),
             },
             Place::LoopbackFrom(sender) => {
                 Ends { party: Some(sender), direction: Direction::Egress, peer: None, reply: told.unwrap_or(!leaving) }

@@ -4,6 +4,7 @@
 //! allows nothing, and whatever does not mean what it seems to becomes a [`Note`].
 
 mod edges;
+mod link;
 mod networks;
 mod peers;
 mod pods;
@@ -66,6 +67,7 @@ pub(crate) fn resolve_in(cluster: &dyn Lookup, subject: &Subject) -> ResolvedPod
         None => container.ports.clone(),
     };
     let edges = resolver.edges();
+    let link = resolver.link();
     let mut notes = resolver.into_notes();
     notes.sort();
     notes.dedup();
@@ -84,6 +86,7 @@ pub(crate) fn resolve_in(cluster: &dyn Lookup, subject: &Subject) -> ResolvedPod
             .collect(),
         identities: subject.identities.clone(),
         captured,
+        link,
         enforced,
         audit,
         notes,

@@ -16,6 +16,7 @@ pub use key::Key;
 
 use sidewall_flow::Decision;
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 /// The number of a ruleset in its pod's life, 1 to 31; it is kept in the five highest bits of the conntrack mark.
@@ -139,7 +140,7 @@ pub struct Chain {
     pub rules: Vec<Rule>,
 }
 
-/// Where the kernel enters a base chain. Every one of ours is of type `filter`, but for [`HookPoint::PreroutingNat`].
+/// Where the kernel enters a base chain. Every one of ours is of type `filter`, but for those that [`HookPoint::is_nat`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hook {
     /// The point on a packet's way.
@@ -157,12 +158,25 @@ pub enum HookPoint {
     Prerouting,
     /// The same in a chain of type `nat`, which a connection's first packet meets alone (of family inet since kernel 5.2).
     PreroutingNat,
+    /// The same at `NF_INET_LOCAL_IN`: who a packet is from, before its receiver sees it.
+    InputNat,
+    /// The same at `NF_INET_LOCAL_OUT`: where a packet of our own goes.
+    OutputNat,
+    /// The same at `NF_INET_POST_ROUTING`: who a packet that leaves is from.
+    PostroutingNat,
     /// `NF_INET_LOCAL_IN`.
     Input,
     /// `NF_INET_LOCAL_OUT`.
     Output,
     /// `NF_NETDEV_EGRESS` of the named device (kernel 5.16).
     DeviceEgress(String),
+}
+
+impl HookPoint {
+    /// Whether chains there are of type `nat`.
+    pub const fn is_nat(&self) -> bool {
+        matches!(self, Self::PreroutingNat | Self::InputNat | Self::OutputNat | Self::PostroutingNat)
+    }
 }
 
 /// A rule: its statements in order; the first match that fails ends it.
@@ -246,6 +260,19 @@ pub enum Statement {
         /// The port.
         port: u16,
     },
+    /// Leads a connection to an IPv4 address, at the port that it aims at; accepts. For [`HookPoint::OutputNat`] and
+    /// [`HookPoint::PreroutingNat`].
+    LeadTo {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// Has a connection come from an IPv4 address; accepts. For [`HookPoint::PostroutingNat`] and [`HookPoint::InputNat`].
+    SpeakAs {
+        /// The address.
+        address: Ipv4Addr,
+    },
+    /// Lessens what a SYN says of the greatest segment to what its route carries. For OUTPUT, behind a look at the flags.
+    ClampSegments,
     /// Answers with a TCP reset and drops.
     RejectTcpReset,
     /// Answers with ICMP or ICMPv6 "administratively prohibited" and drops.

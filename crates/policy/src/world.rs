@@ -6,7 +6,7 @@
 pub mod objects;
 
 use crate::addresses::Addresses;
-use crate::model::{DeclaredPort, Identities};
+use crate::model::{DeclaredPort, Identities, Link};
 use sidewall_api::{
     Attachments, ContainerNetworkPolicy, LabelSelector, MultiNetworkPolicy, NetworkPolicy, SidecarProxy,
 };
@@ -141,6 +141,9 @@ pub struct Subject {
     /// The pod's further networks. The pod's own words (`Attachments::read`) are only a hint, which its author can
     /// write: where the node can be asked, what it says belongs here.
     pub networks: Attachments,
+    /// What joins it to those of its containers that are in other namespaces, where some are. It must be the node's own
+    /// knowledge: rules lead loopback there.
+    pub link: Option<Link>,
 }
 
 /// A container of the pod that policies are resolved for.

@@ -44,6 +44,9 @@ pub enum Error {
     /// The kernel has no IPv6, and the pod is to have it.
     #[error("this machine has no IPv6; run the pod without an IPv6 range")]
     NoIpv6,
+    /// A segment joins as many namespaces as it can.
+    #[error("a split pod can have at most {0} parts on one segment: put several containers into one part")]
+    SegmentFull(u8),
     /// Namespaces, cgroups, links or processes.
     #[error(transparent)]
     Kernel(#[from] sidewall_netns::Error),

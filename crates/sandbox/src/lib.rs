@@ -21,6 +21,8 @@
 //! of two containers (or two pods) with the same user id can signal and trace each other. They are told apart on the
 //! network, which is what this crate is for.
 //!
+//! A pod that is split is several of these, whose namespaces a [`Segment`] joins.
+//!
 //! This crate knows nothing of policies or packet rules.
 
 #![forbid(unsafe_code)]
@@ -37,6 +39,7 @@ mod probe;
 pub mod prober;
 mod publish;
 mod sandbox;
+mod segment;
 mod state;
 mod supervisor;
 
@@ -52,5 +55,6 @@ pub use plan::{
 pub use pod::{CgroupRef, ContainerInfo, INTERFACE, Identity, LivePod, OUTPUT_LIMIT, Output, PodInfo};
 pub use publish::{MAX_CONNECTIONS, Published, publish};
 pub use sandbox::{Options, Prepared, Sandbox};
+pub use segment::{LINK_DEVICE, Segment, SegmentKind};
 pub use state::{DEFAULT_ROOT, NsState, PODS_CGROUP, PodState, ProcessId, attach, cleanup_stale, directory, list};
 pub use supervisor::{ContainerState, ContainerStatus, PodStatus, Running};

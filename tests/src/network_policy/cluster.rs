@@ -303,6 +303,7 @@ impl Cluster {
             containers: BTreeMap::from([(app_id(), app)]),
             identities,
             networks: Default::default(),
+            link: None,
         }
     }
 }

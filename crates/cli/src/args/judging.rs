@@ -22,6 +22,9 @@ counts as denied only when a denial counter of the rules went up; one that came 
 In a running pod, addresses of --peer and --to are not tried, because they are not ours, and what the pod's own
 containers do meanwhile can move a counter too.
 
+With --wall split the same is asked of the pod's parts: each flow in the part that its sender is in, where one is. Who is no
+container is then in the part of whom it asks. The same policies give the same matrix; --probe shows it.
+
 With pod/NAME, the pod and all policies are a cluster's, as they are now, as with `sidewall explain`; --peer may then be
 pod/NAME and svc/NAME too. Nothing is tried in a cluster's pods.
 
@@ -31,13 +34,16 @@ Examples:
   sidewall matrix pod.yaml --policy policy.yaml
   sidewall matrix -n shop pod/web-0 --peer pod/db-0
   sidewall matrix pod.yaml -p policy.yaml --peer office=203.0.113.7 --to 10.0.0.5:5432/TCP
-  sidewall matrix pod.yaml -p policy.yaml --probe --output json")]
+  sidewall matrix pod.yaml -p policy.yaml --probe --output json
+  sidewall matrix pod.yaml -p policy.yaml --wall split --link macvlan --probe")]
 #[command(mut_arg("pod", |arg| arg.value_name("POD.yaml|pod/NAME").help(POD_HELP)))]
 pub struct Matrix {
     #[command(flatten)]
     pub input: PodAndPolicies,
     #[command(flatten)]
     pub identity: IdentityArg,
+    #[command(flatten)]
+    pub wall: super::wall::WallArgs,
     /// An address on the network that also sends; NAME is a label of yours, or NAMESPACE/POD alone for a Pod of the files
     #[arg(long, value_name = "NAME=IP")]
     pub peer: Vec<Named>,

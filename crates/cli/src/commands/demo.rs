@@ -130,6 +130,7 @@ impl Stage<'_> {
             identity: self.options.identity.identity,
             publish: vec![Publish { at, port: FRONT }],
             walls,
+            split: None,
             state: self.options.state.state_dir.clone(),
             flow_log: None,
         };

@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::identity::Identity;
 use crate::inputs;
 use crate::live_pod::{self, About, LivePod};
+use crate::parting::Parting;
 use crate::probing::{Finding, ProbePod};
 use crate::scene::{Imagined, Scene, Sources};
 use crate::screen::Screen;
@@ -90,6 +91,9 @@ fn in_cluster(options: &Matrix, name: &PodName, screen: &Screen) -> Result<Answe
     if options.input.name.is_some() {
         return Err(Error::FilesForCluster("--pod"));
     }
+    if options.wall.split()?.is_some() {
+        return Err(Error::SplitOfCluster);
+    }
     let files = inputs::sound(inputs::read(&options.input.policies)?)?;
     let (LivePod { imagined, identity, about }, namespace) = cluster::ask(async {
         let cluster = Cluster::of(&options.cluster).await?;
@@ -100,7 +104,7 @@ fn in_cluster(options: &Matrix, name: &PodName, screen: &Screen) -> Result<Answe
     let peers = options.peer.iter().map(|peer| peer.name.as_str());
     let words = addresses(peers, &namespace, &imagined.world);
     let ends = ends(options, &imagined, words)?;
-    let fields = judge(&imagined, &ends, |_| Ok(None))?;
+    let fields = judge(std::slice::from_ref(&imagined), None, &ends, |_, _| Ok(None))?;
     if screen.is_json() {
         screen.value(&Report {
             pod: imagined.name(),
@@ -123,11 +127,25 @@ fn in_files(options: &Matrix, pod: &Path, screen: &Screen) -> Result<Answer, Err
     let sources = Sources::new(pod, options.input.name.as_ref(), &options.input.policies);
     let scene = Scene::read(&sources)?;
     let choice = options.identity.identity;
-    let imagined = scene.imagine(Identity::imagined(choice))?;
+    let split = options.wall.split()?;
+    let parting = match &split {
+        Some(split) => Some(Parting::of(&scene.manifest, &split.parts)?),
+        None => None,
+    };
+    let imagined = match &parting {
+        Some(parting) => scene.imagine_split(parting, Identity::imagined(choice))?,
+        None => vec![scene.imagine(Identity::imagined(choice))?],
+    };
     let mut probing = if options.probe {
         // The addresses on the network have to be there before the pod is.
-        let remotes = remotes(&imagined, &ends(options, &imagined, BTreeMap::new())?);
-        Some(ProbePod::find_or_make(&scene, choice, &options.state.state_dir, &remotes)?)
+        let remotes = remotes(&imagined[0], &ends(options, &imagined[0], BTreeMap::new())?);
+        let state = &options.state.state_dir;
+        Some(match (&parting, &split) {
+            (Some(parting), Some(split)) => {
+                ProbePod::make_split(&scene, parting.clone(), split.kind, choice, state, &remotes)?
+            }
+            _ => ProbePod::find_or_make(&scene, choice, state, &remotes)?,
+        })
     } else {
         None
     };
@@ -136,11 +154,12 @@ fn in_files(options: &Matrix, pod: &Path, screen: &Screen) -> Result<Answer, Err
         Some(pod) => (pod.imagine(&scene), pod.identity()),
         None => (imagined, Identity::imagined(choice)),
     };
-    let ends = ends(options, &imagined, BTreeMap::new())?;
-    let fields = judge(&imagined, &ends, |flow| match &mut probing {
+    let ends = ends(options, &imagined[0], BTreeMap::new())?;
+    let fields = judge(&imagined, parting.as_ref(), &ends, |imagined, flow| match &mut probing {
         Some(pod) => pod.attempt(&imagined.pod, flow),
         None => Ok(None),
     })?;
+    let imagined = &imagined[0];
     let disagreements = fields.iter().filter(|field| !field.agrees()).count();
     let notes = scene.notes(&imagined.pod);
     if screen.is_json() {
@@ -167,16 +186,25 @@ fn in_files(options: &Matrix, pod: &Path, screen: &Screen) -> Result<Answer, Err
     Ok(if disagreements == 0 { Answer::Yes } else { Answer::No })
 }
 
-/// Judges every pair, and tries it.
+/// Judges every pair, and tries it. Of a split pod `imagined` are the parts, and a flow is judged in its sender's; in its
+/// receiver's where the sender is no container.
 fn judge(
-    imagined: &Imagined,
+    imagined: &[Imagined],
+    parting: Option<&Parting>,
     (senders, columns): &Ends,
-    mut attempt: impl FnMut(&Flow) -> Result<Option<Finding>, Error>,
+    mut attempt: impl FnMut(&Imagined, &Flow) -> Result<Option<Finding>, Error>,
 ) -> Result<Vec<Field>, Error> {
+    let part_of = |end: End| match end {
+        End::Local(party @ Party::Container(_)) => parting?.index_of(imagined[0].pod.party_name(party)),
+        _ => None,
+    };
     let mut fields = Vec::new();
     for from in senders {
         for column in columns {
             let Some(flow) = possible(from, column) else { continue };
+            let part = part_of(flow.sender).or_else(|| part_of(flow.receiver)).unwrap_or(0);
+            let flow = at_part(flow, &imagined[0], &imagined[part]);
+            let imagined = &imagined[part];
             let explanation = explain(&imagined.pod, &flow, Some(&imagined.world));
             fields.push(Field {
                 from: from.label.clone(),
@@ -186,7 +214,7 @@ fn judge(
                 verdict: explanation.verdict,
                 audit: explanation.audit.map(|audit| audit.verdict),
                 sides: explanation.sides,
-                probe: attempt(&flow)?,
+                probe: attempt(imagined, &flow)?,
             });
         }
     }
@@ -244,6 +272,18 @@ fn possible(from: &Named, column: &Column) -> Option<Flow> {
         return None;
     }
     Some(Flow { sender: from.end, receiver: column.to.end, protocol: column.protocol, port: column.port })
+}
+
+/// The flow as the part sees it: each part has a node's address of its own.
+fn at_part(flow: Flow, primary: &Imagined, part: &Imagined) -> Flow {
+    let end = |end| match end {
+        End::Remote(address) => {
+            let number = primary.node.iter().position(|own| *own == address);
+            End::Remote(number.and_then(|number| part.node.get(number)).copied().unwrap_or(address))
+        }
+        end => end,
+    };
+    Flow { sender: end(flow.sender), receiver: end(flow.receiver), ..flow }
 }
 
 /// A verdict in a word.

@@ -10,17 +10,20 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Pod;
 use sidewall_netfilter::Missing;
-use sidewall_sandbox::{LogLine, Options, Phase, Published, Running, publish};
+use sidewall_sandbox::{LogLine, Options, Phase, Published, Running, Segment, publish};
 
 use super::Answer;
+use crate::args::wall::Split;
 use crate::args::{IdentityChoice, Publish, Run, StateDir};
 use crate::error::Error;
 use crate::flow_log::{FlowLog, Output};
+use crate::parting::Parting;
 use crate::programs::Programs;
 use crate::scene::{Scene, Sources};
 use crate::screen::Screen;
 use crate::signals;
-use crate::walled_pod::{View, prepare};
+use crate::split_pod;
+use crate::walled_pod::{Standing, View, prepare};
 use crate::walls::{Raised, Walls};
 use crate::watch::Watch;
 use tell::Told;
@@ -63,6 +66,8 @@ pub struct Job {
     pub publish: Vec<Publish>,
     /// Whether there are walls.
     pub walls: bool,
+    /// How it is split, where it is.
+    pub split: Option<Split>,
     /// Where the pod is written down.
     pub state: PathBuf,
     /// Where flow records are written, beside being told.
@@ -80,18 +85,30 @@ pub fn run(options: &Run, screen: &Screen) -> Result<Answer, Error> {
         identity: options.identity.identity,
         publish: options.publish.clone(),
         walls: !options.no_walls,
+        split: options.wall.split()?,
         state: state_dir.clone(),
         flow_log: options.flow_log(),
     };
+    if job.split.is_some() && !job.walls {
+        return Err(Error::SplitWithoutWalls);
+    }
     // Standard output is the log's alone, where it goes there.
     let screen = if job.flow_log == Some(Output::Stdout) { screen.aside() } else { *screen };
     let (events, happened) = events();
     let signals = events.clone();
     signals::watch(move |count| drop(signals.send(Event::Signal(count))))?;
     let programs = Programs::find()?;
-    let up = Up::bring(&job, &programs, &events, Voice::new(screen).verbose(options.verbose))?;
-    // A signal that came meanwhile is among the first things to be read.
-    let well = up.follow(&happened)?;
+    let voice = Voice::new(screen).verbose(options.verbose);
+    // A signal that comes meanwhile is among the first things to be read.
+    let well = match &job.split {
+        None => Up::bring(&job, &programs, &events, voice)?.follow(&happened)?,
+        Some(split) => {
+            let (ups, segment) = Up::bring_split(&job, split, &programs, &events, voice)?;
+            let well = follow(ups, &happened)?;
+            drop(segment);
+            well
+        }
+    };
     Ok(if well { Answer::Yes } else { Answer::No })
 }
 
@@ -114,7 +131,17 @@ pub struct Up {
     flows: Option<FlowLog>,
     /// Whether flow records are told with everything else.
     tell_flows: bool,
-    _watch: Watch,
+    /// The files' changes; one of a split pod's parts is told of them for all.
+    _watch: Option<Watch>,
+}
+
+/// What a pod is made of, once its files are read.
+struct Ground {
+    scene: Scene,
+    /// The scene's manifest, with what its containers find here.
+    manifest: Pod,
+    options: Options,
+    watch: Watch,
 }
 
 impl Up {
@@ -123,44 +150,78 @@ impl Up {
     /// # Errors
     /// Whatever keeps it from being made; nothing is left of it then.
     pub fn bring(job: &Job, programs: &Programs, events: &SyncSender<Event>, voice: Voice) -> Result<Self, Error> {
-        // Before they are read: what changes meanwhile must not be missed.
-        let changed = events.clone();
-        let watch =
-            Watch::start(job.sources.files().cloned().collect(), move || changed.try_send(Event::Files).is_ok())?;
-        let scene = Scene::read(&job.sources)?;
-        let manifest = programs.at_home(&scene.manifest, &job.sources.directory()?);
-        let sink = events.clone();
-        let options = Options {
-            state_root: job.state.clone(),
-            log_sink: Some(Arc::new(move |line: &LogLine| drop(sink.send(Event::Output(line.clone()))))),
-            ..Options::default()
-        };
-        for finding in sidewall_sandbox::check_supported(&scene.manifest) {
-            if finding.severity == sidewall_sandbox::Severity::Warning {
-                voice.tell(&Told::Warning { message: &finding.to_string() });
-            }
-        }
+        let Ground { scene, manifest, options, watch } = Ground::read(job, programs, events, voice)?;
         let standing = prepare(&scene, &manifest, job.identity, job.walls, &options)?;
         voice.notes(&scene.notes(&standing.view.resolved));
+        let mut up = Self::start(job, &scene, standing, &job.publish, job.flow_log.as_ref(), voice)?;
+        up._watch = Some(watch);
+        Ok(up)
+    }
+
+    /// The same of a split pod: every part, the primary first, and what joins them.
+    ///
+    /// # Errors
+    /// As [`Up::bring`].
+    pub fn bring_split(
+        job: &Job,
+        split: &Split,
+        programs: &Programs,
+        events: &SyncSender<Event>,
+        voice: Voice,
+    ) -> Result<(Vec<Self>, Segment), Error> {
+        let Ground { scene, manifest, options, watch } = Ground::read(job, programs, events, voice)?;
+        let parting = Parting::of(&scene.manifest, &split.parts)?;
+        let standing = split_pod::prepare(&scene, &manifest, &parting, job.identity, split.kind, &options)?;
+        if let Some(primary) = standing.parts.first() {
+            voice.notes(&scene.notes(&primary.view.resolved));
+        }
+        let mut ups = Vec::new();
+        for (part, standing_part) in parting.parts.iter().zip(standing.parts) {
+            // A port is published where the container is that declares it; one that none declares, at the primary.
+            let is_here = |wanted: &&Publish| {
+                let containers = standing_part.view.resolved.containers.values();
+                let mut owners = containers.filter(|c| c.ports.iter().any(|port| port.port == wanted.port));
+                let owner = owners.next().and_then(|c| parting.part_of(&c.name));
+                owner.unwrap_or(&parting.parts[0]).name == part.name
+            };
+            let published: Vec<Publish> = job.publish.iter().filter(is_here).copied().collect();
+            let log = job.flow_log.clone().map(|log| log.of_part(&part.name));
+            ups.push(Self::start(job, &scene, standing_part, &published, log.as_ref(), voice)?);
+        }
+        if let Some(first) = ups.first_mut() {
+            first._watch = Some(watch);
+        }
+        Ok((ups, standing.segment))
+    }
+
+    /// Starts a pod, or a part of one, behind its walls.
+    fn start(
+        job: &Job,
+        scene: &Scene,
+        standing: Standing,
+        wanted: &[Publish],
+        flow_log: Option<&Output>,
+        voice: Voice,
+    ) -> Result<Self, Error> {
         standing.warnings.iter().for_each(|message| voice.tell(&Told::Warning { message }));
         let pod = standing.prepared.pod().clone();
         // Before anything runs: a port that is taken should stop everything.
         let published: Result<Vec<Published>, _> =
-            job.publish.iter().map(|wanted| publish(&pod, wanted.at, wanted.port)).collect();
+            wanted.iter().map(|wanted| publish(&pod, wanted.at, wanted.port)).collect();
         let published = published?;
         // Before anything runs: the first denial may be the one that matters.
         let directory = sidewall_sandbox::directory(&job.state, &pod.info().namespace, &pod.info().name);
-        if job.flow_log.is_some() && !standing.logs {
+        if flow_log.is_some() && !standing.logs {
             return Err(Error::NoLog);
         }
         let flows = match job.walls && standing.logs {
-            true => Some(FlowLog::start(&pod, &standing.view, &directory, job.flow_log.as_ref())?),
+            true => Some(FlowLog::start(&pod, &standing.view, &directory, flow_log)?),
             false => None,
         };
         let raised = standing.raised;
         let (running, view, walls) = standing.start()?;
         let ports: Vec<(std::net::SocketAddr, u16)> =
-            published.iter().zip(&job.publish).map(|(at, wanted)| (at.at(), wanted.port)).collect();
+            published.iter().zip(wanted).map(|(at, wanted)| (at.at(), wanted.port)).collect();
         voice.started(pod.info(), &view, walls.is_some().then_some(raised), &ports);
         let mut up = Self {
             running,
@@ -169,13 +230,13 @@ impl Up {
             walls,
             voice,
             sources: job.sources.clone(),
-            manifest: scene.manifest,
+            manifest: scene.manifest.clone(),
             verified: Instant::now(),
             states: BTreeMap::new(),
             missing: BTreeSet::new(),
             flows,
-            tell_flows: job.flow_log != Some(Output::Stdout),
-            _watch: watch,
+            tell_flows: flow_log != Some(&Output::Stdout),
+            _watch: None,
         };
         up.tell_missing();
         Ok(up)
@@ -185,25 +246,12 @@ impl Up {
     ///
     /// # Errors
     /// What could not be removed.
-    pub fn follow(mut self, happened: &Receiver<Event>) -> Result<bool, Error> {
-        let mut asked = false;
-        loop {
-            match happened.recv_timeout(LOOK) {
-                Ok(Event::Signal(count)) => {
-                    asked = true;
-                    self.voice.tell(&Told::Ending { at_once: count > 1 });
-                    // Connections in flight are the containers' to end: published ports stay until the pod is gone.
-                    self.running.terminate((count > 1).then_some(Duration::ZERO));
-                }
-                Ok(event) => self.happened(event),
-                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
-            }
-            self.tell_flows(SHOWN);
-            self.look();
-            if self.running.status().finished {
-                break;
-            }
-        }
+    pub fn follow(self, happened: &Receiver<Event>) -> Result<bool, Error> {
+        follow(vec![self], happened)
+    }
+
+    /// Removes what has ended, and tells the rest of its flows. Gives its phase.
+    fn remove(self) -> Result<Phase, Error> {
         let Self { running, published, voice, walls, flows, tell_flows, .. } = self;
         let status = running.stop();
         drop(published);
@@ -211,15 +259,7 @@ impl Up {
             flows.finish(walls.map_or(0, |mut walls| walls.counted()));
             std::iter::from_fn(|| flows.take()).filter(|_| tell_flows).for_each(|record| voice.record(&record));
         }
-        let status = status?;
-        // What the containers wrote last.
-        while let Ok(event) = happened.recv_timeout(Duration::from_millis(20)) {
-            if let Event::Output(line) = event {
-                voice.output(&line);
-            }
-        }
-        voice.tell(&Told::Ended { phase: status.phase });
-        Ok(asked || status.phase != Phase::Failed)
+        Ok(status?.phase)
     }
 
     /// Speaks with another voice from now on.
@@ -234,14 +274,6 @@ impl Up {
     pub fn end(self) -> Result<(), Error> {
         self.running.stop()?;
         Ok(())
-    }
-
-    fn happened(&mut self, event: Event) {
-        match event {
-            Event::Output(line) => self.voice.output(&line),
-            Event::Signal(_) => {}
-            Event::Files => self.reload(),
-        }
     }
 
     /// Takes a new version of the policies. A bad one is refused, and the old one stays.
@@ -319,6 +351,78 @@ impl Up {
             Err(error) => self.voice.tell(&Told::Broken { message: &error.to_string() }),
         }
     }
+}
+
+impl Ground {
+    fn read(job: &Job, programs: &Programs, events: &SyncSender<Event>, voice: Voice) -> Result<Self, Error> {
+        // Before they are read: what changes meanwhile must not be missed.
+        let changed = events.clone();
+        let watch =
+            Watch::start(job.sources.files().cloned().collect(), move || changed.try_send(Event::Files).is_ok())?;
+        let scene = Scene::read(&job.sources)?;
+        let manifest = programs.at_home(&scene.manifest, &job.sources.directory()?);
+        let sink = events.clone();
+        let options = Options {
+            state_root: job.state.clone(),
+            log_sink: Some(Arc::new(move |line: &LogLine| drop(sink.send(Event::Output(line.clone()))))),
+            ..Options::default()
+        };
+        for finding in sidewall_sandbox::check_supported(&scene.manifest) {
+            if finding.severity == sidewall_sandbox::Severity::Warning {
+                voice.tell(&Told::Warning { message: &finding.to_string() });
+            }
+        }
+        Ok(Self { scene, manifest, options, watch })
+    }
+}
+
+/// Follows a pod, or all parts of one with the primary first, to its end, and removes it. When the primary has ended, the others
+/// are ended. Says whether it ended well: by itself with success, or by a signal.
+///
+/// # Errors
+/// What could not be removed.
+fn follow(mut ups: Vec<Up>, happened: &Receiver<Event>) -> Result<bool, Error> {
+    let Some(voice) = ups.first().map(|up| up.voice) else { return Ok(true) };
+    let mut asked = false;
+    let mut ended = false;
+    loop {
+        match happened.recv_timeout(LOOK) {
+            Ok(Event::Signal(count)) => {
+                asked = true;
+                voice.tell(&Told::Ending { at_once: count > 1 });
+                // Connections in flight are the containers' to end: published ports stay until the pod is gone.
+                ups.iter().for_each(|up| up.running.terminate((count > 1).then_some(Duration::ZERO)));
+            }
+            Ok(Event::Output(line)) => voice.output(&line),
+            Ok(Event::Files) => ups.iter_mut().for_each(Up::reload),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {}
+        }
+        for up in &mut ups {
+            up.tell_flows(SHOWN);
+            up.look();
+        }
+        let finished: Vec<bool> = ups.iter().map(|up| up.running.status().finished).collect();
+        if finished.iter().all(|finished| *finished) {
+            break;
+        }
+        if finished[0] && !ended {
+            ended = true;
+            ups[1..].iter().for_each(|up| up.running.terminate(None));
+        }
+    }
+    // Every part is removed, whatever could not be of another.
+    let phases: Vec<Result<Phase, Error>> = ups.into_iter().map(Up::remove).collect();
+    let phases = phases.into_iter().collect::<Result<Vec<Phase>, Error>>()?;
+    // What the containers wrote last.
+    while let Ok(event) = happened.recv_timeout(Duration::from_millis(20)) {
+        if let Event::Output(line) = event {
+            voice.output(&line);
+        }
+    }
+    // Parts that were ended because the primary had ended did not fail.
+    let phase = if !ended && phases.contains(&Phase::Failed) { Phase::Failed } else { phases[0] };
+    voice.tell(&Told::Ended { phase });
+    Ok(asked || phase != Phase::Failed)
 }
 
 /// The number of what is in force.

@@ -68,7 +68,7 @@ pub fn run(options: &Test, screen: &Screen) -> Result<Answer, Error> {
         // The node's own are at the other end of every pod.
         remotes.retain(|address| !imagined.node.contains(address));
         let pod = ProbePod::make(&scene, choice, &options.state.state_dir, &remotes)?;
-        (pod.imagine(&scene), pod.identity(), Some(pod))
+        (pod.imagine(&scene).swap_remove(0), pod.identity(), Some(pod))
     } else {
         let identity = Identity::imagined(choice);
         (scene.imagine(identity)?, identity, None)

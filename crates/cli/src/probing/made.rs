@@ -8,11 +8,13 @@ use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSecurityContext, PodSpec, SecurityContext};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sidewall_netns::{Links, NetNs};
-use sidewall_sandbox::Options;
+use sidewall_sandbox::{Options, SegmentKind};
 
 use crate::args::IdentityChoice;
 use crate::error::Error;
+use crate::parting::Parting;
 use crate::scene::Scene;
+use crate::split_pod::{self, SplitStanding};
 use crate::walled_pod::{Standing, prepare};
 
 /// What stands for a container's command, which is never run.
@@ -23,14 +25,30 @@ const NOTHING: &str = "/bin/true";
 pub fn make(scene: &Scene, choice: IdentityChoice, state: &Path, remotes: &[IpAddr]) -> Result<Standing, Error> {
     // Before anything is made: without privileges the answer should be that.
     crate::walled_pod::features()?;
+    prepare(scene, &skeleton(&scene.manifest), choice, true, &options(state, remotes)?)
+}
+
+/// Makes the parts of a split pod, in such a network.
+pub fn make_split(
+    scene: &Scene,
+    parting: &Parting,
+    kind: SegmentKind,
+    choice: IdentityChoice,
+    state: &Path,
+    remotes: &[IpAddr],
+) -> Result<SplitStanding, Error> {
+    crate::walled_pod::features()?;
+    split_pod::prepare(scene, &skeleton(&scene.manifest), parting, choice, kind, &options(state, remotes)?)
+}
+
+fn options(state: &Path, remotes: &[IpAddr]) -> Result<Options, Error> {
     let node = NetNs::new()?;
     let mut links = Links::of(&node)?;
     links.set_up("lo")?;
     for address in remotes.iter().collect::<BTreeSet<_>>() {
         links.add_address("lo", IpNet::from(*address))?;
     }
-    let options = Options { state_root: state.to_owned(), node: Some(node), ..Options::default() };
-    prepare(scene, &skeleton(&scene.manifest), choice, true, &options)
+    Ok(Options { state_root: state.to_owned(), node: Some(node), ..Options::default() })
 }
 
 /// The containers, users and ports of a manifest, and nothing that runs.

@@ -51,6 +51,7 @@ pub fn recorder(name: &str) -> Recorder {
         containers: BTreeMap::new(),
         identities: Identities::Uid(Default::default()),
         networks: Default::default(),
+        link: None,
     };
     Recorder::new(resolve(&World::default(), &subject), Arc::new(Names::default()))
 }

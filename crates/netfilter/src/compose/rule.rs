@@ -4,6 +4,7 @@ use super::{EncodeProblem, Names, compose_verdict, push_value};
 use crate::abi;
 use crate::image::{Data, Expression, RuleImage};
 use sidewall_policy::ruleset::{ByteOrder, Compare, Family, Field, Kind, Rule, Set, Statement};
+use std::net::Ipv4Addr;
 
 /// The greatest length of a comment in bytes, without its NUL (`NFTNL_UDATA_COMMENT_MAXLEN` − 1).
 const COMMENT_MAX: usize = 127;
@@ -146,6 +147,9 @@ impl<'a> Body<'a> {
             Statement::FindListener4 => self.find_listener(Field::Ipv4Destination, abi::NFPROTO_IPV4),
             Statement::FindListener6 => self.find_listener(Field::Ipv6Destination, abi::NFPROTO_IPV6),
             Statement::Redirect { port } => self.redirect(*port),
+            Statement::LeadTo { address } => self.translate(abi::NFT_NAT_DNAT, *address),
+            Statement::SpeakAs { address } => self.translate(abi::NFT_NAT_SNAT, *address),
+            Statement::ClampSegments => self.clamp_segments(),
             Statement::RejectTcpReset => {
                 self.push(Expression::new("reject").number(abi::NFTA_REJECT_TYPE, abi::NFT_REJECT_TCP_RST))
             }
@@ -233,6 +237,42 @@ impl<'a> Body<'a> {
                 .number(abi::NFTA_REDIR_REG_PROTO_MIN, register(FIRST))
                 .number(abi::NFTA_REDIR_REG_PROTO_MAX, register(FIRST))
                 .number(abi::NFTA_REDIR_FLAGS, abi::NF_NAT_RANGE_PROTO_SPECIFIED),
+        );
+    }
+
+    /// Gives a connection another IPv4 address, at one of its ends. In a table of both families the kernel leaves packets of
+    /// IPv6 alone.
+    fn translate(&mut self, end: u32, address: Ipv4Addr) {
+        self.push(
+            Expression::new("immediate")
+                .number(abi::NFTA_IMMEDIATE_DREG, register(FIRST))
+                .data(abi::NFTA_IMMEDIATE_DATA, Data::Value(address.octets().to_vec())),
+        );
+        self.push(
+            Expression::new("nat")
+                .number(abi::NFTA_NAT_TYPE, end)
+                .number(abi::NFTA_NAT_FAMILY, abi::NFPROTO_IPV4.into())
+                .number(abi::NFTA_NAT_REG_ADDR_MIN, register(FIRST))
+                .number(abi::NFTA_NAT_REG_ADDR_MAX, register(FIRST))
+                .number(abi::NFTA_NAT_FLAGS, abi::NF_NAT_RANGE_MAP_IPS),
+        );
+    }
+
+    /// What the route carries, into the option; the kernel only ever lessens it.
+    fn clamp_segments(&mut self) {
+        self.push(
+            Expression::new("rt")
+                .number(abi::NFTA_RT_DREG, register(FIRST))
+                .number(abi::NFTA_RT_KEY, abi::NFT_RT_TCPMSS),
+        );
+        self.turn(2);
+        self.push(
+            Expression::new("exthdr")
+                .bytes(abi::NFTA_EXTHDR_TYPE, [abi::TCPOPT_MAXSEG])
+                .number(abi::NFTA_EXTHDR_OFFSET, 2)
+                .number(abi::NFTA_EXTHDR_LEN, 2)
+                .number(abi::NFTA_EXTHDR_OP, abi::NFT_EXTHDR_OP_TCPOPT)
+                .number(abi::NFTA_EXTHDR_SREG, register(FIRST)),
         );
     }
 
@@ -344,16 +384,19 @@ impl<'a> Body<'a> {
     fn turn_to_network_order(&mut self, kind: Kind) {
         if kind.order() == ByteOrder::Host && kind.width() > 1 {
             // 2, 4 or 8.
-            let width = kind.width() as u32;
-            self.push(
-                Expression::new("byteorder")
-                    .number(abi::NFTA_BYTEORDER_SREG, register(FIRST))
-                    .number(abi::NFTA_BYTEORDER_DREG, register(FIRST))
-                    .number(abi::NFTA_BYTEORDER_OP, abi::NFT_BYTEORDER_HTON)
-                    .number(abi::NFTA_BYTEORDER_LEN, width)
-                    .number(abi::NFTA_BYTEORDER_SIZE, width),
-            );
+            self.turn(kind.width() as u32);
         }
+    }
+
+    fn turn(&mut self, width: u32) {
+        self.push(
+            Expression::new("byteorder")
+                .number(abi::NFTA_BYTEORDER_SREG, register(FIRST))
+                .number(abi::NFTA_BYTEORDER_DREG, register(FIRST))
+                .number(abi::NFTA_BYTEORDER_OP, abi::NFT_BYTEORDER_HTON)
+                .number(abi::NFTA_BYTEORDER_LEN, width)
+                .number(abi::NFTA_BYTEORDER_SIZE, width),
+        );
     }
 
     fn load(&mut self, field: Field, index: usize) {

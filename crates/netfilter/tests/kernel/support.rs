@@ -203,6 +203,9 @@ pub fn everything() -> Ruleset {
             true,
             [rule([compare(Field::Protocol, None, Compare::Equal, 6), Statement::Redirect { port: 15412 }])],
         ),
+        base("led", HookPoint::OutputNat, true, [rule([Statement::LeadTo { address: [10, 0, 0, 1].into() }])]),
+        base("spoken", HookPoint::PostroutingNat, true, [rule([Statement::SpeakAs { address: [10, 0, 0, 2].into() }])]),
+        base("heard", HookPoint::InputNat, true, [rule([Statement::SpeakAs { address: [127, 0, 0, 1].into() }])]),
         base(
             "in",
             HookPoint::Input,
@@ -242,6 +245,7 @@ pub fn everything() -> Ruleset {
                     ],
                     comment: Some("shop/log-shipper rule 1".into()),
                 },
+                rule([equal(Field::Protocol, 6), Statement::ClampSegments]),
                 rule([equal(Field::Protocol, 6), Statement::RejectTcpReset]),
                 rule([equal(Field::Protocol, 17), Statement::RejectProhibited]),
                 rule([verdict(Verdict::Goto("leaf".into()))]),

@@ -89,9 +89,9 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The parties of the pod.
+    /// The parties whose sockets are in this namespace.
     pub fn parties(&self) -> Vec<Party> {
-        self.pod.parties().collect()
+        self.pod.local_parties().collect()
     }
 
     /// Adds a base chain.

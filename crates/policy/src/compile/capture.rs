@@ -11,7 +11,7 @@ use crate::ruleset::{Field, HookPoint, Rule, Statement, Verdict};
 use sidewall_flow::{Direction, Party};
 
 /// `NF_IP_PRI_NAT_DST`.
-const REDIRECTION: i32 = -100;
+pub const REDIRECTION: i32 = -100;
 /// Next behind it.
 const REDIRECTED: i32 = REDIRECTION + 1;
 /// Denies what is captured; returns for everything else.

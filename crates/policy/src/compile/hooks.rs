@@ -18,7 +18,7 @@ pub const JUDGE_IN: &str = "judge-in";
 
 const GROUPS: [u128; 2] = [1, 2];
 /// An IPv4 header without options: version 4, five words.
-const PLAIN_IPV4: u128 = 0x45;
+pub const PLAIN_IPV4: u128 = 0x45;
 /// Accepts what known sockets send in flows that this generation has judged; returns where it accepts nothing. It is
 /// jumped to, so that what it does not accept has the kernel's whole depth of chains (16) before it.
 const OUTPUT_SEEN: &str = "output-seen";
@@ -44,6 +44,7 @@ impl Builder<'_> {
     /// or a chain that they lead to be emptied under a packet, nothing passes.
     pub fn hooks(&mut self) {
         self.prerouting();
+        self.link_nat();
         self.output();
         self.input();
     }
@@ -74,8 +75,10 @@ impl Builder<'_> {
             // Our own multicast comes back this way.
             rule([not_in_set(Field::PacketType, &groups), is(Field::FibSourceType, LOCAL), goto(FORGED).into()]),
         ]);
+        rules.extend(self.link_addresses_elsewhere());
         let pod = self.pod;
-        match &pod.captured {
+        // A proxy in another part of a split pod takes nothing here; what aims at its ports is denied all the same.
+        match pod.captured.as_ref().filter(|captured| !pod.is_elsewhere(Party::Container(captured.proxy))) {
             None => {
                 rules.extend(onto_time_wait);
                 self.base_chain("prerouting", HookPoint::Prerouting, RAW, true, rules);
@@ -131,7 +134,7 @@ impl Builder<'_> {
         let again = again.into_iter().chain(self.generation_and_denial()).chain([rule([goto(JUDGE_OUT).into()])]);
         let again = again.collect();
         self.chain(OUTPUT_AGAIN, again);
-        let mut rules = Vec::new();
+        let mut rules = self.link_out();
         if let Some(which) = self.bound_to_device(Field::OutputDevice, Field::OutputDeviceName) {
             let sources = [Field::Ipv4Source, Field::Ipv6Source];
             let mut device = self.foreign_addresses(Field::OutputDeviceName, sources, &goto(FORGED));
@@ -153,6 +156,7 @@ impl Builder<'_> {
             self.chain(OUTPUT_SEEN, established);
             rules.push(rule([state(Field::CT_ESTABLISHED), Verdict::Jump(OUTPUT_SEEN.to_owned()).into()]));
         }
+        rules.extend(self.link_on_loopback());
         rules.extend([
             rule([state(Field::CT_ESTABLISHED), goto(OUTPUT_AGAIN).into()]),
             rule([state(Field::CT_NEW), opened.into()]),
@@ -173,7 +177,7 @@ impl Builder<'_> {
     }
 
     /// `PACKET_BROADCAST` and `PACKET_MULTICAST`.
-    fn groups(&mut self) -> String {
+    pub(super) fn groups(&mut self) -> String {
         self.set("groups", vec![Kind::PacketType], GROUPS.map(|t| vec![t]))
     }
 
@@ -214,7 +218,7 @@ impl Builder<'_> {
         let again = again.into_iter().chain(self.generation_and_denial()).chain([rule([goto(JUDGE_IN).into()])]);
         let again = again.collect();
         self.chain(INPUT_AGAIN, again);
-        let mut rules = Vec::new();
+        let mut rules = self.link_in();
         if let Some(mut statements) = self.bound_to_device(Field::InputDevice, Field::InputDeviceName) {
             let own = [Field::Ipv4Destination, Field::Ipv6Destination];
             let mut device = self.foreign_addresses(Field::InputDeviceName, own, &goto(IMPROPER));
@@ -286,7 +290,7 @@ impl Builder<'_> {
         ]
     }
 
-    fn icmpv6(&mut self, set: &str, types: &[u128], hop_limit: Option<u128>) -> Rule {
+    pub(super) fn icmpv6(&mut self, set: &str, types: &[u128], hop_limit: Option<u128>) -> Rule {
         let set = self.set(set, vec![Kind::Icmpv6Type], types.iter().map(|t| vec![*t]));
         let mut statements =
             vec![is(Field::NfProtocol, IPV6), is(Field::Protocol, ICMPV6), in_set([Field::Icmpv6Type], &set)];

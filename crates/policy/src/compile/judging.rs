@@ -7,7 +7,7 @@
 
 mod by_cgroup;
 mod by_user;
-mod identify;
+pub mod identify;
 mod seen;
 
 use super::builder::{Builder, Size};
@@ -24,7 +24,7 @@ use std::collections::BTreeMap;
 const ORIGINAL: u128 = 0;
 const REPLY: u128 = 1;
 /// More than a SYN or SYN-ACK with every option, and less than one with data of any use.
-const HANDSHAKE: u128 = 100;
+pub(super) const HANDSHAKE: u128 = 100;
 
 /// The maps from numbers in the mark to judgements.
 const EGRESS_OF: &str = "egress-of";
@@ -179,7 +179,7 @@ impl Builder<'_> {
 
     /// The TCP segment carries no data. Its header's length is all that says where data begins, so each that there is has
     /// an element; of the bits beside it only the one for ECN may be set (RFC 9768).
-    fn without_data(&mut self) -> Statement {
+    pub(super) fn without_data(&mut self) -> Statement {
         let keys = [(IPV4, 20), (IPV6, 40)].into_iter().flat_map(|(family, network)| {
             (5..=15u128).flat_map(move |words| [0, 1].map(|ecn| vec![family, network + 4 * words, words << 4 | ecn]))
         });
@@ -230,11 +230,11 @@ fn still_proper() -> Statement {
 }
 
 /// The packet goes the way that the flow was opened.
-const fn original() -> Statement {
+pub(super) const fn original() -> Statement {
     is(Field::CtDirection, ORIGINAL)
 }
 
 /// The packet goes the other way.
-const fn reply() -> Statement {
+pub(super) const fn reply() -> Statement {
     is(Field::CtDirection, REPLY)
 }

@@ -206,7 +206,8 @@ impl Builder<'_> {
     /// The chains that guard the egress of each device.
     pub fn links(&self) -> Vec<Chain> {
         let further = self.pod.attached.values().map(|attached| &attached.device);
-        let mut devices: Vec<&String> = self.pod.interface.iter().chain(further).collect();
+        let link = self.pod.link.iter().map(|link| &link.device);
+        let mut devices: Vec<&String> = self.pod.interface.iter().chain(further).chain(link).collect();
         let mut seen = std::collections::BTreeSet::new();
         devices.retain(|device| seen.insert(*device));
         devices

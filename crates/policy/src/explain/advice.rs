@@ -48,6 +48,7 @@ impl<'a> Adviser<'a> {
                 Reason::Isolated { by } if half.level == Level::Pod => self.at_edge(half, by),
                 Reason::Isolated { by } => self.isolated(half, by),
                 Reason::NotDeclared { owner } => self.not_declared(half, owner.as_deref()),
+                Reason::NotReady { part } => vec![only(format!("wait until the part {part} is ready"))],
                 Reason::Captured { proxy, .. } => vec![only(format!(
                     "that traffic is {proxy}'s already: ask about {proxy} and this port, or about one of its listeners"
                 ))],
@@ -95,6 +96,9 @@ impl<'a> Adviser<'a> {
                 "sockets of no container can't be allowed by name: let the process listen in a container of the pod"
                     .to_owned(),
             )],
+            (Party::Container(_), Some(owner)) if !self.pod.identities.by_port() => vec![only(format!(
+                "{owner} declares {protocol}/{port}, and in a split pod a port is one container's: let {container} listen on another port and declare that"
+            ))],
             (Party::Container(_), Some(owner)) => vec![only(format!(
                 "{owner} declares {protocol}/{port}, and by user a port is one container's: let {container} listen on another port and declare that, or use identity by cgroup"
             ))],

@@ -45,15 +45,19 @@ pub fn reason(adviser: &Adviser<'_>, half: &Half) -> String {
             let why = why.map(|why| format!(" ({why})")).unwrap_or_default();
             format!("isolated by {}, and no rule allows {port} {toward} {who}{why}", by.join(", "))
         }
-        Reason::NotDeclared { owner: Some(owner) } => {
-            format!("{owner} declares {port}, and by user a receiver is known by the port that it declares")
+        Reason::NotDeclared { owner } => {
+            let how = if adviser.pod.identities.by_port() {
+                "by user a receiver is known by the port that it declares"
+            } else {
+                "the parts of a split pod are joined by declared ports alone"
+            };
+            match owner {
+                Some(owner) => format!("{owner} declares {port}, and {how}"),
+                None if matches!(half.party, Party::Container(_)) => format!("it does not declare {port}, and {how}"),
+                None => format!("no container declares {port}, and {how}"),
+            }
         }
-        Reason::NotDeclared { owner: None } if matches!(half.party, Party::Container(_)) => {
-            format!("it does not declare {port}, and by user a receiver is known by the port that it declares")
-        }
-        Reason::NotDeclared { owner: None } => {
-            format!("no container declares {port}, and by user a receiver is known by the port that it declares")
-        }
+        Reason::NotReady { part } => format!("the part {part} of the split pod is not ready: nothing is carried there"),
     }
 }
 

@@ -68,6 +68,7 @@ fn subject_of(pod: &Pod, case: &Case) -> Subject {
         labels: pod.labels.clone(),
         addresses: pod.addresses.clone(),
         networks: pod.networks.clone(),
+        link: None,
         ..case.subject.clone()
     }
 }

@@ -35,7 +35,8 @@ pub(super) const fn verdict(decision: Decision) -> RecordVerdict {
 }
 
 impl Recorder {
-    /// Asks the policies in force for what stands behind a decision.
+    /// Asks the policies in force for what stands behind a decision; `on_link` where the packet's device is a split pod's link.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of one message")]
     pub(super) fn judged(
         &self,
         decision: Decision,
@@ -44,11 +45,16 @@ impl Recorder {
         other: Option<IpAddr>,
         port: Option<u16>,
         attachment: Option<AttachmentId>,
+        on_link: bool,
     ) -> Judged {
         let verdict = verdict(decision);
         let Some(party) = ends.party.filter(|_| !matches!(decision.place, Place::Improper | Place::Forged)) else {
             return Judged::only(RecordCause::NoPolicy);
         };
+        // What comes by a split pod's link is denied because no part may send it, or none declares the port.
+        if on_link && matches!(decision.place, Place::Ingress(_)) {
+            return Judged::only(RecordCause::NotDeclared);
+        }
         let loopback = matches!(decision.place, Place::Loopback { .. } | Place::LoopbackFrom(_));
         let far = match (loopback, other) {
             // A receiver that no rule knows is judged as an unknown one.

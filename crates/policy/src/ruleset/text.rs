@@ -66,12 +66,13 @@ impl fmt::Display for Chain {
         if let Some(hook) = &self.hook {
             let point = match &hook.point {
                 HookPoint::Prerouting | HookPoint::PreroutingNat => "prerouting".to_owned(),
-                HookPoint::Input => "input".to_owned(),
-                HookPoint::Output => "output".to_owned(),
+                HookPoint::Input | HookPoint::InputNat => "input".to_owned(),
+                HookPoint::Output | HookPoint::OutputNat => "output".to_owned(),
+                HookPoint::PostroutingNat => "postrouting".to_owned(),
                 HookPoint::DeviceEgress(device) => format!("egress device {device}"),
             };
             let policy = if hook.accept { "accept" } else { "drop" };
-            let kind = if hook.point == HookPoint::PreroutingNat { "nat" } else { "filter" };
+            let kind = if hook.point.is_nat() { "nat" } else { "filter" };
             writeln!(f, "    type {kind} hook {point} priority {}; policy {policy}", hook.priority)?;
         }
         for rule in &self.rules {
@@ -122,6 +123,9 @@ impl fmt::Display for Statement {
             Self::FindListener4 => f.write_str("tproxy ip to ip daddr"),
             Self::FindListener6 => f.write_str("tproxy ip6 to ip6 daddr"),
             Self::Redirect { port } => write!(f, "redirect to :{port}"),
+            Self::LeadTo { address } => write!(f, "dnat ip to {address}"),
+            Self::SpeakAs { address } => write!(f, "snat ip to {address}"),
+            Self::ClampSegments => f.write_str("tcp option maxseg size set rt mtu"),
             Self::RejectTcpReset => f.write_str("reject with tcp reset"),
             Self::RejectProhibited => f.write_str("reject with icmpx admin-prohibited"),
             Self::Verdict(verdict) => verdict.fmt(f),

@@ -44,6 +44,7 @@ pub fn subject(draw: &mut Draw, ground: &Ground) -> Subject {
         containers,
         identities,
         networks: sidewall_api::Attachments::default(),
+        link: None,
     }
 }
 

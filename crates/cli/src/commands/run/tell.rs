@@ -355,6 +355,7 @@ impl Voice {
             Missing::Ownership => ("ownership", None),
             Missing::FindListener => ("findListener", None),
             Missing::Redirect => ("redirect", None),
+            Missing::Link => ("link", None),
             _ => ("other", None),
         };
         self.tell(&Told::Missing { what, device, message: &missing.to_string() });

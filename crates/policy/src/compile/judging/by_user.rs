@@ -102,15 +102,9 @@ impl Builder<'_> {
         if passed.is_some() { audited.allow } else { audited.deny }
     }
 
-    /// The declared ports and whose they are; the first container that declares one has it.
+    /// The declared ports of this namespace's containers and whose they are; the first container that declares one has it.
     pub(super) fn owners(&self) -> Vec<(Protocol, u16, ContainerId)> {
-        let mut owners = BTreeMap::new();
-        for (id, container) in &self.pod.containers {
-            for port in &container.ports {
-                owners.entry((port.protocol, port.port)).or_insert(*id);
-            }
-        }
-        owners.into_iter().map(|((protocol, port), id)| (protocol, port, id)).collect()
+        self.pod.ports_here().collect()
     }
 
     /// The same for what comes from the network: captured ports are the proxy's.
@@ -237,6 +231,10 @@ impl Builder<'_> {
     fn captured_arrival(&mut self, proxy: Party) -> Verdict {
         let (place, sides) = (Place::Ingress(proxy), [(proxy, Direction::Ingress)]);
         let deny = self.ingress_denied(proxy, place);
+        // Where the proxy is in another part of a split pod, nothing is led to it.
+        if self.pod.is_elsewhere(proxy) {
+            return deny;
+        }
         let mut audited = |verdict: Verdict| {
             let answers = Answers { allow: verdict.clone(), deny: verdict };
             self.audited(place, &sides, answers, |builder, prefix, layer, answers| {

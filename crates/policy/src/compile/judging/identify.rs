@@ -5,24 +5,25 @@ use super::super::statements::{NO_USER, at_most, dispatch, dispatch_mark, goto, 
 use crate::mark;
 use crate::model::Identities;
 use crate::ruleset::{Field, Kind, Rule, Statement, Verdict};
-use sidewall_flow::{Direction, Party};
+use sidewall_flow::{ContainerId, Direction, Party};
 
 impl Builder<'_> {
     /// Leads the packets of sockets that the identities name to a verdict for each party, by the map `name-map`.
-    pub(super) fn known_sockets(&mut self, name: &str, to: &dyn Fn(Party) -> Verdict) -> Statement {
+    pub(in super::super) fn known_sockets(&mut self, name: &str, to: &dyn Fn(Party) -> Verdict) -> Statement {
         let map = format!("{name}-map");
         match &self.pod.identities {
             Identities::Cgroup { level, containers, .. } => {
                 // A socket of what is no container of the pod any more is an unknown one's.
                 let verdicts: Vec<_> = containers
                     .iter()
-                    .filter(|(id, _)| self.pod.containers.contains_key(id))
+                    .filter(|(id, _)| self.has_sockets(**id))
                     .flat_map(|(id, cgroups)| {
                         cgroups.iter().map(move |cgroup| (vec![u128::from(*cgroup)], to(Party::Container(*id))))
                     })
                     .collect();
                 // Containers start, stop and start again: an element comes or goes, and all that it can lead to is there.
-                let all = self.pod.containers.keys().map(|id| to(Party::Container(*id))).collect();
+                let here = self.pod.containers.keys().filter(|id| self.has_sockets(**id));
+                let all = here.map(|id| to(Party::Container(*id))).collect();
                 self.may_lead(&map, all);
                 let map = self.map(&map, vec![Kind::Cgroup], Size::Grows, verdicts);
                 dispatch([Field::SocketCgroup { level: *level }], &map)
@@ -32,7 +33,7 @@ impl Builder<'_> {
                     Identities::Uid(_) => (Field::SocketUid, Kind::Uid),
                     _ => (Field::SocketGid, Kind::Gid),
                 };
-                let containers = users.containers.iter().filter(|(id, _)| self.pod.containers.contains_key(id));
+                let containers = users.containers.iter().filter(|(id, _)| self.has_sockets(**id));
                 let containers = containers.map(|(id, user)| (*user, Party::Container(*id)));
                 let nodes = users.node.iter().map(|user| (*user, Party::Node));
                 let verdicts: Vec<_> =
@@ -43,9 +44,19 @@ impl Builder<'_> {
         }
     }
 
+    /// Whether a container is the pod's, and in this namespace.
+    fn has_sockets(&self, id: ContainerId) -> bool {
+        self.pod.containers.contains_key(&id) && !self.pod.is_elsewhere(Party::Container(id))
+    }
+
     /// The rules that find the party of a packet's socket and lead to its verdict, or on where there is no such socket.
     /// `nodes` finds the node's sockets where only what is left can tell.
-    pub(super) fn identify(&mut self, name: &str, nodes: Statement, to: &dyn Fn(Party) -> Verdict) -> Vec<Rule> {
+    pub(in super::super) fn identify(
+        &mut self,
+        name: &str,
+        nodes: Statement,
+        to: &dyn Fn(Party) -> Verdict,
+    ) -> Vec<Rule> {
         let known = rule([self.known_sockets(name, to)]);
         match &self.pod.identities {
             Identities::Cgroup { pods_level, pods, .. } => {
@@ -60,7 +71,12 @@ impl Builder<'_> {
 
     /// A chain that finds once more whose side of a flow a packet is, as the judgement that led here has found it: by the
     /// packet's socket; where it has none, by the end that the flow's mark names; else it is an unknown one's.
-    pub(super) fn find_again(&mut self, name: &str, direction: Direction, to: &dyn Fn(Party) -> Verdict) -> Verdict {
+    pub(in super::super) fn find_again(
+        &mut self,
+        name: &str,
+        direction: Direction,
+        to: &dyn Fn(Party) -> Verdict,
+    ) -> Verdict {
         let mut rules = match (&self.pod.identities, direction) {
             (Identities::Cgroup { .. }, Direction::Egress) => {
                 let mut rules = self.identify(name, is_not(Field::SocketUid, NO_USER), to);
@@ -98,7 +114,7 @@ impl Builder<'_> {
 }
 
 /// Into the chain of a party.
-pub(super) fn into(prefix: &str) -> impl Fn(Party) -> Verdict {
+pub(in super::super) fn into(prefix: &str) -> impl Fn(Party) -> Verdict {
     let prefix = prefix.to_owned();
     move |party| goto(&format!("{prefix}-{party}"))
 }

@@ -257,7 +257,9 @@ impl Packet<'_> {
                     self.led.set(Some(*port));
                     return Some(Verdict::Accept);
                 }
-                Statement::Limit { .. } | Statement::Log(_) => {}
+                // No connection here is of a link: only its sender's half is, up to where it leaves.
+                Statement::LeadTo { .. } | Statement::SpeakAs { .. } => return Some(Verdict::Accept),
+                Statement::Limit { .. } | Statement::Log(_) | Statement::ClampSegments => {}
                 Statement::RejectTcpReset | Statement::RejectProhibited => return Some(Verdict::Drop),
                 Statement::Verdict(verdict) => return Some(verdict.clone()),
             }
