@@ -54,6 +54,7 @@ pub fn subject(whole: &Pod) -> Result<Subject, sidewall_flow::ContainerIdError> 
         containers: subject_containers(whole)?,
         identities: Identities::Cgroup { level: 0, containers: BTreeMap::new(), pods_level: 0, pods: 0 },
         networks: Attachments::default(),
+        link: None,
     })
 }
 
