@@ -32,6 +32,7 @@ use crate::names::{ANNOTATION_REFRESHED, MANAGED_BY};
 use crate::settings::Settings;
 use crate::shared::{Shared, Subject};
 use crate::slim::SlimPod;
+use crate::splitting::Splitting;
 use crate::watching::synced;
 use crate::written::{WriteError, answered};
 use certificates::{Issuing, issue_nothing};
@@ -74,6 +75,8 @@ pub struct Keeper {
     pub issuing: Issuing,
     /// What is in proxies' Secrets.
     pub looked: Looked,
+    /// Split pods.
+    pub splitting: Splitting,
 }
 
 /// What is remembered of the work while this operator leads.
@@ -156,6 +159,11 @@ impl Keeper {
                 let done = match &subject {
                     Subject::Namespace(namespace) => self.namespace(namespace, unused).await,
                     Subject::Policies => self.policies().await,
+                    Subject::Splits(namespace) => self
+                        .splitting
+                        .keep(&self.shared, &self.settings, &self.events, namespace)
+                        .await
+                        .map(|again| Look { unused: BTreeSet::new(), again }),
                 };
                 (subject, done)
             })

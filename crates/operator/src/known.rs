@@ -41,6 +41,12 @@ pub struct Known {
     pub policies: Table<Arc<Object<ContainerNetworkPolicy>>>,
     /// PodSplits.
     pub splits: Table<Arc<Object<PodSplit, UnreadableSplit>>>,
+    /// Split pods and their parts, whole.
+    pub parts: Table<Arc<Value>>,
+    /// The MultiNetworkPolicies of links, which are ours.
+    pub link_policies: Table<Arc<Value>>,
+    /// The networks of links, which are ours.
+    pub links: Table<Arc<Value>>,
     /// Pods.
     pub pods: Table<PodFacts>,
     /// ConfigMaps with the configuration of proxies, which are ours.
@@ -159,11 +165,26 @@ fn key_of(object: &impl ResourceExt) -> Key {
 impl Known {
     /// Whether everything has been read to its end once.
     pub fn synced(&self) -> bool {
-        let Self { namespaces, proxies, policies, splits, pods, configs, secrets, enforcements, pools: _ } = self;
+        // The links' kinds are somebody else's, and need not be there: who needs them asks for them.
+        let Self {
+            namespaces,
+            proxies,
+            policies,
+            splits,
+            parts,
+            pods,
+            configs,
+            secrets,
+            enforcements,
+            link_policies: _,
+            links: _,
+            pools: _,
+        } = self;
         namespaces.synced()
             && proxies.synced()
             && policies.synced()
             && splits.synced()
+            && parts.synced()
             && pods.synced()
             && configs.synced()
             && secrets.values().all(Table::synced)
@@ -307,6 +328,14 @@ pub fn policy(object: kube::api::DynamicObject) -> (Key, Arc<Object<ContainerNet
 /// A PodSplit, read strictly.
 pub fn split(object: kube::api::DynamicObject) -> (Key, Arc<Object<PodSplit, UnreadableSplit>>) {
     read(object, PodSplit::kind(&()).as_ref(), |value| read_split(value).map(|read| read.object))
+}
+
+/// An object that is kept whole, but for who wrote which field. Lists leave its kind out of their entries.
+pub fn whole(mut object: kube::api::DynamicObject, kind: &TypeMeta) -> (Key, Arc<Value>) {
+    let key = key_of(&object);
+    object.metadata.managed_fields = None;
+    object.types = Some(kind.clone());
+    (key, Arc::new(serde_json::to_value(&object).unwrap_or_default()))
 }
 
 fn read<T, E>(

@@ -53,6 +53,7 @@ pub mod shared;
 mod sidecar;
 pub mod slim;
 pub mod split;
+pub mod splitting;
 pub mod status;
 pub mod table;
 pub mod validate;

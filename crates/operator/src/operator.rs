@@ -25,6 +25,7 @@ use crate::metrics::{Kind, Metrics};
 use crate::serving::{self, Keeping, Served};
 use crate::settings::Settings;
 use crate::shared::Shared;
+use crate::splitting::Splitting;
 use crate::table::Table;
 use crate::watching;
 use crate::webhook;
@@ -106,6 +107,7 @@ pub async fn run(start: Start) -> anyhow::Result<()> {
         events: EventWriter::start(&client, CONTROLLER, &pod, Limits::default()),
         issuing: Issuing::new(client.clone(), namespace.clone()),
         looked: Looked::default(),
+        splitting: Splitting::new(client.clone(), namespace.clone(), Arc::clone(&metrics)),
     };
     parts.spawn(keeper.run(leads));
     let watches = watching::start(&client, &shared, &config.secrets);

@@ -15,6 +15,8 @@ pub enum Subject {
     Namespace(String),
     /// The status of policies.
     Policies,
+    /// The PodSplits of a namespace, and its split pods.
+    Splits(String),
 }
 
 /// A kind of which no news come.
@@ -61,7 +63,9 @@ impl Shared {
         let known = self.known();
         let namespaces = known.proxies.namespaces().chain(known.configs.namespaces()).chain(known.pods.namespaces());
         let namespaces: BTreeSet<&String> = namespaces.collect();
-        self.mark(namespaces.into_iter().cloned().map(Subject::Namespace).chain([Subject::Policies]));
+        let split: BTreeSet<&String> = known.splits.namespaces().chain(known.parts.namespaces()).collect();
+        let split = split.into_iter().cloned().map(Subject::Splits);
+        self.mark(namespaces.into_iter().cloned().map(Subject::Namespace).chain([Subject::Policies]).chain(split));
     }
 
     /// What is to be looked at again: waits until there is anything.

@@ -6,6 +6,7 @@
 mod condition;
 mod events;
 mod policy;
+mod split;
 #[cfg(test)]
 mod tests;
 
@@ -21,8 +22,9 @@ use crate::issue::Standing;
 use crate::render::RenderError;
 use condition::{Conditions, Says, listed, sentence};
 
-pub use events::{policy_events, proxy_events, regarding_policy, regarding_proxy};
+pub use events::{policy_events, proxy_events, regarding_policy, regarding_proxy, split_events};
 pub use policy::{PolicySeen, policy_status};
+pub use split::{SplitPod, SplitSeen, SplitState, split_status};
 
 /// The condition that says whether a spec is understood and can be used.
 pub const ACCEPTED: &str = "Accepted";

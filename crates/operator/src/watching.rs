@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod, Secret};
 use kube::api::{ApiResource, DynamicObject};
 use kube::core::PartialObjectMeta;
+use kube::core::metadata::TypeMeta;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, DefaultBackoff, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
+use sidewall_api::names::LABEL_PART;
 use sidewall_api::{ContainerNetworkPolicy, NodeEnforcement, PodSplit, SidecarProxy};
 use tokio::task::JoinSet;
 
@@ -24,10 +26,14 @@ use crate::known::{self, Known};
 use crate::names::{LABEL_MANAGED_BY, MANAGED_BY};
 use crate::shared::{Shared, Subject};
 use crate::slim::SlimPod;
+use crate::splitting::keeping::{LinkKind, NETWORK, POLICY};
 use crate::table::{Key, Table};
 
 /// How long a watch without news lasts, in seconds: a connection that was lost without a word is noticed within it.
 const WATCH: u32 = 120;
+
+/// How long it takes at most until it is noticed that there is something to be split.
+const NEEDED: Duration = Duration::from_millis(500);
 
 /// How many pods are listed at a time: a page is held whole.
 const PODS: u32 = 100;
@@ -55,28 +61,51 @@ pub fn start(client: &Client, shared: &Arc<Shared>, secrets: &SecretScope) -> Jo
     ));
     watches.spawn(follow(
         Arc::clone(shared),
-        Watch { kind: "sidecarproxies".to_owned(), marks: in_namespaces },
+        Watch { kind: "sidecarproxies".to_owned(), marks: in_namespaces_and_splits },
         watcher(dynamic::<SidecarProxy>(client), all.clone()),
         |_, object| known::proxy(object),
         |known| &mut known.proxies,
     ));
     watches.spawn(follow(
         Arc::clone(shared),
-        Watch { kind: "containernetworkpolicies".to_owned(), marks: of_policies },
+        Watch { kind: "containernetworkpolicies".to_owned(), marks: of_policies_and_splits },
         watcher(dynamic::<ContainerNetworkPolicy>(client), all.clone()),
         |_, object| known::policy(object),
         |known| &mut known.policies,
     ));
     watches.spawn(follow(
         Arc::clone(shared),
-        Watch { kind: "podsplits".to_owned(), marks: in_namespaces },
+        Watch { kind: "podsplits".to_owned(), marks: in_splits },
         watcher(dynamic::<PodSplit>(client), all.clone()),
         |_, object| known::split(object),
         |known| &mut known.splits,
     ));
+    let split = all.clone().labels(LABEL_PART).page_size(PODS);
     watches.spawn(follow(
         Arc::clone(shared),
-        Watch { kind: "pods".to_owned(), marks: in_namespaces },
+        Watch { kind: "parts".to_owned(), marks: in_splits },
+        watcher(dynamic::<Pod>(client), split),
+        |_, object| known::whole(object, &types("v1", "Pod")),
+        |known| &mut known.parts,
+    ));
+    let (of_links, networks) = (shared.clone(), shared.clone());
+    let (policies, definitions) = (watched(client, POLICY), watched(client, NETWORK));
+    let (ours_too, ours_as_well) = (ours.clone(), ours.clone());
+    watches.spawn(async move {
+        needed(&of_links).await;
+        let watch = Watch { kind: "multinetworkpolicies".to_owned(), marks: in_splits };
+        let keep = |_: &mut Known, object| known::whole(object, &types(POLICY.api_version, POLICY.kind));
+        follow(of_links, watch, watcher(policies, ours_too), keep, |known| &mut known.link_policies).await;
+    });
+    watches.spawn(async move {
+        needed(&networks).await;
+        let watch = Watch { kind: "networkattachmentdefinitions".to_owned(), marks: in_splits };
+        let keep = |_: &mut Known, object| known::whole(object, &types(NETWORK.api_version, NETWORK.kind));
+        follow(networks, watch, watcher(definitions, ours_as_well), keep, |known| &mut known.links).await;
+    });
+    watches.spawn(follow(
+        Arc::clone(shared),
+        Watch { kind: "pods".to_owned(), marks: in_namespaces_and_splits },
         watcher(Api::<SlimPod>::all(client.clone()), all.clone().page_size(PODS)),
         Known::pod,
         |known| &mut known.pods,
@@ -122,12 +151,46 @@ fn dynamic<K: Resource<DynamicType = ()>>(client: &Client) -> Api<DynamicObject>
     Api::all_with(client.clone(), &ApiResource::erase::<K>(&()))
 }
 
+/// Waits until there is anything to be split: before that the kinds of others that links are made of are nothing to us, and need not
+/// be there.
+async fn needed(shared: &Shared) {
+    loop {
+        {
+            let known = shared.known();
+            if !known.splits.is_empty() || !known.parts.is_empty() {
+                return;
+            }
+        }
+        tokio::time::sleep(NEEDED).await;
+    }
+}
+
+fn types(api_version: &str, kind: &str) -> TypeMeta {
+    TypeMeta { api_version: api_version.to_owned(), kind: kind.to_owned() }
+}
+
+fn watched(client: &Client, kind: LinkKind) -> Api<DynamicObject> {
+    Api::all_with(client.clone(), &kind.resource())
+}
+
+fn in_splits(namespaces: BTreeSet<String>) -> Vec<Subject> {
+    namespaces.into_iter().map(Subject::Splits).collect()
+}
+
+fn in_namespaces_and_splits(namespaces: BTreeSet<String>) -> Vec<Subject> {
+    in_splits(namespaces.clone()).into_iter().chain(in_namespaces(namespaces)).collect()
+}
+
 fn in_namespaces(namespaces: BTreeSet<String>) -> Vec<Subject> {
     namespaces.into_iter().map(Subject::Namespace).collect()
 }
 
 fn of_policies(namespaces: BTreeSet<String>) -> Vec<Subject> {
     if namespaces.is_empty() { Vec::new() } else { vec![Subject::Policies] }
+}
+
+fn of_policies_and_splits(namespaces: BTreeSet<String>) -> Vec<Subject> {
+    of_policies(namespaces.clone()).into_iter().chain(in_splits(namespaces)).collect()
 }
 
 /// The usual waits, and none longer than [`LONGEST`].

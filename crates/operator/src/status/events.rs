@@ -2,6 +2,7 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use sidewall_api::names::API_VERSION;
+use sidewall_api::split::PodSplitStatus;
 use sidewall_api::{ContainerNetworkPolicyStatus, SidecarProxyStatus};
 use sidewall_cluster::events::{Notice, Regarding};
 
@@ -29,6 +30,12 @@ const PROXY: [Told; 4] = [
         action: "Front",
         silent: &["NotAccepted", "Conflicted", "CertificatesNotReady", "PodsPending"],
     },
+];
+
+const SPLIT: [Told; 3] = [
+    Told { type_: ACCEPTED, well: "True", action: "Read", silent: &[] },
+    Told { type_: CONFLICTED, well: "False", action: "Select", silent: &[] },
+    Told { type_: READY, well: "True", action: "Split", silent: &["NotAccepted", "PartsNotReady"] },
 ];
 
 // Of what is not enforced the nodes tell, at each pod.
@@ -70,6 +77,11 @@ pub fn policy_events(
     after: &ContainerNetworkPolicyStatus,
 ) -> Vec<Notice> {
     told(&POLICY, regarding, before.map_or(&[], |before| &before.conditions), &after.conditions)
+}
+
+/// What is to be told when the status of a PodSplit changes.
+pub fn split_events(regarding: &Regarding, before: Option<&PodSplitStatus>, after: &PodSplitStatus) -> Vec<Notice> {
+    told(&SPLIT, regarding, before.map_or(&[], |before| &before.conditions), &after.conditions)
 }
 
 fn told(which: &[Told], regarding: &Regarding, before: &[Condition], after: &[Condition]) -> Vec<Notice> {
