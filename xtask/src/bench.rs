@@ -1,5 +1,5 @@
-//! `cargo xtask bench NAME`: one side-by-side benchmark, in the package `sidewall-benches`; those of the agent and of
-//! the operator are packages of their own, since they need a whole cluster.
+//! `cargo xtask bench NAME`: one side-by-side benchmark, in the package `sidewall-benches`; those of the agent,
+//! the operator and split pods are packages of their own.
 
 use std::ffi::OsString;
 use std::io;
@@ -46,7 +46,7 @@ enum Bench {
     Proxy,
     /// The operator: reviews at a rate, restarts, memory, with a real API server and 10,000 pods
     Operator,
-    /// (does not exist yet)
+    /// `localhost` between containers in one namespace, and in namespaces that a bridge or macvlan joins
     Split,
 }
 
@@ -92,8 +92,8 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<(), BenchError> {
     let needs = match options.name {
         Bench::Walls => packages::BENCH_WALLS,
         Bench::Scale => &[],
-        Bench::Agent | Bench::Operator => packages::NODE,
-        Bench::Proxy | Bench::Split => return Err(BenchError::NotYet(name)),
+        Bench::Agent | Bench::Operator | Bench::Split => packages::NODE,
+        Bench::Proxy => return Err(BenchError::NotYet(name)),
     };
     packages::ensure(needs)?;
     privileges::require_root().map_err(|source| BenchError::Privileges { name: name.clone(), source })?;
@@ -104,6 +104,11 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<(), BenchError> {
     let mut bench = match options.name {
         Bench::Agent => agent(workspace)?,
         Bench::Operator => operator(workspace)?,
+        Bench::Split => {
+            let mut cargo = workspace.cargo();
+            cargo.args(["run", "--release", "-p", "sidewall-bench-split", "--"]);
+            cargo
+        }
         _ => {
             let mut cargo = workspace.cargo();
             cargo.args(["bench", "-p", "sidewall-benches", "--bench", &name, "--"]);

@@ -1,12 +1,14 @@
-//! Third parties' programs that tests of nodes and clusters run: containerd, runc, CNI plugins, etcd, Kubernetes, Helm.
+//! Third parties' programs that tests of nodes and clusters run: containerd, runc, CNI plugins, etcd, Kubernetes, Multus,
+//! whereabouts, Helm.
 //!
-//! They are never installed: packages are unpacked, and Kubernetes and Helm are built, into the cache, once for each version. With a
-//! filled cache nothing is asked of any network. The tests find them by `SIDEWALL_PARTS`.
+//! They are never installed: packages are unpacked, and what is published as a Go module is built, into the cache, once for each
+//! version. With a filled cache nothing is asked of any network. The tests find them by `SIDEWALL_PARTS`.
 
 mod debian;
 mod go;
 mod helm;
 mod kubernetes;
+mod links;
 mod module;
 
 use std::ffi::OsString;
@@ -49,7 +51,7 @@ pub enum PartsError {
         /// The program.
         program: String,
     },
-    /// The Go module of Kubernetes or Helm could not be understood.
+    /// A Go module of ours could not be understood.
     #[error("{path} has no {what}")]
     Module {
         /// Its go.mod.
@@ -83,7 +85,7 @@ pub enum Parts {
     None,
     /// A node's: containerd, runc, CNI plugins, busybox.
     Node,
-    /// Those and a cluster's: etcd, Kubernetes, Helm.
+    /// Those and a cluster's: etcd, Kubernetes, Multus, whereabouts, Helm.
     Cluster,
 }
 
@@ -105,7 +107,9 @@ pub fn ensure(workspace: &Workspace, parts: Parts) -> Result<OsString, PartsErro
         elsewhere.extend(folders.iter().cloned());
         folders.extend(debian::ensure(&elsewhere, debian::ETCD)?);
         folders.extend(module::ensure(workspace, &kubernetes::KUBERNETES, &elsewhere)?);
-        folders.extend(module::ensure(workspace, &helm::HELM, &folders)?);
+        for source in [&links::MULTUS, &links::WHEREABOUTS, &helm::HELM] {
+            folders.extend(module::ensure(workspace, source, &folders)?);
+        }
     }
     // A folder of ours has no colon in its name unless the cache's has, and then nothing could name it.
     Ok(std::env::join_paths(folders).unwrap_or_default())

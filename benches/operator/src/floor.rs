@@ -2,8 +2,8 @@
 
 use crate::Result;
 use serde::Deserialize;
+use sidewall_operator::admission::webhook::{self, Answers, NoAnswer};
 use sidewall_operator::certificates::Store;
-use sidewall_operator::webhook::{self, Answers, NoAnswer};
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;

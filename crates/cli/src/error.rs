@@ -326,6 +326,10 @@ impl Error {
             | Self::NeedsPod(_)
             | Self::Client(ClientError::Kubeconfig { .. } | ClientError::Context { .. })
             | Self::Unenforceable { .. }
+            | Self::Parting(_)
+            | Self::NotSplit(_)
+            | Self::SplitWithoutWalls
+            | Self::SplitOfCluster
             | Self::Sandbox(sidewall_sandbox::Error::Manifest(_)) => 2,
             _ => 3,
         }

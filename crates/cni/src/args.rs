@@ -41,8 +41,8 @@ pub enum ArgsError {
     /// Not a pair.
     #[error("CNI_ARGS must be KEY=VALUE pairs with ; between them; pair {0} is none")]
     NotAPair(usize),
-    /// Twice.
-    #[error("CNI_ARGS says {0} twice")]
+    /// Twice, and not the same.
+    #[error("CNI_ARGS says {0} twice, and not the same")]
     Twice(&'static str),
     /// An unknown key, without leave to ignore it.
     #[error("CNI_ARGS has {0}, which is not known here, and does not say IgnoreUnknown=1")]
@@ -78,7 +78,8 @@ const KEYS: [&str; 5] = [NAMESPACE, NAME, UID, SANDBOX, IGNORE];
 /// The pod that `CNI_ARGS` names; `None` where it names none, because who runs us is not Kubernetes.
 ///
 /// # Errors
-/// [`ArgsError`]. What can be read in two ways is refused, so that nobody reads it differently from us.
+/// [`ArgsError`]. What can be read in two ways is refused, so that nobody reads it differently from us. What is said twice
+/// and the same both times is not: Multus puts its own pairs before those that it was given, also where they are the same.
 pub fn pod(args: &str) -> Result<Option<Pod>, ArgsError> {
     if args.len() > ARGS_MAX {
         return Err(ArgsError::Long);
@@ -92,17 +93,17 @@ pub fn pod(args: &str) -> Result<Option<Pod>, ArgsError> {
         }
         let (key, value) = pair.split_once('=').ok_or(ArgsError::NotAPair(index + 1))?;
         match KEYS.iter().position(|known| *known == key) {
-            Some(known) if values[known].is_some() => return Err(ArgsError::Twice(KEYS[known])),
-            Some(known) => values[known] = Some(value),
+            Some(known) => {
+                let before = *values[known].get_or_insert(value);
+                if before != value && !(key == IGNORE && ignores(before)? == ignores(value)?) {
+                    return Err(ArgsError::Twice(KEYS[known]));
+                }
+            }
             None => unknown = unknown.or(Some(key)),
         }
     }
     let [namespace, name, uid, sandbox, ignore] = values;
-    let ignore = match ignore.map(str::to_ascii_lowercase).as_deref() {
-        None | Some("0" | "false") => false,
-        Some("1" | "true") => true,
-        Some(_) => return Err(ArgsError::IgnoreUnknown),
-    };
+    let ignore = ignore.map_or(Ok(false), ignores)?;
     if let Some(key) = unknown
         && !ignore
     {
@@ -128,6 +129,15 @@ pub fn pod(args: &str) -> Result<Option<Pod>, ArgsError> {
     }))
 }
 
+/// What a value of `IgnoreUnknown` means.
+fn ignores(value: &str) -> Result<bool, ArgsError> {
+    match value.to_ascii_lowercase().as_str() {
+        "0" | "false" => Ok(false),
+        "1" | "true" => Ok(true),
+        _ => Err(ArgsError::IgnoreUnknown),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,6 +153,17 @@ mod tests {
         assert_eq!(found.sandbox.unwrap().as_str(), "4f6e");
         let least = pod("K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_UID=").unwrap().unwrap();
         assert_eq!((least.uid, least.sandbox), (None, None));
+    }
+
+    #[test]
+    fn multus_says_everything_twice() {
+        let twice = format!(
+            "IgnoreUnknown=true;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=web-0;K8S_POD_INFRA_CONTAINER_ID=4f6e;\
+             K8S_POD_UID=0b7c-1;{CONTAINERD}"
+        );
+        assert_eq!(pod(&twice), pod(CONTAINERD));
+        assert!(pod("IgnoreUnknown=1;IgnoreUnknown=0").is_err());
+        assert!(pod("IgnoreUnknown=1;IgnoreUnknown=yes").is_err());
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use sidewall_api::SidecarProxy;
 
-use crate::inject::{Outcome, Patched, Request, Surroundings, inject};
-use crate::probes::HookSecret;
+use crate::admission::inject::{Outcome, Patched, Request, Surroundings, inject};
+use crate::admission::probes::HookSecret;
 use crate::settings::Settings;
 
 pub fn yaml(text: &str) -> Value {

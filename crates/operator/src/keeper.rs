@@ -8,6 +8,7 @@ pub mod secrets;
 pub mod status;
 #[cfg(test)]
 mod tests;
+pub mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -25,15 +26,15 @@ use sidewall_cluster::events::EventWriter;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use crate::configs;
 use crate::known::Object;
-use crate::metrics::{Metrics, Outcome};
+use crate::known::shared::{Shared, Subject};
+use crate::known::slim::SlimPod;
+use crate::known::watching::synced;
 use crate::names::{ANNOTATION_REFRESHED, MANAGED_BY};
+use crate::program::metrics::{Metrics, Outcome};
+use crate::proxies::configs;
 use crate::settings::Settings;
-use crate::shared::{Shared, Subject};
-use crate::slim::SlimPod;
 use crate::splitting::Splitting;
-use crate::watching::synced;
 use crate::written::{WriteError, answered};
 use certificates::{Issuing, issue_nothing};
 use plan::{State, Wanted, plan};

@@ -1,4 +1,9 @@
-//! What is known of the cluster.
+//! What is known of the cluster: [`watching`] learns it, [`shared`] hands it on and says what has to be looked at again.
+
+pub mod shared;
+pub mod slim;
+pub mod table;
+pub mod watching;
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
@@ -17,15 +22,15 @@ use sidewall_api::{
     ContainerNetworkPolicy, NodeEnforcement, PodSplit, SidecarProxy, UnreadablePolicy, UnreadableSplit,
 };
 
-use crate::inject::{Record, Secrets, Surroundings};
+use crate::admission::inject::{Record, Secrets, Surroundings};
+use crate::admission::probes::{Originals, read_originals};
+use crate::admission::review::Cluster;
+use crate::known::slim::{SlimContainer, SlimPod};
+use crate::known::table::{Key, Table};
 use crate::names::{ANNOTATION_REFRESHED, FILE_CONFIG};
-use crate::probes::{Originals, read_originals};
-use crate::refreshed::word;
-use crate::render::{RenderError, config_name, hex};
-use crate::review::Cluster;
+use crate::proxies::refreshed::word;
+use crate::proxies::render::{RenderError, config_name, hex};
 use crate::settings::Settings;
-use crate::slim::{SlimContainer, SlimPod};
-use crate::table::{Key, Table};
 
 /// Labels of an object.
 pub type Labels = BTreeMap<String, String>;

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 use clap::Parser;
 use sidewall_daemon::config::{self, ConfigError};
 use sidewall_daemon::log;
-use sidewall_operator::args::{Cli, Command, Run};
-use sidewall_operator::config::Config;
-use sidewall_operator::operator::{Start, run};
+use sidewall_operator::program::args::{Cli, Command, Run};
+use sidewall_operator::program::config::Config;
+use sidewall_operator::program::operator::{Start, run};
 
 /// Threads that never wait.
 const THREADS: usize = 2;

@@ -9,15 +9,15 @@ pub const INJECTION_ENABLED: &str = "enabled";
 /// The label of a pod that has our proxy, with the value `true`: by it the operator finds them.
 pub const LABEL_FRONTED: &str = "sidewall.dev/fronted";
 
-/// The annotation of a pod that says which proxy it got: a [`Record`](crate::inject::Record) as JSON.
+/// The annotation of a pod that says which proxy it got: a [`Record`](crate::admission::inject::Record) as JSON.
 pub const ANNOTATION_PROXY: &str = "sidewall.dev/proxy";
 
 /// The annotation of a pod that keeps what its probes and hooks asked before they were led through the proxy:
-/// [`Originals`](crate::probes::Originals) as JSON.
+/// [`Originals`](crate::admission::probes::Originals) as JSON.
 pub const ANNOTATION_PROBES: &str = "sidewall.dev/probes";
 
 /// The annotation of a pod that changes when its Secrets or its configuration have: the kubelet then looks at the pod's files at
-/// once, and not within a minute. Injection writes the first: see [`crate::refreshed`]. On the ConfigMap it says of what all its
+/// once, and not within a minute. Injection writes the first: see [`crate::proxies::refreshed`]. On the ConfigMap it says of what all its
 /// pods have been told.
 pub const ANNOTATION_REFRESHED: &str = "sidewall.dev/refreshed";
 

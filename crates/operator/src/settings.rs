@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sidewall_api::LabelSelector;
 use sidewall_proxy_config::{DEFAULT_ADMIN_PORT, DEFAULT_PROBE_PORT};
 
-use crate::identity::{Capability, UidRange};
+use crate::admission::identity::{Capability, UidRange};
 use crate::names::{INJECTION_ENABLED, LABEL_INJECTION};
 use crate::quantity::{self, Amount};
 
@@ -158,7 +158,7 @@ impl Settings {
         if self.proxy.image.is_empty() {
             faults.push(SettingsFault::NoImage);
         }
-        if self.proxy.uid == 0 || self.proxy.uid > crate::identity::UID_MAX {
+        if self.proxy.uid == 0 || self.proxy.uid > crate::admission::identity::UID_MAX {
             faults.push(SettingsFault::Uid { uid: self.proxy.uid });
         }
         let ports = self.proxy.ports.named();
@@ -189,7 +189,7 @@ pub enum SettingsFault {
     #[error("proxy.image is empty; name the proxy's image")]
     NoImage,
     /// A user that the proxy cannot have.
-    #[error("proxy.uid is {uid}; use 1 to {}", crate::identity::UID_MAX)]
+    #[error("proxy.uid is {uid}; use 1 to {}", crate::admission::identity::UID_MAX)]
     Uid {
         /// The user.
         uid: u32,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{BedError, Result};
 
-/// A list of folders as `PATH` is, set by `cargo xtask`: containerd and what belongs to it, etcd, Kubernetes.
+/// A list of folders as `PATH` is, set by `cargo xtask`: containerd and what belongs to it, etcd, Kubernetes, Multus.
 pub const VARIABLE: &str = "SIDEWALL_PARTS";
 
 /// A program of the control plane or the kubelet: in `KUBEBUILDER_ASSETS`, on `PATH`, or where `cargo xtask` built it.
@@ -24,6 +24,15 @@ pub fn kubernetes(program: &str) -> Result<PathBuf> {
 /// [`BedError::NoPart`].
 pub fn node(program: &str) -> Result<PathBuf> {
     find(program, parts())
+}
+
+/// A file that comes with third parties' programs: the definition of one of their kinds.
+///
+/// # Errors
+/// [`BedError::NoPart`]; [`BedError::File`] where it can't be read.
+pub fn document(name: &str) -> Result<String> {
+    let path = find_where(name, parts(), Path::is_file)?;
+    std::fs::read_to_string(&path).map_err(BedError::file("read", path))
 }
 
 /// A program of the system (`nsenter`, `ip`, `nft`).
@@ -65,10 +74,14 @@ fn list(variable: &str) -> impl Iterator<Item = PathBuf> + use<> {
 }
 
 fn find(program: &str, folders: impl Iterator<Item = PathBuf>) -> Result<PathBuf> {
+    find_where(program, folders, is_program)
+}
+
+fn find_where(program: &str, folders: impl Iterator<Item = PathBuf>, is_it: impl Fn(&Path) -> bool) -> Result<PathBuf> {
     let mut looked = Vec::new();
     for folder in folders {
         let path = folder.join(program);
-        if is_program(&path) {
+        if is_it(&path) {
             return Ok(path);
         }
         looked.push(folder.display().to_string());

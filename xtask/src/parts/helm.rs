@@ -11,6 +11,8 @@ pub const HELM: Source = Source {
     name: "helm",
     cost: "about two minutes on two cores",
     variables,
+    renamed: &[],
+    documents: &[],
 };
 
 /// As in Helm's own releases: without them it would take clusters for Kubernetes 1.20, where no cluster is asked.

@@ -11,6 +11,8 @@ pub const KUBERNETES: Source = Source {
     name: "kubernetes",
     cost: "10 to 20 minutes on two cores",
     variables,
+    renamed: &[],
+    documents: &[],
 };
 
 fn variables(module: &Module) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! Programs that are built from a Go module of ours, whose go.mod names them as its tools and says in what version.
 
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 
 use super::go::{self, Version};
 use super::{PartsError, at_once, in_one_of};
@@ -27,6 +28,37 @@ pub struct Source {
     pub cost: &'static str,
     /// The variables of Go packages that are set, from the version: `PACKAGE.VARIABLE=VALUE`.
     pub variables: fn(&Module) -> Vec<String>,
+    /// Programs that are called otherwise than their packages: the package's last word, and the program's name.
+    pub renamed: &'static [(&'static str, &'static str)],
+    /// Files that are put beside the programs.
+    pub documents: &'static [Document],
+}
+
+/// A file of a Go module that go.mod names.
+#[derive(Debug)]
+pub struct Document {
+    /// The Go module.
+    pub package: &'static str,
+    /// Where it is there.
+    pub path: &'static str,
+    /// What it is called beside the programs.
+    pub name: &'static str,
+}
+
+impl Source {
+    /// The names of the programs, as they are called in the end.
+    pub fn programs<'a>(&'a self, module: &'a Module) -> impl Iterator<Item = &'a str> {
+        module.programs.iter().map(|program| {
+            let renamed = self.renamed.iter().find(|(from, _)| from == program);
+            renamed.map_or(program.as_str(), |(_, to)| to)
+        })
+    }
+
+    /// Whether the folders have all of it.
+    fn is_in(&self, module: &Module, folders: &[PathBuf]) -> bool {
+        let has = |document: &Document| folders.iter().any(|folder| folder.join(document.name).is_file());
+        self.programs(module).all(|program| in_one_of(folders, program)) && self.documents.iter().all(has)
+    }
 }
 
 /// What a module's go.mod says.
@@ -51,14 +83,13 @@ pub fn ensure(workspace: &Workspace, source: &Source, given: &[PathBuf]) -> Resu
     let path = folder.join("go.mod");
     let text = std::fs::read_to_string(&path).map_err(PartsError::file("read", &path))?;
     let module = Module::parse(&text, source.package).map_err(|what| PartsError::Module { path, what })?;
-    let there = |folders: &[PathBuf]| module.programs.iter().all(|program| in_one_of(folders, program));
-    if there(given) {
+    if source.is_in(&module, given) {
         return Ok(None);
     }
     let root = cache::tool(&format!("{}-{}", source.name, module.version))?;
-    if !there(std::slice::from_ref(&root)) {
+    if !source.is_in(&module, std::slice::from_ref(&root)) {
         if root.is_dir() {
-            // Left by a list of programs that was shorter.
+            // Left by lists of programs and files that were shorter.
             std::fs::remove_dir_all(&root).map_err(PartsError::file("remove", &root))?;
         }
         let go = go::ensure(module.go)?;
@@ -66,7 +97,7 @@ pub fn ensure(workspace: &Workspace, source: &Source, given: &[PathBuf]) -> Resu
             "build {} {} ({}) into {} (once; {})",
             source.title,
             module.version,
-            module.programs.join(", "),
+            source.programs(&module).collect::<Vec<_>>().join(", "),
             root.display(),
             source.cost
         ));
@@ -93,7 +124,21 @@ fn build(folder: &Path, go: &Path, source: &Source, module: &Module, root: &Path
         download().or_else(|_| download()).or_else(|_| download())?;
         let mut build = go(&["build", "-mod=readonly", "-trimpath", "-buildvcs=false", "-ldflags"]);
         build.arg(flags(source, module)).arg("-o").arg(into).arg("tool");
-        Ok(command::run(&mut build)?)
+        command::run(&mut build)?;
+        for (from, to) in source.renamed {
+            let from = into.join(from);
+            std::fs::rename(&from, into.join(to)).map_err(PartsError::file("rename", from))?;
+        }
+        for document in source.documents {
+            let folder = command::output(
+                go(&["list", "-mod=readonly", "-m", "-f", "{{.Dir}}", document.package]).stdout(Stdio::piped()),
+            )?;
+            let from = Path::new(String::from_utf8_lossy(&folder).trim()).join(document.path);
+            let content = std::fs::read(&from).map_err(PartsError::file("read", &from))?;
+            let to = into.join(document.name);
+            std::fs::write(&to, content).map_err(PartsError::file("write", &to))?;
+        }
+        Ok(())
     })?;
     std::fs::remove_dir_all(&objects).map_err(PartsError::file("remove", &objects))
 }

@@ -13,11 +13,11 @@ use kube::{Api, Client};
 use serde_json::Value;
 use sidewall_api::SidecarProxy;
 
-use crate::issue::{
+use crate::names::{LABEL_MANAGED_BY, MANAGED_BY};
+use crate::program::metrics::Metrics;
+use crate::proxies::issue::{
     AUTHORITY_SECRET, Decision, Managed, ProxyAuthority, Signer, Standing, WantedCertificate, managed, next, wanted,
 };
-use crate::metrics::Metrics;
-use crate::names::{LABEL_MANAGED_BY, MANAGED_BY};
 use crate::written::{WriteError, answered};
 
 /// The longest that a certificate is not looked at: the authority changes, too.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::known::{Fronted, Known, PodFacts};
-use crate::render::{RenderError, Rendered, render};
+use crate::proxies::render::{RenderError, Rendered, render};
 use crate::settings::Ports;
 
 /// What is to be done in a namespace.

@@ -8,9 +8,9 @@ use kube::{Api, Client};
 use sha2::{Digest, Sha256};
 use sidewall_api::SidecarProxy;
 
-use crate::render::hex;
-use crate::secrets::{Fault, SecretContent, TLS_CERT, Use, faults, uses};
-use crate::status::{SecretFault, SecretProblem};
+use crate::keeper::told::{SecretFault, SecretProblem};
+use crate::proxies::render::hex;
+use crate::proxies::secrets::{Fault, SecretContent, TLS_CERT, Use, faults, uses};
 use crate::written::{WriteError, answered};
 
 /// A namespace, a SidecarProxy and a Secret.

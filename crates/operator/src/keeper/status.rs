@@ -10,13 +10,13 @@ use sidewall_cluster::census::{Present, Tally};
 use sidewall_cluster::events::Notice;
 
 use super::plan::Plan;
-use crate::issue::Standing;
-use crate::known::{Known, Object, PodFacts};
-use crate::settings::Settings;
-use crate::status::{
+use crate::keeper::told::{
     Front, PodSeen, PolicySeen, ProxySeen, SecretProblem, older, policy_events, policy_status, proxy_events,
     proxy_status, regarding_policy, regarding_proxy,
 };
+use crate::known::{Known, Object, PodFacts};
+use crate::proxies::issue::Standing;
+use crate::settings::Settings;
 
 /// More pairs of policies and pods than this are not held against each other: the nodes' own counts are told then.
 const PAIRS: usize = 2_000_000;

@@ -4,10 +4,10 @@ use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
 use super::plan::{Plan, State, plan};
-use crate::inject::Record;
+use crate::admission::inject::Record;
+use crate::admission::probes::Originals;
 use crate::known::{self, ConfigFacts, Known};
-use crate::probes::Originals;
-use crate::render::{config_name, render};
+use crate::proxies::render::{config_name, render};
 use crate::settings::Ports;
 
 fn key(name: &str) -> (String, String) {
@@ -221,6 +221,6 @@ fn what_is_planned_is_what_injection_said() {
     let object = bed.0.proxies.get("shop", "web").unwrap();
     let rendered = render(object.read.as_ref().unwrap(), &record, &Originals::new(), Ports::default()).unwrap();
     assert_eq!(bed.plan().configs[&record.config].rendered, rendered);
-    let word = crate::refreshed::word(&rendered.hash, &record.secrets, |_| Some("1".to_owned()));
+    let word = crate::proxies::refreshed::word(&rendered.hash, &record.secrets, |_| Some("1".to_owned()));
     assert_eq!(bed.plan().configs[&record.config].word, word);
 }

@@ -32,6 +32,8 @@ const LOOPBACK: (u32, u32) = (0xff00_0000, 0x7f00_0000);
 
 /// Judges what our containers send by the link: whose it is, and where it was meant for.
 const JUDGE: &str = "link-judge";
+/// Judges what our containers answer by the link.
+const ANSWERS_OF: &str = "link-answers-of";
 /// The maps from numbers in the mark to judgements.
 const FROM: &str = "link-from-of";
 const TO: &str = "link-to-of";
@@ -414,8 +416,14 @@ impl Builder<'_> {
             Identities::Cgroup { .. } => at_most(Field::SocketWildcard, 1),
             Identities::Uid(_) | Identities::Gid(_) => is_not(Field::SocketUid, NO_USER),
         };
-        let mut answers = vec![clamps()];
-        answers.extend(self.link_generation());
+        // That nobody listens is said by the kernel, from a socket of its own that has no user.
+        let resets = || [is(Field::Protocol, TCP), bits(Field::TcpFlags, RST, RST)];
+        let [tcp, reset] = resets();
+        let of_users = rule([tcp, reset, is_not(Field::SocketUid, NO_USER), goto(ANSWERS_OF).into()]);
+        let [tcp, reset] = resets();
+        let of_kernel = rule([tcp, reset, Verdict::Accept.into()]);
+        self.chain("link-answers", vec![clamps(), of_users, of_kernel, rule([goto(ANSWERS_OF).into()])]);
+        let mut answers: Vec<Rule> = self.link_generation().into();
         answers.extend(self.identify("link-answers", full, &into("link-to")));
         if !self.pod.identities.by_port() {
             // A SYN-ACK has its listener's user and no cgroup.
@@ -429,10 +437,9 @@ impl Builder<'_> {
         answers.extend([
             rule([mark_not(mark::SERVER, 0), Verdict::Accept.into()]),
             rule([dispatch_mark(mark::RECEIVER, TO)]),
-            rule([is(Field::Protocol, TCP), bits(Field::TcpFlags, RST, RST), Verdict::Accept.into()]),
             rule([goto(IMPROPER).into()]),
         ]);
-        self.chain("link-answers", answers);
+        self.chain(ANSWERS_OF, answers);
     }
 }
 

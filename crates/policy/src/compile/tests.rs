@@ -2,6 +2,7 @@
 
 mod agreement;
 mod golden;
+mod link;
 mod many;
 mod netfilter;
 mod shape;

@@ -85,7 +85,7 @@ fn decides(chain: &Chain) -> bool {
     })
 }
 
-fn check(ruleset: &Ruleset, meanings: &BTreeMap<String, Meaning>) {
+pub(super) fn check(ruleset: &Ruleset, meanings: &BTreeMap<String, Meaning>) {
     for table in &ruleset.tables {
         let mut known = BTreeMap::new();
         for chain in &table.chains {
