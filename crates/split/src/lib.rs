@@ -3,7 +3,6 @@
 //! ```text
 //! pod on its way in + PodSplit ── divide ──► the primary (changed fields), warnings │ refusals, each with a way out
 //! primary as it runs           ── parts  ──► the pods of its other parts            │ why its annotation is not believed
-//! primary and its parts        ── follow ──► pods to be made and deleted, and how the parts are
 //! PodSplit                     ── network ─► the NetworkAttachmentDefinition of the link
 //! whole pod + policies         ── policies ► MultiNetworkPolicies of its parts
 //! ```
@@ -38,7 +37,6 @@ mod divide;
 mod downward;
 #[cfg(test)]
 mod fixture;
-mod follow;
 mod mac;
 mod names;
 pub mod network;
@@ -49,7 +47,6 @@ mod record;
 mod refusal;
 
 pub use divide::{Change, Division, divide};
-pub use follow::{Following, Removal, State, Why, follow};
 pub use mac::{BadKey, Key};
 pub use parts::{PartPod, PartsError, parts};
 pub use record::{BadRecord, Member, Port, RECORD_MAX, Record, RecordPart, whole};

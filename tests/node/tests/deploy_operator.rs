@@ -20,7 +20,11 @@ const NEEDED: [&str; 17] = [
     "create authorization.k8s.io/subjectaccessreviews",
     "list,watch /namespaces",
     "list,watch /pods",
-    "patch /pods",
+    "get,create,patch,delete /pods",
+    "patch /pods/status",
+    "get,list,watch,create,patch k8s.cni.cncf.io/multi-networkpolicies",
+    "get,list,watch,create,patch k8s.cni.cncf.io/network-attachment-definitions",
+    "patch sidewall.dev/podsplits/status",
     "get,list,watch,create,patch,delete /configmaps",
     "get,list,watch,create,update /secrets",
     "get,create,update cert-manager.io/certificates",
@@ -312,6 +316,39 @@ fn the_operator_may_do_what_it_needs_and_nothing_else() {
         refused(patch(&operator, pods, "web", Some(part), &touch("3")), part);
     }
     refused(create(&operator, &pod), "to make pods");
+
+    // Parts of split pods, and nothing that is none.
+    let part = json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {
+            "name": "web-part", "namespace": "shop",
+            "labels": {"app.kubernetes.io/managed-by": "sidewall-operator", "sidewall.dev/part": "logs"},
+            "annotations": {"sidewall.dev/part": "{}"},
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Pod", "name": "web", "uid": "u", "controller": true}],
+        },
+        "spec": {"containers": [{"name": "logs", "image": "none"}]},
+    });
+    for (what, way, value) in [
+        ("a part that is not marked as the operator's", "/metadata/labels/app.kubernetes.io~1managed-by", json!("x")),
+        ("a primary", "/metadata/labels/sidewall.dev~1part", json!("primary")),
+        ("a part without a word of its own", "/metadata/annotations", json!({})),
+        ("a part that is nobody's", "/metadata/ownerReferences", json!([])),
+        ("a part of what is no pod", "/metadata/ownerReferences/0/kind", json!("ReplicaSet")),
+    ] {
+        let mut other = part.clone();
+        *other.pointer_mut(way).unwrap() = value;
+        refused(create(&operator, &other), what);
+    }
+    create(&operator, &part).unwrap();
+    let gate = json!({"status": {"conditions": [{"type": "sidewall.dev/parts-ready", "status": "True"}]}});
+    patch(&operator, pods, "web", Some("status"), &gate).unwrap();
+    let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
+    refused(patch(&operator, pods, "web", Some("status"), &ready), "another condition");
+    refused(patch(&operator, pods, "web", Some("status"), &json!({"status": {"phase": "Failed"}})), "a phase");
+    let primary = |value: &str| json!({"metadata": {"labels": {"sidewall.dev/primary": value}}});
+    refused(patch(&operator, pods, "web", None, &primary("u")), "the label of a pod that is not split");
+    patch(&operator, pods, "web-part", None, &primary("u")).unwrap();
+    operator.kubectl(&["-n", "shop", "delete", "pod", "web-part"]).unwrap();
 
     // Events in its own name.
     create(&operator, &event("mine", "sidewall.dev/operator")).unwrap();
