@@ -32,6 +32,9 @@ pub struct Options {
     /// The images' tag [default: the workspace's version]
     #[arg(long)]
     tag: Option<String>,
+    /// Build nothing: take the programs from this folder as they are, with the libraries that they load. For tests
+    #[arg(long, value_name = "FOLDER")]
+    programs: Option<PathBuf>,
 }
 
 /// An image, and what is in it.
@@ -142,11 +145,23 @@ pub fn run(workspace: &Workspace, options: &Options) -> Result<(), ImageError> {
             ..Image::default()
         };
         for (package, path) in product.programs {
-            report::step(&format!("build {package} (release, static)"));
-            let program = built(workspace, package)?;
+            let program = match &options.programs {
+                Some(folder) => folder.join(package),
+                None => {
+                    report::step(&format!("build {package} (release, static)"));
+                    built(workspace, package)?
+                }
+            };
             let content = std::fs::read(&program).map_err(failed("read", &program))?;
             if needs_libraries(&content) {
-                return Err(ImageError::Dynamic { path: program });
+                if options.programs.is_none() {
+                    return Err(ImageError::Dynamic { path: program });
+                }
+                for library in libraries(&program)? {
+                    let content = std::fs::read(&library).map_err(failed("read", &library))?;
+                    let path = library.strip_prefix("/").unwrap_or(&library).display().to_string();
+                    image.files.insert(path, File::Content(content, 0o755));
+                }
             }
             image.files.insert((*path).to_owned(), File::Content(content, 0o755));
         }
@@ -184,6 +199,13 @@ fn built(workspace: &Workspace, package: &str) -> Result<PathBuf, ImageError> {
             .env("CFLAGS", c_flags),
     )?;
     Ok(workspace.target.join(target).join("release").join(package))
+}
+
+/// The libraries that a program loads, and what loads them, where they are looked for.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>, ImageError> {
+    let listed = command::output(command::program("ldd").arg(program))?;
+    let listed = String::from_utf8_lossy(&listed).into_owned();
+    Ok(listed.split_ascii_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect())
 }
 
 fn home(variable: &str, below: &str) -> PathBuf {
@@ -228,6 +250,13 @@ mod tests {
             changed[at] = 0;
         }
         assert!(!needs_libraries(&changed));
+    }
+
+    #[test]
+    fn what_this_test_loads_is_found() {
+        let libraries = libraries(&std::env::current_exe().unwrap()).unwrap();
+        assert!(libraries.iter().any(|path| path.display().to_string().contains("libc.so")), "{libraries:?}");
+        assert!(libraries.iter().all(|path| path.is_absolute() && path.is_file()), "{libraries:?}");
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Third parties' programs that tests of nodes and clusters run: containerd, runc, CNI plugins, etcd, Kubernetes, Multus,
-//! whereabouts, Helm.
+//! whereabouts, Helm, cert-manager.
 //!
 //! They are never installed: packages are unpacked, and what is published as a Go module is built, into the cache, once for each
 //! version. With a filled cache nothing is asked of any network. The tests find them by `SIDEWALL_PARTS`.
 
+mod certmanager;
 mod debian;
 mod go;
 mod helm;
@@ -85,7 +86,7 @@ pub enum Parts {
     None,
     /// A node's: containerd, runc, CNI plugins, busybox.
     Node,
-    /// Those and a cluster's: etcd, Kubernetes, Multus, whereabouts, Helm.
+    /// Those and a cluster's: etcd, Kubernetes, Multus, whereabouts, Helm, cert-manager.
     Cluster,
 }
 
@@ -110,6 +111,7 @@ pub fn ensure(workspace: &Workspace, parts: Parts) -> Result<OsString, PartsErro
         for source in [&links::MULTUS, &links::WHEREABOUTS, &helm::HELM] {
             folders.extend(module::ensure(workspace, source, &folders)?);
         }
+        folders.extend(certmanager::ensure(workspace)?);
     }
     // A folder of ours has no colon in its name unless the cache's has, and then nothing could name it.
     Ok(std::env::join_paths(folders).unwrap_or_default())

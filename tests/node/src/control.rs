@@ -1,6 +1,7 @@
 //! etcd and the API server, in a cell that lives in the fabric's own namespace.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rcgen::KeyPair;
@@ -31,6 +32,8 @@ pub struct ControlPlane {
     relay: Relay,
     authority: Authority,
     cell: Cell,
+    /// The API server.
+    program: PathBuf,
 }
 
 impl ControlPlane {
@@ -39,7 +42,15 @@ impl ControlPlane {
     /// # Errors
     /// When a part is missing, or one of them does not start.
     pub fn start(fabric: &Fabric) -> Result<ControlPlane> {
-        let (etcd, _) = (parts::kubernetes("etcd")?, parts::kubernetes("kube-apiserver")?);
+        ControlPlane::of(fabric, parts::kubernetes("kube-apiserver")?)
+    }
+
+    /// [`ControlPlane::start`] with an API server of another version.
+    ///
+    /// # Errors
+    /// As [`ControlPlane::start`].
+    pub fn of(fabric: &Fabric, program: PathBuf) -> Result<ControlPlane> {
+        let etcd = parts::kubernetes("etcd")?;
         let cell = Cell::new("control", fabric.netns(), false)?;
         let [address, address6] = Addresses::hub().node();
         let relay = Relay::new(fabric.netns(), SocketAddr::new(address, PORT))?;
@@ -73,7 +84,7 @@ impl ControlPlane {
         let url = format!("https://127.0.0.1:{}", relay.port());
         let admin = Credentials::Certificate(authority.client("admin", Some("system:masters"))?);
         let admin = Api::new(&kubeconfig(&url, &authority.pem(), &admin))?;
-        let control = ControlPlane { admin, relay, authority, cell };
+        let control = ControlPlane { admin, relay, authority, cell, program };
         control.start_api()?;
         Ok(control)
     }
@@ -138,7 +149,7 @@ impl ControlPlane {
     /// When it ends, or does not become ready.
     pub fn start_api(&self) -> Result<()> {
         let address = Addresses::hub().node()[0];
-        let mut command = vec![parts::kubernetes("kube-apiserver")?.display().to_string()];
+        let mut command = vec![self.program.display().to_string()];
         command.extend([
             format!("--advertise-address={address}"),
             "--bind-address=0.0.0.0".into(),

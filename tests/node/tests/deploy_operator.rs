@@ -499,7 +499,7 @@ fn kubernetes_itself_has_no_doubt_about_any_expression() {
     let all = admin.get(&["validatingadmissionpolicies"]).unwrap();
     let names: Vec<&str> =
         all["items"].as_array().unwrap().iter().filter_map(|policy| policy["metadata"]["name"].as_str()).collect();
-    assert_eq!(names.len(), 10, "{names:?}");
+    assert_eq!(names.len(), 12, "{names:?}");
     for name in names {
         let checked = |policy: &Value| policy["status"]["observedGeneration"] == policy["metadata"]["generation"];
         let policy = admin.until("a checked policy", LIMIT, &["validatingadmissionpolicy", name], checked).unwrap();

@@ -13,6 +13,8 @@ use sidewall_operator::names::{AUTHORS_POD_KEYS, OWNERS_NAMESPACE_KEYS, WRITTEN_
 mod deployed;
 
 const OPERATOR: &str = "--as=system:serviceaccount:sidewall-system:sidewall-operator";
+/// A ConfigMap that is called as a proxy's, and older than our policies.
+const SQUATTER: &str = "sidewall-old-0123456789abcdef";
 /// As many keys of one map as are looked at.
 const MOST: usize = 4000;
 
@@ -158,7 +160,9 @@ fn install(admin: &Api) {
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": with(json!({"labels": {"app.kubernetes.io/managed-by": "sidewall-operator"}}), "c", "plain"),
         });
-        let said = [pod("plain", reserved), namespace, template, marked].map(asked);
+        let mut named = managed("ConfigMap", "sidewall-web-0123456789abcdef");
+        named["metadata"]["labels"] = json!({"a": "b"});
+        let said = [pod("plain", reserved), namespace, template, marked, named].map(asked);
         let refused = said.iter().all(|said| said.contains("by Sidewall alone"));
         let free = asked(pod("shop", json!({})));
         Ok(if refused && free == "created" { Ok(()) } else { Err(format!("{said:?}, {free}")) })
@@ -354,6 +358,23 @@ fn objects() -> Vec<Case> {
             change("their own content", "theirs", json!({"data": {"x": "eA=="}}), None),
         ]);
     }
+    // Proxies' configurations are found by their names.
+    for (name, refusal) in [
+        ("sidewall-web-0123456789abcdef", ALONE),
+        ("sidewall-web.example-0123456789abcdef", ALONE),
+        ("sidewall-web-0123456789abcde", None),
+        ("sidewall-web-0123456789abcdefg", None),
+        ("other-sidewall-web-0123456789abcdef", None),
+    ] {
+        let mut squatter = managed("ConfigMap", name);
+        squatter["metadata"]["labels"] = json!({"a": "b"});
+        cases.push(create(format!("a ConfigMap called {name}"), squatter, refusal));
+    }
+    let squatter = ["-n", "shop", "configmap", SQUATTER];
+    let content = json!({"data": {"proxy.yaml": "eA=="}});
+    cases.push(change("what somebody has put into its place before", &squatter, content, ALONE));
+    let finalizer = json!({"metadata": {"finalizers": ["a.example/b"]}});
+    cases.push(change("nothing of it", &squatter, finalizer, None));
     cases
 }
 
@@ -435,6 +456,9 @@ fn reserved_keys_are_sidewalls_alone() {
     let short: Map<String, Value> = (0..5000).map(|at| (format!("{at:x}"), json!(""))).collect();
     old["metadata"]["labels"] = Value::Object(short);
     admin.with_input(&CREATE, &old.to_string()).unwrap();
+    let mut squatter = managed("ConfigMap", SQUATTER);
+    squatter["metadata"]["labels"] = json!({"a": "b"});
+    admin.with_input(&CREATE, &squatter.to_string()).unwrap();
     install(admin);
     admin.with_input(&CREATE, &fronted().to_string()).unwrap();
     for kind in ["ConfigMap", "Secret"] {

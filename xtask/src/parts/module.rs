@@ -69,7 +69,7 @@ pub struct Module {
     /// Of Kubernetes' client library, where it is named: `v0.34.4`. Its minor number is that of the Kubernetes it is made for.
     pub client: Option<String>,
     /// The oldest Go that it can be built with.
-    go: Version,
+    pub go: Version,
     /// The names of the programs.
     programs: Vec<String>,
 }
@@ -79,10 +79,7 @@ pub struct Module {
 /// # Errors
 /// When they cannot be built.
 pub fn ensure(workspace: &Workspace, source: &Source, given: &[PathBuf]) -> Result<Option<PathBuf>, PartsError> {
-    let folder = workspace.root.join(source.folder);
-    let path = folder.join("go.mod");
-    let text = std::fs::read_to_string(&path).map_err(PartsError::file("read", &path))?;
-    let module = Module::parse(&text, source.package).map_err(|what| PartsError::Module { path, what })?;
+    let module = read(workspace, source)?;
     if source.is_in(&module, given) {
         return Ok(None);
     }
@@ -101,9 +98,19 @@ pub fn ensure(workspace: &Workspace, source: &Source, given: &[PathBuf]) -> Resu
             root.display(),
             source.cost
         ));
-        build(&folder, &go, source, &module, &root)?;
+        build(&workspace.root.join(source.folder), &go, source, &module, &root)?;
     }
     Ok(Some(root))
+}
+
+/// What our module says.
+///
+/// # Errors
+/// When it can't be read.
+pub fn read(workspace: &Workspace, source: &Source) -> Result<Module, PartsError> {
+    let path = workspace.root.join(source.folder).join("go.mod");
+    let text = std::fs::read_to_string(&path).map_err(PartsError::file("read", &path))?;
+    Module::parse(&text, source.package).map_err(|what| PartsError::Module { path, what })
 }
 
 fn build(folder: &Path, go: &Path, source: &Source, module: &Module, root: &Path) -> Result<(), PartsError> {

@@ -125,14 +125,13 @@ impl Keeping {
         Ok(())
     }
 
-    /// The Secret's store; whoever leads makes and renews it.
+    /// The Secret's store; whoever comes first makes it, whoever leads renews it.
     async fn store(&self, leading: bool) -> Result<Option<Store>, ServingError> {
         let secrets = Api::<Secret>::namespaced(self.client.clone(), &self.namespace);
         let now = SystemTime::now();
         let Some(mut secret) = answered(secrets.get_opt(NAME)).await? else {
-            if !leading {
-                return Ok(None);
-            }
+            // Whoever comes first: the leading one may be an older one, to which the certificates are somebody else's business, and
+            // which stays until this one is ready.
             let store = Store::new(&self.names, now)?;
             let secret = Secret {
                 metadata: ObjectMeta {
@@ -145,8 +144,12 @@ impl Keeping {
             };
             let created = answered(secrets.create(&PostParams::default(), &secret)).await;
             self.metrics.write("webhook-secret", &created);
-            created?;
-            return Ok(Some(store));
+            return match created {
+                Ok(_) => Ok(Some(store)),
+                // Another has just made it, and it is read the next time.
+                Err(error) if error.status() == Some(409) => Ok(None),
+                Err(error) => Err(error.into()),
+            };
         };
         let before = secret.data.take().unwrap_or_default();
         let read = Store::read(&before.into_iter().map(|(entry, value)| (entry, value.0)).collect());

@@ -14,6 +14,9 @@ use sidewall_node_tests::api::{Api, Credentials, Token};
 use sidewall_node_tests::cell::output;
 use sidewall_node_tests::{ControlPlane, Fabric, parts};
 
+pub mod certmanager;
+pub mod product;
+
 /// How long anything may take that is waited for.
 pub const LIMIT: Duration = Duration::from_secs(60);
 /// Where the product is installed.
