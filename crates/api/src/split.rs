@@ -138,9 +138,6 @@ pub struct Part {
     validation = Rule::new("!has(self.parent) || (has(self.type) && self.type == 'Macvlan')")
         .message("parent needs type Macvlan: add it, or remove parent")
         .field_path(".parent"),
-    validation = Rule::new("!has(self.subnets) || self.subnets.all(s, isCIDR(s))")
-        .message("must be networks in CIDR form, such as 10.213.0.0/16 or fd00:213::/64")
-        .field_path(".subnets"),
     validation = Rule::new("!has(self.subnets) || (size(self.subnets.filter(s, s.contains(':'))) <= 1 && size(self.subnets.filter(s, !s.contains(':'))) <= 1)")
         .message("two subnets of one family: give one of IPv4, one of IPv6, or one of each")
         .field_path(".subnets")

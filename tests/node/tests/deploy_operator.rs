@@ -15,7 +15,7 @@ mod deployed;
 const APPLY: [&str; 6] = ["apply", "--server-side", "--validate=false", "--field-manager=operator", "-f", "-"];
 
 /// What the operator's account may, everywhere.
-const NEEDED: [&str; 17] = [
+const NEEDED: [&str; 21] = [
     "create,patch events.k8s.io/events",
     "create authorization.k8s.io/subjectaccessreviews",
     "list,watch /namespaces",
