@@ -177,7 +177,7 @@ fn pods() -> Vec<Case> {
             cases.push(create(format!("an author's {key} in {namespace}"), pod(namespace, annotated(key, "x")), None));
             cases.push(create(format!("{key} as a label"), pod(namespace, labelled(key)), ALONE));
         }
-        for key in ["sidewall.dev/injection", "sidewall.dev/split", "x.sidewall.dev/y"] {
+        for key in ["sidewall.dev/injection", "sidewall.dev/trusted", "x.sidewall.dev/y"] {
             cases.push(create(format!("{key} in {namespace}"), pod(namespace, annotated(key, "x")), ALONE));
             cases.push(create(format!("label {key} in {namespace}"), pod(namespace, labelled(key)), ALONE));
         }
