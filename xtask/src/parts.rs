@@ -108,6 +108,7 @@ pub fn ensure(workspace: &Workspace, parts: Parts) -> Result<OsString, PartsErro
         elsewhere.extend(folders.iter().cloned());
         folders.extend(debian::ensure(&elsewhere, debian::ETCD)?);
         folders.extend(module::ensure(workspace, &kubernetes::KUBERNETES, &elsewhere)?);
+        folders.extend(module::ensure(workspace, &kubernetes::OLDEST, &[])?);
         for source in [&links::MULTUS, &links::WHEREABOUTS, &helm::HELM] {
             folders.extend(module::ensure(workspace, source, &folders)?);
         }
