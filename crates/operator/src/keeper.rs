@@ -304,27 +304,8 @@ impl Keeper {
         Ok(Look { unused: BTreeSet::new(), again: again.map(|again| again.max(SOON)) })
     }
 
-    /// Writes a status, and tells of it.
     async fn status<K: Resource<DynamicType = ()>>(&self, change: Change) -> Result<(), WriteError> {
-        let Change { namespace, name, uid, status, notices } = change;
-        let kind = ApiResource::erase::<K>(&());
-        let objects = Api::<DynamicObject>::namespaced_with(self.client.clone(), &namespace, &kind);
-        let object = json!({
-            "apiVersion": kind.api_version, "kind": kind.kind,
-            "metadata": {"name": name, "namespace": namespace, "uid": uid},
-            "status": status,
-        });
-        let parameters = PatchParams::apply(MANAGED_BY).force();
-        let written = answered(objects.patch_status(&name, &parameters, &Patch::Apply(&object))).await;
-        self.metrics.write("status", &written);
-        match written {
-            Err(error) if error.is_overtaken() => Ok(()),
-            Err(error) => Err(error),
-            Ok(_) => {
-                notices.into_iter().for_each(|notice| self.events.tell(notice));
-                Ok(())
-            }
-        }
+        write_status::<K>(&self.client, &self.metrics, &self.events, change).await
     }
 
     /// Writes a ConfigMap, has its pods look, and notes that they have been told: in this order, so that nothing is forgotten
@@ -405,6 +386,34 @@ impl Keeper {
         match deleted {
             Err(error) if error.is_overtaken() => Ok(()),
             deleted => deleted.map(drop),
+        }
+    }
+}
+
+/// Writes a status, and tells of it.
+pub(crate) async fn write_status<K: Resource<DynamicType = ()>>(
+    client: &Client,
+    metrics: &Metrics,
+    events: &EventWriter,
+    change: Change,
+) -> Result<(), WriteError> {
+    let Change { namespace, name, uid, status, notices } = change;
+    let kind = ApiResource::erase::<K>(&());
+    let objects = Api::<DynamicObject>::namespaced_with(client.clone(), &namespace, &kind);
+    let object = json!({
+        "apiVersion": kind.api_version, "kind": kind.kind,
+        "metadata": {"name": name, "namespace": namespace, "uid": uid},
+        "status": status,
+    });
+    let parameters = PatchParams::apply(MANAGED_BY).force();
+    let written = answered(objects.patch_status(&name, &parameters, &Patch::Apply(&object))).await;
+    metrics.write("status", &written);
+    match written {
+        Err(error) if error.is_overtaken() => Ok(()),
+        Err(error) => Err(error),
+        Ok(_) => {
+            notices.into_iter().for_each(|notice| events.tell(notice));
+            Ok(())
         }
     }
 }

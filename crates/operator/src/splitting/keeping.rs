@@ -10,6 +10,7 @@ use kube::api::{
 };
 use kube::{Api, Client};
 use serde_json::{Value, json};
+use sidewall_api::PodSplit;
 use sidewall_api::names::{GATE_PARTS_READY, LABEL_PART, LABEL_PRIMARY, PRIMARY};
 use sidewall_cluster::events::{EventWriter, Notice, Regarding};
 use sidewall_policy::World;
@@ -21,7 +22,7 @@ use tokio::time::Instant;
 use super::json::{condition, has_gate, text, uid};
 use super::plan::{Act, Plan, Seen, Standing, is_there, plan};
 use super::status;
-use crate::keeper::status::Change;
+use crate::keeper::write_status;
 use crate::known::Known;
 use crate::known::shared::Shared;
 use crate::names::MANAGED_BY;
@@ -182,7 +183,7 @@ impl Splitting {
         self.forget(&found.primaries);
         let changes = status::of_splits(&shared.known(), namespace, &standings, settings, Timestamp::now());
         for change in changes {
-            note(self.status(change, events).await);
+            note(write_status::<PodSplit>(&self.client, &self.metrics, events, change).await);
         }
         first.map(|()| again)
     }
@@ -360,27 +361,6 @@ impl Splitting {
             events.tell(notice(primary, reason, "Split", message));
         }
         Ok(())
-    }
-
-    async fn status(&self, change: Change, events: &EventWriter) -> Result<(), WriteError> {
-        let Change { namespace, name, uid, status, notices } = change;
-        let resource = ApiResource::erase::<sidewall_api::PodSplit>(&());
-        let splits = Api::<DynamicObject>::namespaced_with(self.client.clone(), &namespace, &resource);
-        let object = json!({
-            "apiVersion": resource.api_version, "kind": resource.kind,
-            "metadata": {"name": name, "namespace": namespace, "uid": uid}, "status": status,
-        });
-        let parameters = PatchParams::apply(MANAGED_BY).force();
-        let written = answered(splits.patch_status(&name, &parameters, &Patch::Apply(&object))).await;
-        self.metrics.write("status", &written);
-        match written {
-            Err(error) if error.is_overtaken() => Ok(()),
-            Err(error) => Err(error),
-            Ok(_) => {
-                notices.into_iter().for_each(|notice| events.tell(notice));
-                Ok(())
-            }
-        }
     }
 
     fn pods(&self, namespace: &str) -> Api<DynamicObject> {
